@@ -1,0 +1,88 @@
+//! Chunks: how rows are cut, named and digested before they are compressed and sealed.
+
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+
+use crate::{id::ChunkName, secret::secret_bytes};
+
+secret_bytes! {
+    /// Names a tenant's chunks and tags its sources. In the public half of the key: a worker needs it, the vault never sees it.
+    ChunkNameKey, 32
+}
+
+impl ChunkNameKey {
+    /// HMAC-SHA-256(chunk-name key, plaintext).
+    #[must_use]
+    pub fn name(&self, plaintext: &[u8]) -> ChunkName {
+        ChunkName(self.mac(plaintext))
+    }
+
+    /// The hasher of rows under this key.
+    #[must_use]
+    pub fn row_hasher(&self) -> RowHasher {
+        let seed = self.mac(b"tenure v1 row");
+        RowHasher { seed: u64::from_le_bytes(seed[..8].try_into().expect("eight of 32 bytes")) }
+    }
+
+    /// HMAC(key, "tenure v1 source"): the key under which sources are tagged.
+    #[must_use]
+    pub fn source_tag_key(&self) -> [u8; 32] {
+        self.mac(b"tenure v1 source")
+    }
+
+    fn mac(&self, message: &[u8]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        mac.update(message);
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// Hashes rows: XXH3-128 of one row's COPY text, its newline included, seeded with the first eight bytes (little-endian) of
+/// HMAC(chunk-name key, "tenure v1 row"). It detects errors; SHA-256 and the signature authenticate.
+#[derive(Clone, Copy)]
+pub struct RowHasher {
+    seed: u64,
+}
+
+impl RowHasher {
+    /// The digest of one row.
+    #[must_use]
+    pub fn row(&self, text: &[u8]) -> RowDigest {
+        RowDigest(xxhash_rust::xxh3::xxh3_128_with_seed(text, self.seed))
+    }
+}
+
+/// Sum modulo 2^128 of row digests: says that two multisets of rows are equal, in whatever order.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct RowDigest(pub u128);
+
+impl std::ops::AddAssign for RowDigest {
+    fn add_assign(&mut self, other: Self) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
+}
+
+impl std::fmt::Display for RowDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl serde::Serialize for RowDigest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for RowDigest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let value = u128::from_str_radix(&text, 16).map_err(serde::de::Error::custom)?;
+        let digest = Self(value);
+        if digest.to_string() == *text {
+            Ok(digest)
+        } else {
+            Err(serde::de::Error::custom("a row digest has 32 lower-case hexadecimal digits"))
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The documents of the vault and the keyring: what their bytes mean, and nothing about where they lie.
+//!
+//! All are JSON with a `format` number. Unknown fields are refused: a document that this version does not fully understand is not
+//! acted upon.
+
+pub mod description;
+pub mod index_page;
+pub mod key_record;
+pub mod manifest;
+pub mod record;
+pub mod root;

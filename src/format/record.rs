@@ -1,0 +1,89 @@
+//! Small signed records of a tenant: where it lives, and the databases that tenure made from it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    backup_id::BackupId,
+    id::{InstallationId, Locker, RecordId},
+};
+
+/// A tenant's source: the database that its backups are read from. The highest sequence counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// 1.
+    pub format: u32,
+    /// Installation.
+    pub installation: InstallationId,
+    /// Must equal the locker in the object's name.
+    pub locker: Locker,
+    /// Must equal the id in the object's name.
+    pub id: RecordId,
+    /// 1, 2, 3, … within the locker; ties go to the lowest id.
+    pub sequence: u64,
+    /// The cluster's name in the configuration: no name of a tenant.
+    pub cluster: String,
+    /// System identifier, as text.
+    pub system_identifier: String,
+    /// OID of the database.
+    pub database_oid: u32,
+    /// Why it was written.
+    pub reason: SourceReason,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Why a source record was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceReason {
+    /// With the tenant's first key.
+    First,
+    /// A proven restore into the tenant's own place.
+    Restored,
+    /// An operator said so.
+    Admitted,
+}
+
+/// A database that tenure is about to make: `copies/<id>.json`, written before `CREATE DATABASE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    /// 1.
+    pub format: u32,
+    /// Installation.
+    pub installation: InstallationId,
+    /// Must equal the locker in the object's name.
+    pub locker: Locker,
+    /// Must equal the id in the object's name.
+    pub id: RecordId,
+    /// The backup it is made from.
+    pub backup: BackupId,
+    /// The cluster's name in the configuration.
+    pub cluster: String,
+    /// System identifier, as text.
+    pub system_identifier: String,
+    /// The name it is built under: `tenure_` and random digits.
+    pub built_as: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The same database's OID: `copies/<id>.oid.json`, written before its first row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyOid {
+    /// 1.
+    pub format: u32,
+    /// Installation.
+    pub installation: InstallationId,
+    /// Must equal the locker in the object's name.
+    pub locker: Locker,
+    /// Must equal the id in the object's name.
+    pub id: RecordId,
+    /// System identifier, as text.
+    pub system_identifier: String,
+    /// OID of the database.
+    pub database_oid: u32,
+}

@@ -1,0 +1,15 @@
+//! Encrypted backup and data lifecycle for companies that keep each customer in its own PostgreSQL database.
+//!
+//! The folders are the architecture; `docs/architecture.md` draws it, and a test over every path in the code holds it.
+
+pub mod backup_id;
+pub mod chunk;
+pub mod format;
+mod hex_id;
+pub mod id;
+pub mod name_key;
+pub mod printable;
+pub mod retention;
+mod secret;
+pub mod store;
+pub mod tenant;

@@ -1,0 +1,183 @@
+//! Objects by name: what a vault and a keyring are kept in.
+//!
+//! A store knows nothing of backups. It promises what is written at each method of [`Store`], on every kind of store;
+//! one conformance suite in `tests/` holds all of them to it.
+
+pub mod directory;
+pub mod fault;
+pub mod s3;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::stream::BoxStream;
+
+/// Whether a PUT may meet an object that is already there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutMode {
+    /// Refuse, and change nothing, when the name is taken.
+    CreateOnly,
+    /// Replace what is there.
+    Replace,
+}
+
+/// What became of a PUT that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// The object is stored and durable. Also said when a retry met exactly the bytes that were to be written.
+    Stored,
+    /// [`PutMode::CreateOnly`], and the name was taken by other bytes. Nothing was changed.
+    Exists,
+}
+
+/// One object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The full name, without a leading `/`.
+    pub name: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// When the store says that it was created.
+    pub modified: DateTime<Utc>,
+}
+
+/// What a store says of itself, for `tenure check`. `None` means that it would not tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreFacts {
+    /// Whether old versions are kept: `on`, `suspended`, `off`.
+    pub versioning: Option<Versioning>,
+    /// Whether object lock is enabled on the bucket. Always `Some(false)` for a directory.
+    pub object_lock: Option<bool>,
+    /// Lifecycle rules that expire current objects, one line of text each.
+    pub expiring_rules: Option<Vec<String>>,
+    /// Whether [`PutMode::CreateOnly`] is decided by the store itself, as a probe in this bucket showed.
+    pub create_only: bool,
+    /// The store's clock minus ours, in seconds, where the store has a clock of its own.
+    pub clock_ahead_seconds: Option<i64>,
+}
+
+/// Versioning of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versioning {
+    /// Every version is kept.
+    On,
+    /// It was on; old versions may still be there.
+    Suspended,
+    /// Never turned on.
+    Off,
+}
+
+/// Objects by name.
+///
+/// Names are `/`-separated, of ASCII letters, digits, `.`, `-` and `_`; no segment is empty, `.` or `..`. Prefixes are empty or end in
+/// `/`. A name outside of that is [`StoreErrorKind::BadName`] and never reaches the back end.
+///
+/// Every method may be called by many tasks and processes at once. Retries happen inside, and nowhere above.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Where this is, for messages: `s3://bucket` or `file:///srv/vault`. Never holds a credential.
+    fn address(&self) -> &str;
+
+    /// Stores an object whole. When this returns `Ok(Stored)` it is durable and any reader sees it; when it returns an error the
+    /// object may or may not appear, even later, but never in part.
+    async fn put(&self, name: &str, body: Bytes, mode: PutMode) -> Result<PutOutcome, StoreError>;
+
+    /// Reads an object whole. More than `limit` bytes is [`StoreErrorKind::TooLarge`], decided before they are read.
+    async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError>;
+
+    /// Looks at one object without reading it. `Ok(None)` is a definite "not there".
+    async fn head(&self, name: &str) -> Result<Option<Listed>, StoreError>;
+
+    /// Every object whose name starts with `prefix`, at any depth, in no particular order.
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>>;
+
+    /// The next name segments below `prefix` that are folders, sorted; `list_folders("t/")` gives `["0a…", "f3…"]`.
+    async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+
+    /// Removes an object. One that is not there is no error.
+    async fn delete(&self, name: &str) -> Result<(), StoreError>;
+
+    /// What the store says of itself. Probing writes and removes objects under `probe/`.
+    async fn facts(&self) -> Result<StoreFacts, StoreError>;
+}
+
+/// A store call that failed: what it was, on what, how often it was tried, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {address}/{name}: {kind}{}", Tries(*.attempts, *.elapsed))]
+pub struct StoreError {
+    /// `get`, `put`, `list`, …
+    pub operation: &'static str,
+    /// [`Store::address`].
+    pub address: String,
+    /// Object or prefix.
+    pub name: String,
+    /// What to do about it.
+    pub kind: StoreErrorKind,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Over how long.
+    pub elapsed: std::time::Duration,
+    /// The back end's own error.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+struct Tries(u32, std::time::Duration);
+
+impl std::fmt::Display for Tries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0 > 1 { write!(f, " (tried {} times in {:.1} s)", self.0, self.1.as_secs_f64()) } else { Ok(()) }
+    }
+}
+
+/// Kinds of failure, as far as a caller may act on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StoreErrorKind {
+    /// A definite "no such object".
+    #[error("not found")]
+    NotFound,
+    /// A definite "no such bucket or directory".
+    #[error("the bucket or directory does not exist")]
+    NoSuchStore,
+    /// The credentials do not allow it, or there are none.
+    #[error("access denied")]
+    Denied,
+    /// Longer than the caller's limit.
+    #[error("larger than allowed here")]
+    TooLarge,
+    /// No space, or a quota.
+    #[error("no space left")]
+    Full,
+    /// The store answered with another place. Never followed.
+    #[error("the store redirects elsewhere: check region and endpoint")]
+    Redirected,
+    /// Not reachable, too slow, or failing; a write may have happened.
+    #[error("the store does not answer")]
+    Unavailable,
+    /// A symbolic link, a directory in an object's place, or another thing that we did not put there.
+    #[error("not a plain object")]
+    Foreign,
+    /// The name breaks the rules of [`Store`].
+    #[error("not a valid object name")]
+    BadName,
+    /// Anything else that the back end refuses.
+    #[error("the store refused")]
+    Refused,
+}
+
+/// Whether `name` may be an object's name: see [`Store`].
+#[must_use]
+pub fn is_valid_name(name: &str) -> bool {
+    name.len() <= 512
+        && name.split('/').all(|segment| {
+            !segment.is_empty()
+                && segment != "."
+                && segment != ".."
+                && segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        })
+}
+
+/// Whether `prefix` may be listed: empty, or a valid name and `/`.
+#[must_use]
+pub fn is_valid_prefix(prefix: &str) -> bool {
+    prefix.is_empty() || prefix.strip_suffix('/').is_some_and(is_valid_name)
+}

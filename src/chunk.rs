@@ -86,3 +86,31 @@ impl<'de> serde::Deserialize<'de> for RowDigest {
         }
     }
 }
+
+/// A chunk's plaintext and its name.
+pub struct PlainChunk {
+    pub(crate) name: ChunkName,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl PlainChunk {
+    /// HMAC of the plaintext.
+    #[must_use]
+    pub fn name(&self) -> ChunkName {
+        self.name
+    }
+
+    /// Length of the plaintext in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+impl ChunkNameKey {
+    /// Names a plaintext.
+    #[must_use]
+    pub fn plain_chunk(&self, bytes: Vec<u8>) -> PlainChunk {
+        PlainChunk { name: self.name(&bytes), bytes }
+    }
+}

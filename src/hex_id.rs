@@ -82,6 +82,7 @@ mod tests {
     fn one_spelling_only() {
         let id: Small = "00ff10ab".parse().unwrap();
         assert_eq!(id.to_string(), "00ff10ab");
+        assert_ne!(Small::random(), Small::random());
         for bad in ["", "00ff10a", "00ff10abc", "00FF10ab", "00ff10ag", " 0ff10ab"] {
             assert!(bad.parse::<Small>().is_err(), "{bad}");
         }

@@ -4,12 +4,16 @@
 
 pub mod backup_id;
 pub mod chunk;
+pub mod compress;
 pub mod format;
 mod hex_id;
 pub mod id;
 pub mod name_key;
+pub mod object_name;
 pub mod printable;
 pub mod retention;
+pub mod seal;
 mod secret;
+pub mod signature;
 pub mod store;
 pub mod tenant;

@@ -87,3 +87,19 @@ pub struct CopyOid {
     /// OID of the database.
     pub database_oid: u32,
 }
+
+/// `b/<backup>.void`: that backup never counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Void {
+    /// 1.
+    pub format: u32,
+    /// Installation.
+    pub installation: InstallationId,
+    /// Must equal the locker in the object's name.
+    pub locker: Locker,
+    /// Must equal the backup in the object's name.
+    pub backup: BackupId,
+    /// Why.
+    pub reason: String,
+}

@@ -1,0 +1,271 @@
+//! The keyring: tenants' keys, and nothing else.
+
+pub mod create;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::{
+    format::{
+        key_record::KeyRecord,
+        root::{KeyringRoot, VaultRoot},
+    },
+    id::{KeyId, Locker, NameTag},
+    object_name::{Document, ObjectName, prefix},
+    seal::MAX_WRAPPED_KEY,
+    signature::{AllowedSigners, Namespace},
+    signed::{self, DocumentError},
+    store::{Store, StoreError, StoreErrorKind},
+    tenant::TenantName,
+    vault::{any, list_named},
+};
+
+/// `keyring.json` is small.
+const MAX_ROOT: u64 = 64 * 1024;
+/// Key records read at once.
+const READERS: usize = 16;
+
+/// A keyring that has been matched with its vault.
+#[derive(Clone)]
+pub struct Keyring {
+    store: Arc<dyn Store>,
+    mirrors: Vec<Arc<dyn Store>>,
+    root: KeyringRoot,
+    signers: AllowedSigners,
+}
+
+/// The keys of one tenant.
+#[derive(Clone)]
+pub struct TenantKeys {
+    /// The tenant.
+    pub tenant: TenantName,
+    /// Its tag.
+    pub tag: NameTag,
+    /// Its keys whose secret half is there, by sequence; the last one seals.
+    pub records: Vec<KeyRecord>,
+    /// Records whose secret half is missing: never used.
+    pub without_secret: Vec<KeyId>,
+}
+
+impl TenantKeys {
+    /// The key that seals: the highest sequence, ties to the lowest id.
+    #[must_use]
+    pub fn sealing(&self) -> Option<&KeyRecord> {
+        self.records.last()
+    }
+
+    /// The record of one key.
+    #[must_use]
+    pub fn get(&self, key_id: KeyId) -> Option<&KeyRecord> {
+        self.records.iter().find(|record| record.key_id == key_id)
+    }
+
+    /// Every locker of the tenant, the sealing key's last, each once.
+    #[must_use]
+    pub fn lockers(&self) -> Vec<Locker> {
+        let mut lockers: Vec<Locker> = Vec::new();
+        for record in &self.records {
+            lockers.retain(|locker| *locker != record.locker);
+            lockers.push(record.locker);
+        }
+        lockers
+    }
+}
+
+/// Wrapped secret halves as listed: key id to the highest wrapping.
+pub type SecretHalves = HashMap<KeyId, u32>;
+
+/// What a listing of the whole keyring found.
+#[derive(Default)]
+pub struct Census {
+    /// Every tenant with at least one record, by name.
+    pub tenants: BTreeMap<TenantName, TenantKeys>,
+    /// Records that cannot be read or trusted.
+    pub problems: Vec<DocumentError>,
+}
+
+impl Keyring {
+    /// Opens a keyring and checks that it belongs to the vault: same installation, same name key.
+    ///
+    /// # Errors
+    /// [`DocumentError::Missing`] where no keyring is; [`DocumentError::Contradiction`] when it belongs to another installation or its
+    /// name key was replaced. In each case nothing may go on: with another name key erased tenants would be new again.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        mirrors: Vec<Arc<dyn Store>>,
+        vault: &VaultRoot,
+        signers: AllowedSigners,
+    ) -> Result<Self, DocumentError> {
+        let object = signed::locate(&*store, &Document::KeyringRoot);
+        let bytes = match store.get(&Document::KeyringRoot.to_string(), MAX_ROOT).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Err(DocumentError::Missing { object }),
+            Err(source) => return Err(DocumentError::Store { object, source: source.into() }),
+        };
+        let root: KeyringRoot = signed::parse(&bytes, &object)?;
+        if root.installation != vault.installation {
+            let what = format!("it belongs to installation {}, the vault to {}", root.installation, vault.installation);
+            return Err(DocumentError::Contradiction { object, what });
+        }
+        if root.name_key.sha256() != vault.name_key_sha256 {
+            let what = "its name key is not the one that the vault was made with".to_owned();
+            return Err(DocumentError::Contradiction { object, what });
+        }
+        Ok(Self { store, mirrors, root, signers })
+    }
+
+    /// The store underneath.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Further copies.
+    #[must_use]
+    pub fn mirrors(&self) -> &[Arc<dyn Store>] {
+        &self.mirrors
+    }
+
+    /// The tenant's tag.
+    #[must_use]
+    pub fn tag(&self, tenant: &TenantName) -> NameTag {
+        self.root.name_key.tag(tenant)
+    }
+
+    /// Whether anything lies under `erased/<name-tag>/`: then the tenant is refused. Only a definite empty listing means no.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn is_erased(&self, tag: NameTag) -> Result<bool, StoreError> {
+        any(self.store(), &prefix::erased(tag)).await
+    }
+
+    /// The keys of one tenant; `None` when it has no record at all.
+    ///
+    /// # Errors
+    /// A record that cannot be read or trusted: a key that is not understood must not be passed over.
+    pub async fn keys(&self, tenant: &TenantName) -> Result<Option<TenantKeys>, DocumentError> {
+        let tag = self.tag(tenant);
+        let records = self.record_names(&prefix::key_records(tag)).await?;
+        if records.is_empty() {
+            return Ok(None);
+        }
+        let mut read = Vec::new();
+        for (tag, key_id, stored_at) in records {
+            read.push(self.record(tag, key_id, stored_at).await?);
+        }
+        let secrets = self.secret_halves().await?;
+        Ok(Some(assemble(tenant.clone(), tag, read, &secrets)))
+    }
+
+    /// Every tenant's keys.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`]; records that cannot be trusted are in [`Census::problems`].
+    pub async fn census(&self) -> Result<Census, DocumentError> {
+        let names = self.record_names(prefix::TENANTS).await?;
+        let secrets = self.secret_halves().await?;
+        let mut read =
+            stream::iter(names).map(|(tag, key_id, stored_at)| self.record(tag, key_id, stored_at)).buffer_unordered(READERS);
+        let mut census = Census::default();
+        let mut by_tenant: BTreeMap<TenantName, Vec<KeyRecord>> = BTreeMap::new();
+        while let Some(record) = read.next().await {
+            match record {
+                Ok(record) => by_tenant.entry(record.tenant.clone()).or_default().push(record),
+                Err(error @ DocumentError::Store { .. }) => return Err(error),
+                Err(error) => census.problems.push(error),
+            }
+        }
+        for (tenant, records) in by_tenant {
+            let keys = assemble(tenant.clone(), self.tag(&tenant), records, &secrets);
+            census.tenants.insert(tenant, keys);
+        }
+        Ok(census)
+    }
+
+    /// Which keys have a secret half, by listing `k/`; nothing in it is read.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`].
+    pub async fn secret_halves(&self) -> Result<SecretHalves, DocumentError> {
+        secret_halves(self.store()).await
+    }
+
+    /// Reads the newest wrapping of a key's secret half. Workers cannot.
+    ///
+    /// # Errors
+    /// [`DocumentError::Missing`] when there is none.
+    pub async fn secret_half(&self, key_id: KeyId) -> Result<Bytes, DocumentError> {
+        let object = || signed::locate(self.store(), &format_args!("{}{key_id}.*.age", prefix::SECRET_KEYS));
+        let wrapping =
+            self.secret_halves().await?.get(&key_id).copied().ok_or_else(|| DocumentError::Missing { object: object() })?;
+        let name = ObjectName::SecretKey { key_id, wrapping };
+        self.store().get(&name.to_string(), MAX_WRAPPED_KEY).await.map_err(|source| {
+            let object = signed::locate(self.store(), &name);
+            DocumentError::Store { object, source: source.into() }
+        })
+    }
+
+    async fn record_names(&self, prefix: &str) -> Result<Vec<(NameTag, KeyId, chrono::DateTime<chrono::Utc>)>, DocumentError> {
+        let failed =
+            |source: StoreError| DocumentError::Store { object: signed::locate(self.store(), &prefix), source: source.into() };
+        let (named, _) = list_named(self.store(), prefix).await.map_err(failed)?;
+        let records = named.into_iter().filter_map(|(name, listed)| match name {
+            ObjectName::Document(Document::KeyRecord(tag, key_id)) => Some((tag, key_id, listed.modified)),
+            _ => None,
+        });
+        Ok(records.collect())
+    }
+
+    async fn record(
+        &self,
+        tag: NameTag,
+        key_id: KeyId,
+        stored_at: chrono::DateTime<chrono::Utc>,
+    ) -> Result<KeyRecord, DocumentError> {
+        let document = Document::KeyRecord(tag, key_id);
+        let record: KeyRecord =
+            signed::read(self.store(), &document, Namespace::Key, &self.signers, Some(stored_at)).await?.value;
+        let wrong = if record.installation != self.root.installation {
+            Some("it belongs to another installation")
+        } else if record.name_tag != tag || self.tag(&record.tenant) != tag {
+            Some("it belongs to another tenant")
+        } else if record.key_id != key_id {
+            Some("it is the record of another key")
+        } else {
+            None
+        };
+        match wrong {
+            Some(what) => {
+                Err(DocumentError::Contradiction { object: signed::locate(self.store(), &document), what: what.to_owned() })
+            }
+            None => Ok(record),
+        }
+    }
+}
+
+async fn secret_halves(store: &dyn Store) -> Result<SecretHalves, DocumentError> {
+    let failed =
+        |source: StoreError| DocumentError::Store { object: signed::locate(store, &prefix::SECRET_KEYS), source: source.into() };
+    let mut halves = SecretHalves::new();
+    let mut listing = store.list(prefix::SECRET_KEYS);
+    while let Some(listed) = listing.try_next().await.map_err(failed)? {
+        if let Ok(ObjectName::SecretKey { key_id, wrapping }) = listed.name.parse() {
+            let highest = halves.entry(key_id).or_insert(wrapping);
+            *highest = wrapping.max(*highest);
+        }
+    }
+    Ok(halves)
+}
+
+fn assemble(tenant: TenantName, tag: NameTag, records: Vec<KeyRecord>, secrets: &SecretHalves) -> TenantKeys {
+    let (mut records, without): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| secrets.contains_key(&record.key_id));
+    // Ascending, so that the last one seals: the highest sequence, and among equals the lowest id.
+    records.sort_by(|a, b| a.sequence.cmp(&b.sequence).then(b.key_id.cmp(&a.key_id)));
+    TenantKeys { tenant, tag, records, without_secret: without.into_iter().map(|record| record.key_id).collect() }
+}

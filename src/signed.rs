@@ -1,0 +1,268 @@
+//! Signed documents in a store: written signature first, read only when the signature counts.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    id::Sha256Digest,
+    object_name::{Document, ObjectName},
+    signature::{AllowedSigners, Namespace, SignatureError, SigningKey, allowed_signers::Signer},
+    store::{PutMode, PutOutcome, Store, StoreError, StoreErrorKind},
+};
+
+/// The format that this version writes. Older ones it would read; there are none yet.
+pub const FORMAT: u32 = 1;
+
+/// No document is longer than this. A description lies in chunks, so nothing here grows with a tenant but a manifest's page list.
+const MAX_DOCUMENT: u64 = 64 * 1024 * 1024;
+const MAX_SIGNATURE: u64 = 64 * 1024;
+
+/// A document whose signature counts.
+#[derive(Debug, Clone)]
+pub struct Signed<T> {
+    /// What it says.
+    pub value: T,
+    /// SHA-256 of its bytes.
+    pub sha256: Sha256Digest,
+    /// Who signed it.
+    pub signer: Signer,
+    /// When the store says that it was created.
+    pub stored_at: DateTime<Utc>,
+}
+
+/// A document that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// The store failed.
+    #[error("cannot reach {object}")]
+    Store {
+        /// Address and name.
+        object: String,
+        /// Why.
+        #[source]
+        source: Box<StoreError>,
+    },
+    /// A definite "not there".
+    #[error("{object} is not there")]
+    Missing {
+        /// Address and name.
+        object: String,
+    },
+    /// It is there, its signature is not.
+    #[error("{object} has no signature")]
+    Unsigned {
+        /// Address and name.
+        object: String,
+    },
+    /// Its signature does not count.
+    #[error("{object} is not to be trusted")]
+    Signature {
+        /// Address and name.
+        object: String,
+        /// Why.
+        #[source]
+        source: SignatureError,
+    },
+    /// Well signed, and not understood.
+    #[error("{object} cannot be understood")]
+    Malformed {
+        /// Address and name.
+        object: String,
+        /// Where it goes wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Written by a newer version.
+    #[error("{object} has format {found}; this version of tenure knows format {FORMAT}")]
+    NewerFormat {
+        /// Address and name.
+        object: String,
+        /// Its format.
+        found: u64,
+    },
+    /// Well signed, and not what its name says or what belongs here.
+    #[error("{object}: {what}")]
+    Contradiction {
+        /// Address and name.
+        object: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// Create-only, and the name is taken.
+    #[error("{object} is already there")]
+    Exists {
+        /// Address and name.
+        object: String,
+    },
+    /// It could not be signed.
+    #[error("cannot sign {object}")]
+    Sign {
+        /// Address and name.
+        object: String,
+        /// Why.
+        #[source]
+        source: SignatureError,
+    },
+}
+
+impl DocumentError {
+    /// Whether this says that something is missing, changed or foreign, rather than out of reach.
+    #[must_use]
+    pub fn is_integrity(&self) -> bool {
+        matches!(
+            self,
+            Self::Missing { .. }
+                | Self::Unsigned { .. }
+                | Self::Signature { .. }
+                | Self::Malformed { .. }
+                | Self::Contradiction { .. }
+        )
+    }
+
+    /// Address and name of the object.
+    #[must_use]
+    pub fn object(&self) -> &str {
+        match self {
+            Self::Store { object, .. }
+            | Self::Missing { object }
+            | Self::Unsigned { object }
+            | Self::Signature { object, .. }
+            | Self::Malformed { object, .. }
+            | Self::NewerFormat { object, .. }
+            | Self::Contradiction { object, .. }
+            | Self::Exists { object }
+            | Self::Sign { object, .. } => object,
+        }
+    }
+}
+
+/// Address and name, for messages.
+#[must_use]
+pub fn locate(store: &dyn Store, name: &dyn std::fmt::Display) -> String {
+    format!("{}/{name}", store.address())
+}
+
+fn store_error(store: &dyn Store, name: &dyn std::fmt::Display, source: StoreError) -> DocumentError {
+    let object = locate(store, name);
+    if source.kind == StoreErrorKind::NotFound {
+        DocumentError::Missing { object }
+    } else {
+        DocumentError::Store { object, source: Box::new(source) }
+    }
+}
+
+/// Reads a document and checks its signature before anything in it is used. `stored_at` is the store's creation time where a listing
+/// has said it; otherwise it is asked for.
+///
+/// # Errors
+/// Every variant but [`DocumentError::Exists`] and [`DocumentError::Sign`].
+pub async fn read<T: DeserializeOwned>(
+    store: &dyn Store,
+    document: &Document,
+    namespace: Namespace,
+    signers: &AllowedSigners,
+    stored_at: Option<DateTime<Utc>>,
+) -> Result<Signed<T>, DocumentError> {
+    let (bytes, sha256, signer, stored_at) = read_bytes(store, document, namespace, signers, stored_at).await?;
+    let value = parse(&bytes, &locate(store, document))?;
+    Ok(Signed { value, sha256, signer, stored_at })
+}
+
+/// Like [`read`], for a document that is not JSON.
+///
+/// # Errors
+/// As [`read`], but for [`DocumentError::Malformed`] and [`DocumentError::NewerFormat`].
+pub async fn read_bytes(
+    store: &dyn Store,
+    document: &Document,
+    namespace: Namespace,
+    signers: &AllowedSigners,
+    stored_at: Option<DateTime<Utc>>,
+) -> Result<(Bytes, Sha256Digest, Signer, DateTime<Utc>), DocumentError> {
+    let object = locate(store, document);
+    let name = document.to_string();
+    let bytes = store.get(&name, MAX_DOCUMENT).await.map_err(|source| store_error(store, document, source))?;
+    let stored_at = match stored_at {
+        Some(at) => at,
+        None => match store.head(&name).await.map_err(|source| store_error(store, document, source))? {
+            Some(listed) => listed.modified,
+            None => return Err(DocumentError::Missing { object }),
+        },
+    };
+    let signature_name = ObjectName::Signature(document.clone()).to_string();
+    let signature = match store.get(&signature_name, MAX_SIGNATURE).await {
+        Ok(signature) => signature,
+        Err(error) if error.kind == StoreErrorKind::NotFound => return Err(DocumentError::Unsigned { object }),
+        Err(source) => return Err(store_error(store, &signature_name, source)),
+    };
+    let signer =
+        signers.verify(namespace, &bytes, &signature, stored_at).map_err(|source| DocumentError::Signature { object, source })?;
+    let sha256 = Sha256Digest::of(&bytes);
+    Ok((bytes, sha256, signer, stored_at))
+}
+
+/// Parses a document whose signature, or digest, has been checked; a newer format is said before anything else of it is looked at.
+///
+/// # Errors
+/// [`DocumentError::NewerFormat`] and [`DocumentError::Malformed`].
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], object: &str) -> Result<T, DocumentError> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        format: u64,
+    }
+    let malformed = |source| DocumentError::Malformed { object: object.to_owned(), source };
+    let Versioned { format } = serde_json::from_slice(bytes).map_err(malformed)?;
+    if format != u64::from(FORMAT) {
+        return Err(DocumentError::NewerFormat { object: object.to_owned(), found: format });
+    }
+    serde_json::from_slice(bytes).map_err(malformed)
+}
+
+/// Writes a new document, signature first: a signature without its document is a crashed write and means nothing.
+///
+/// # Errors
+/// [`DocumentError::Exists`], [`DocumentError::Sign`], [`DocumentError::Store`]; after the last the document may or may not be there.
+pub async fn create<T: Serialize>(
+    store: &dyn Store,
+    document: &Document,
+    value: &T,
+    namespace: Namespace,
+    key: &SigningKey,
+) -> Result<Sha256Digest, DocumentError> {
+    let bytes =
+        serde_json::to_vec(value).map_err(|source| DocumentError::Malformed { object: locate(store, document), source })?;
+    create_bytes(store, document, bytes.into(), namespace, key).await
+}
+
+/// Like [`create`], for a document that is not JSON.
+///
+/// # Errors
+/// As [`create`].
+pub async fn create_bytes(
+    store: &dyn Store,
+    document: &Document,
+    bytes: Bytes,
+    namespace: Namespace,
+    key: &SigningKey,
+) -> Result<Sha256Digest, DocumentError> {
+    let signature =
+        key.sign(namespace, &bytes).map_err(|source| DocumentError::Sign { object: locate(store, document), source })?;
+    let sha256 = Sha256Digest::of(&bytes);
+    let signature_name = ObjectName::Signature(document.clone());
+    create_object(store, &signature_name, signature.into()).await?;
+    create_object(store, &ObjectName::Document(document.clone()), bytes).await?;
+    Ok(sha256)
+}
+
+/// Writes one object, create-only.
+///
+/// # Errors
+/// [`DocumentError::Exists`] and [`DocumentError::Store`].
+pub async fn create_object(store: &dyn Store, name: &ObjectName, bytes: Bytes) -> Result<(), DocumentError> {
+    match store.put(&name.to_string(), bytes, PutMode::CreateOnly).await {
+        Ok(PutOutcome::Stored) => Ok(()),
+        Ok(PutOutcome::Exists) => Err(DocumentError::Exists { object: locate(store, name) }),
+        Err(source) => Err(store_error(store, name, source)),
+    }
+}

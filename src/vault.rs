@@ -1,0 +1,124 @@
+//! The vault: sealed backups, and the signed documents that say what they are.
+
+pub mod history;
+pub mod locker;
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+
+use crate::{
+    format::root::VaultRoot,
+    id::{Locker, NameTag},
+    object_name::{Document, ObjectName, prefix},
+    signature::{AllowedSigners, Namespace},
+    signed::{self, DocumentError},
+    store::{Listed, Store, StoreError, StoreErrorKind},
+};
+
+/// A vault whose root and signers have been verified.
+#[derive(Clone)]
+pub struct Vault {
+    store: Arc<dyn Store>,
+    root: VaultRoot,
+    signers: AllowedSigners,
+}
+
+impl Vault {
+    /// Opens a vault. `trust` is the `allowed_signers` file of this host: its operator keys must have signed `vault.json` and the
+    /// newest `signers/<n>`, which then says who may sign everything else.
+    ///
+    /// # Errors
+    /// [`DocumentError::Missing`] for `vault.json` where no vault is; [`DocumentError::NewerFormat`] for a newer one; otherwise what is
+    /// wrong with the object named.
+    pub async fn open(store: Arc<dyn Store>, trust: &AllowedSigners) -> Result<Self, DocumentError> {
+        let root = signed::read::<VaultRoot>(&*store, &Document::VaultRoot, Namespace::Root, trust, None).await?.value;
+        let newest = newest_signers(&*store).await?;
+        let object = Document::Signers(newest);
+        let (text, ..) = signed::read_bytes(&*store, &object, Namespace::Root, trust, None).await?;
+        let contradiction = |what: String| DocumentError::Contradiction { object: signed::locate(&*store, &object), what };
+        let text = std::str::from_utf8(&text).map_err(|_| contradiction("not text".to_owned()))?;
+        let signers = AllowedSigners::parse(text).map_err(|error| contradiction(error.to_string()))?;
+        Ok(Self { store, root, signers })
+    }
+
+    /// What `vault.json` says.
+    #[must_use]
+    pub fn root(&self) -> &VaultRoot {
+        &self.root
+    }
+
+    /// Who may sign what, by the newest `signers/<n>`.
+    #[must_use]
+    pub fn signers(&self) -> &AllowedSigners {
+        &self.signers
+    }
+
+    /// The store underneath.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Every locker, by listing.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn lockers(&self) -> Result<Vec<Locker>, StoreError> {
+        // A folder that is no locker is not ours: `verify` names it; nothing else may stumble over it.
+        Ok(self.store.list_folders(prefix::TENANTS).await?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Whether anything lies under `erased/<name-tag>/`: then the tenant is refused. Only a definite empty listing means no.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn is_erased(&self, tag: NameTag) -> Result<bool, StoreError> {
+        any(&*self.store, &prefix::erased(tag)).await
+    }
+
+    /// Whether anything lies in the locker's `gone/`: then its tenant is refused. Only a definite empty listing means no.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn has_gone(&self, locker: Locker) -> Result<bool, StoreError> {
+        any(&*self.store, &prefix::in_locker(locker, "gone")).await
+    }
+}
+
+/// Whether there is any object under `prefix`.
+///
+/// # Errors
+/// The store's.
+pub async fn any(store: &dyn Store, prefix: &str) -> Result<bool, StoreError> {
+    Ok(store.list(prefix).try_next().await?.is_some())
+}
+
+/// Every object under `prefix` with its parsed name; foreign ones come as text.
+pub(crate) async fn list_named(store: &dyn Store, prefix: &str) -> Result<(Vec<(ObjectName, Listed)>, Vec<String>), StoreError> {
+    let (mut named, mut foreign) = (Vec::new(), Vec::new());
+    let mut listing = store.list(prefix);
+    while let Some(listed) = listing.try_next().await? {
+        match listed.name.parse() {
+            Ok(name) => named.push((name, listed)),
+            Err(_) => foreign.push(listed.name),
+        }
+    }
+    Ok((named, foreign))
+}
+
+async fn newest_signers(store: &dyn Store) -> Result<u32, DocumentError> {
+    let object = signed::locate(store, &prefix::SIGNERS);
+    let (named, _) = list_named(store, prefix::SIGNERS).await.map_err(|source| {
+        if source.kind == StoreErrorKind::NotFound {
+            DocumentError::Missing { object: object.clone() }
+        } else {
+            DocumentError::Store { object: object.clone(), source: Box::new(source) }
+        }
+    })?;
+    let numbers = named.iter().filter_map(|(name, _)| match name {
+        ObjectName::Document(Document::Signers(n)) => Some(*n),
+        _ => None,
+    });
+    numbers.max().ok_or(DocumentError::Missing { object })
+}

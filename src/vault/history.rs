@@ -1,0 +1,259 @@
+//! A locker's manifests: which backups exist, and what is wrong with those that do not count.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{Vault, list_named};
+use crate::{
+    backup_id::BackupId,
+    format::{manifest::Manifest, record::Void},
+    id::{Locker, Sha256Digest},
+    object_name::{Document, ObjectName, prefix},
+    signature::{Namespace, SigningKey},
+    signed::{self, DocumentError, Signed},
+};
+
+/// Manifests read at once.
+const READERS: usize = 16;
+
+/// All that a locker's `b/` holds.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Every backup whose manifest counts, oldest first: by sequence, then time, then id.
+    pub backups: Vec<Backup>,
+    /// What does not count, and holes.
+    pub problems: Vec<Problem>,
+    /// Backups that were declared void: never listed, restored or built upon.
+    pub voids: Vec<BackupId>,
+    /// Objects that a crashed run left: signatures without a manifest. Harmless.
+    pub leftovers: Vec<String>,
+}
+
+/// A backup whose manifest counts.
+#[derive(Debug, Clone)]
+pub struct Backup {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// SHA-256 of its manifest.
+    pub sha256: Sha256Digest,
+}
+
+impl Backup {
+    /// Whether its time is over. An expired backup is refused by every reader, swept or not.
+    #[must_use]
+    pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
+        self.manifest.expires_at <= now
+    }
+}
+
+/// Something wrong with a locker's manifests: an integrity failure.
+#[derive(Debug)]
+pub struct Problem {
+    /// The backup, where the name still says it.
+    pub backup: Option<BackupId>,
+    /// Address and name.
+    pub object: String,
+    /// What is wrong, in words.
+    pub what: String,
+    /// Whether later backups go on where an earlier one should be.
+    pub is_hole: bool,
+}
+
+impl History {
+    /// The newest backup that counts: what the next one builds upon.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Backup> {
+        self.backups.last()
+    }
+
+    /// Those not yet expired, newest first.
+    pub fn live(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Backup> {
+        self.backups.iter().rev().filter(move |backup| !backup.is_expired(now))
+    }
+}
+
+impl Vault {
+    /// Reads and verifies every manifest of a locker. A manifest that does not count is a [`Problem`], not an error.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only: what cannot be reached is not known to be wrong.
+    pub async fn history(&self, locker: Locker, now: DateTime<Utc>) -> Result<History, DocumentError> {
+        let prefix = prefix::in_locker(locker, "b");
+        let (named, foreign) = list_named(self.store(), &prefix)
+            .await
+            .map_err(|source| DocumentError::Store { object: signed::locate(self.store(), &prefix), source: source.into() })?;
+        let mut history = History::default();
+        history.problems.extend(foreign.into_iter().map(|name| Problem {
+            backup: None,
+            object: signed::locate(self.store(), &name),
+            what: "not an object of tenure".to_owned(),
+            is_hole: false,
+        }));
+        let listed: HashMap<ObjectName, DateTime<Utc>> =
+            named.into_iter().map(|(name, listed)| (name, listed.modified)).collect();
+
+        let mut voids = HashSet::new();
+        for (name, stored_at) in &listed {
+            if let ObjectName::Document(document @ Document::Void(_, backup)) = name {
+                voids.insert(*backup);
+                // A void that is not to be trusted still stops its backup from counting; it is said as well.
+                if let Err(error) = self.void(document, *backup, *stored_at).await? {
+                    history.problems.push(self.problem(Some(*backup), document, &error));
+                }
+            }
+        }
+
+        let manifests = listed.iter().filter_map(|(name, stored_at)| match name {
+            ObjectName::Document(Document::Manifest(_, backup)) if !voids.contains(backup) => Some((*backup, *stored_at)),
+            _ => None,
+        });
+        let read: Vec<(BackupId, Result<Backup, DocumentError>)> = stream::iter(manifests)
+            .map(|(backup, stored_at)| async move { (backup, self.manifest(locker, backup, stored_at).await) })
+            .buffer_unordered(READERS)
+            .collect()
+            .await;
+        for (id, backup) in read {
+            match backup {
+                Ok(backup) => history.backups.push(backup),
+                Err(error @ DocumentError::Store { .. }) => return Err(error),
+                Err(error) => history.problems.push(self.problem(Some(id), &Document::Manifest(locker, id), &error)),
+            }
+        }
+        history.backups.sort_by_key(|backup| (backup.manifest.sequence, backup.manifest.taken_at, backup.manifest.backup));
+
+        for name in listed.keys() {
+            if let ObjectName::Signature(document @ (Document::Manifest(..) | Document::Void(..))) = name
+                && !listed.contains_key(&ObjectName::Document(document.clone()))
+            {
+                history.leftovers.push(name.to_string());
+            }
+        }
+        history.leftovers.sort();
+        self.find_holes(locker, &voids, now, &mut history);
+        history.problems.sort_by(|a, b| a.object.cmp(&b.object).then(a.what.cmp(&b.what)));
+        history.voids = voids.into_iter().collect();
+        history.voids.sort();
+        Ok(history)
+    }
+
+    fn problem(&self, backup: Option<BackupId>, document: &Document, error: &DocumentError) -> Problem {
+        let mut what = match error {
+            DocumentError::Unsigned { .. } => "its signature is missing".to_owned(),
+            DocumentError::Missing { .. } => "it disappeared while it was being read".to_owned(),
+            DocumentError::Contradiction { what, .. } => what.clone(),
+            DocumentError::NewerFormat { found, .. } => {
+                format!("it has format {found}, which this version of tenure does not know")
+            }
+            _ => "it is not to be trusted".to_owned(),
+        };
+        if let Some(source) = std::error::Error::source(error) {
+            what = source.to_string();
+        }
+        Problem { backup, object: signed::locate(self.store(), document), what, is_hole: false }
+    }
+
+    async fn manifest(&self, locker: Locker, backup: BackupId, stored_at: DateTime<Utc>) -> Result<Backup, DocumentError> {
+        let document = Document::Manifest(locker, backup);
+        let signed: Signed<Manifest> =
+            signed::read(self.store(), &document, Namespace::Manifest, self.signers(), Some(stored_at)).await?;
+        let manifest = signed.value;
+        let root = self.root();
+        let wrong = if manifest.installation != root.installation {
+            Some("it belongs to another installation".to_owned())
+        } else if manifest.locker != locker {
+            Some(format!("it belongs to another locker, {}", manifest.locker))
+        } else if manifest.backup != backup {
+            Some(format!("it is the manifest of another backup, {}", manifest.backup))
+        } else if manifest.keep.expiry(manifest.taken_at) != manifest.expires_at {
+            Some("its time, retention and expiry disagree".to_owned())
+        } else if manifest.expires_at > root.max_keep.expiry(manifest.taken_at) {
+            Some(format!("it would be kept longer than {}, the most that this vault allows", root.max_keep))
+        } else {
+            None
+        };
+        match wrong {
+            Some(what) => Err(DocumentError::Contradiction { object: signed::locate(self.store(), &document), what }),
+            None => Ok(Backup { manifest, sha256: signed.sha256 }),
+        }
+    }
+
+    /// The inner error says that the void is not to be trusted, the outer that it could not be reached.
+    async fn void(
+        &self,
+        document: &Document,
+        backup: BackupId,
+        at: DateTime<Utc>,
+    ) -> Result<Result<(), DocumentError>, DocumentError> {
+        match signed::read::<Void>(self.store(), document, Namespace::Manifest, self.signers(), Some(at)).await {
+            Ok(void) if void.value.backup == backup && void.value.installation == self.root().installation => Ok(Ok(())),
+            Ok(_) => {
+                let object = signed::locate(self.store(), document);
+                Ok(Err(DocumentError::Contradiction { object, what: "it voids another backup".to_owned() }))
+            }
+            Err(error @ DocumentError::Store { .. }) => Err(error),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Declares a backup void, which no reader then uses.
+    ///
+    /// # Errors
+    /// As [`signed::create`].
+    pub async fn put_void(&self, void: &Void, key: &SigningKey) -> Result<(), DocumentError> {
+        let document = Document::Void(void.locker, void.backup);
+        signed::create(self.store(), &document, void, Namespace::Manifest, key).await.map(drop)
+    }
+
+    /// Stores a manifest, signature first. From the moment that this succeeds the backup exists.
+    ///
+    /// # Errors
+    /// As [`signed::create`].
+    pub async fn put_manifest(&self, manifest: &Manifest, key: &SigningKey) -> Result<Sha256Digest, DocumentError> {
+        let document = Document::Manifest(manifest.locker, manifest.backup);
+        signed::create(self.store(), &document, manifest, Namespace::Manifest, key).await
+    }
+
+    /// A predecessor that a manifest names, that is not listed though its time lies ahead, or is not the one that was named.
+    fn find_holes(&self, locker: Locker, voids: &HashSet<BackupId>, now: DateTime<Utc>, history: &mut History) {
+        let known: BTreeMap<BackupId, Sha256Digest> =
+            history.backups.iter().map(|backup| (backup.manifest.backup, backup.sha256)).collect();
+        let mut holes = BTreeMap::new();
+        for backup in &history.backups {
+            let Some(previous) = &backup.manifest.previous else { continue };
+            let what = match known.get(&previous.backup) {
+                Some(sha256) if *sha256 == previous.sha256 => continue,
+                Some(_) => "it is not the manifest that its successor was built upon",
+                None if previous.expires_at <= now || voids.contains(&previous.backup) => continue,
+                None => "a later backup names it, and it is not to be found or not to be trusted",
+            };
+            holes.entry(previous.backup).or_insert(what);
+        }
+        history.problems.extend(holes.into_iter().map(|(backup, what)| Problem {
+            backup: Some(backup),
+            object: signed::locate(self.store(), &Document::Manifest(locker, backup)),
+            what: what.to_owned(),
+            is_hole: true,
+        }));
+    }
+
+    /// Ids of all manifests in a locker, by listing alone.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`].
+    pub async fn has_manifests(&self, locker: Locker) -> Result<bool, DocumentError> {
+        let prefix = prefix::in_locker(locker, "b");
+        let mut listing = self.store().list(&prefix);
+        let failed = |source: crate::store::StoreError| DocumentError::Store {
+            object: signed::locate(self.store(), &prefix),
+            source: source.into(),
+        };
+        while let Some(listed) = listing.try_next().await.map_err(failed)? {
+            if matches!(listed.name.parse(), Ok(ObjectName::Document(Document::Manifest(..)))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,4 @@
+//! Real parts for the tests, started on demand and gone when the test binary ends, however it ends.
+
+pub mod postgres;
+pub mod watchdog;

@@ -1,5 +1,7 @@
 //! Chunks: how rows are cut, named and digested before they are compressed and sealed.
 
+pub mod cutter;
+
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 

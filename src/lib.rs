@@ -5,12 +5,14 @@
 pub mod backup_id;
 pub mod chunk;
 pub mod compress;
+pub mod config;
 pub mod format;
 mod hex_id;
 pub mod id;
 pub mod keyring;
 pub mod name_key;
 pub mod object_name;
+pub mod operation;
 pub mod printable;
 pub mod retention;
 pub mod seal;

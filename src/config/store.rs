@@ -1,0 +1,359 @@
+//! `[vault]` and `[keyring]`: where things are kept.
+
+use std::path::{Component, Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::ConfigError,
+    place::{Places, Step},
+};
+
+/// `[vault]`: where sealed backups go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vault {
+    /// `s3://bucket`, `s3://bucket/prefix` or `file:///folder`.
+    pub url: StoreUrl,
+    /// Region of the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Another server than Amazon's: `https://s3.example.org`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Put the bucket into the path instead of the host name. Default: true where an endpoint is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    /// Certificates (PEM) to trust instead of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Encryption by the store, on top of ours: `AES256` or `aws:kms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sse: Option<String>,
+    /// Storage class of new objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    /// Credentials by role.
+    #[serde(default)]
+    pub profiles: Profiles,
+    /// Object lock. Only `none` is built.
+    #[serde(default = "no_lock")]
+    pub lock: String,
+}
+
+/// `[keyring]`: where keys go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Keyring {
+    /// As in `[vault]`, and apart from it.
+    pub url: StoreUrl,
+    /// As in `[vault]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// As in `[vault]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// As in `[vault]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    /// As in `[vault]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// As in `[vault]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sse: Option<String>,
+    /// Credentials by role.
+    #[serde(default)]
+    pub profiles: Profiles,
+    /// Further copies of every key, under other credentials.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Mirror>,
+    /// age recipients that can open tenant keys: `age1…`. Two or more, so that one can lie in a safe.
+    pub recipients: Vec<String>,
+    /// Says that one copy of the keys is meant to be enough, so that `check` stops warning.
+    #[serde(default)]
+    pub accept_single_keyring: bool,
+}
+
+/// A further copy of the keyring.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mirror {
+    /// As in `[vault]`, and apart from vault, keyring and other mirrors.
+    pub url: StoreUrl,
+    /// As in `[vault]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// As in `[vault]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// As in `[vault]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    /// As in `[vault]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// As in `[vault]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sse: Option<String>,
+    /// Profile of the credentials, whatever the role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+}
+
+/// Names of credential profiles (`~/.aws/config`), one per role. A role without one uses the usual chain of credentials.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Profiles {
+    /// Creates in vault and keyring; deletes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
+    /// Deletes what has expired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub janitor: Option<String>,
+    /// Deletes in vault and keyring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eraser: Option<String>,
+    /// Reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restorer: Option<String>,
+}
+
+/// Whose credentials a command uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Backs up.
+    Writer,
+    /// Expires.
+    Janitor,
+    /// Erases.
+    Eraser,
+    /// Restores, lists and verifies.
+    Restorer,
+}
+
+impl Profiles {
+    /// The profile of a role.
+    #[must_use]
+    pub fn of(&self, role: Role) -> Option<&str> {
+        match role {
+            Role::Writer => &self.writer,
+            Role::Janitor => &self.janitor,
+            Role::Eraser => &self.eraser,
+            Role::Restorer => &self.restorer,
+        }
+        .as_deref()
+    }
+}
+
+fn no_lock() -> String {
+    "none".into()
+}
+
+/// The address of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub enum StoreUrl {
+    /// `file:///srv/vault`: an absolute path without `..`.
+    Directory(PathBuf),
+    /// `s3://bucket/prefix`; the prefix is empty or ends in `/`.
+    S3 {
+        /// Bucket.
+        bucket: String,
+        /// What every object's name begins with.
+        prefix: String,
+    },
+}
+
+/// An address that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{url}` is not a store: {why}")]
+pub struct StoreUrlError {
+    url: String,
+    why: &'static str,
+}
+
+impl TryFrom<String> for StoreUrl {
+    type Error = StoreUrlError;
+    fn try_from(url: String) -> Result<Self, Self::Error> {
+        match parse_url(&url) {
+            Ok(parsed) => Ok(parsed),
+            Err(why) => Err(StoreUrlError { url, why }),
+        }
+    }
+}
+
+impl std::str::FromStr for StoreUrl {
+    type Err = StoreUrlError;
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        Self::try_from(url.to_owned())
+    }
+}
+
+fn parse_url(url: &str) -> Result<StoreUrl, &'static str> {
+    if let Some(path) = url.strip_prefix("file://") {
+        let path = Path::new(path);
+        if !path.is_absolute() {
+            return Err("a directory is written file:// and a path that begins with a slash, like file:///srv/vault");
+        }
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err("the path goes up with `..`");
+        }
+        let path: PathBuf = path.components().collect();
+        if path == Path::new("/") {
+            return Err("the root directory cannot be a store");
+        }
+        return Ok(StoreUrl::Directory(path));
+    }
+    let Some(rest) = url.strip_prefix("s3://") else { return Err("it begins with neither s3:// nor file:///") };
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() || !bucket.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')) {
+        return Err(
+            "a bucket's name has letters, digits, dots and dashes only; credentials come from a profile or the environment",
+        );
+    }
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    if !prefix.is_empty() && !crate::store::is_valid_name(prefix) {
+        return Err("its prefix may hold letters, digits, `.`, `-` and `_` between slashes");
+    }
+    let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+    Ok(StoreUrl::S3 { bucket: bucket.to_owned(), prefix })
+}
+
+impl std::fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Directory(path) => write!(f, "file://{}", path.display()),
+            Self::S3 { bucket, prefix } => {
+                let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+                write!(f, "s3://{bucket}{}{prefix}", if prefix.is_empty() { "" } else { "/" })
+            }
+        }
+    }
+}
+
+impl From<StoreUrl> for String {
+    fn from(url: StoreUrl) -> Self {
+        url.to_string()
+    }
+}
+
+impl StoreUrl {
+    /// Whether one of the two lies in the other, or is it. `endpoints` says whether they are on the same S3 server.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self, same_endpoint: bool) -> bool {
+        match (self, other) {
+            (Self::Directory(a), Self::Directory(b)) => {
+                let (a, b) = (real(a), real(b));
+                a.starts_with(&b) || b.starts_with(&a)
+            }
+            (Self::S3 { bucket: a, prefix: p }, Self::S3 { bucket: b, prefix: q }) => {
+                same_endpoint && a == b && (p.starts_with(q.as_str()) || q.starts_with(p.as_str()))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The path with symbolic links resolved as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let mut missing = Vec::new();
+    for existing in path.ancestors() {
+        if let Ok(real) = existing.canonicalize() {
+            return missing.into_iter().rev().fold(real, |path, part| path.join(part));
+        }
+        missing.extend(existing.file_name());
+    }
+    path.to_owned()
+}
+
+/// One store with everything that opening it takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening<'a> {
+    /// Where it is.
+    pub url: &'a StoreUrl,
+    /// Region.
+    pub region: Option<&'a str>,
+    /// Endpoint.
+    pub endpoint: Option<&'a str>,
+    /// Bucket in the path.
+    pub path_style: Option<bool>,
+    /// Certificates, relative to the configuration's folder.
+    pub ca_file: Option<&'a Path>,
+    /// Encryption by the store.
+    pub sse: Option<&'a str>,
+    /// Storage class.
+    pub storage_class: Option<&'a str>,
+    /// Profile of the credentials.
+    pub profile: Option<&'a str>,
+}
+
+macro_rules! opening {
+    ($from:expr, $storage_class:expr, $profile:expr) => {
+        Opening {
+            url: &$from.url,
+            region: $from.region.as_deref(),
+            endpoint: $from.endpoint.as_deref(),
+            path_style: $from.path_style,
+            ca_file: $from.ca_file.as_deref(),
+            sse: $from.sse.as_deref(),
+            storage_class: $storage_class,
+            profile: $profile,
+        }
+    };
+}
+
+impl Vault {
+    /// How to open it in a role.
+    #[must_use]
+    pub fn opening(&self, role: Role) -> Opening<'_> {
+        opening!(self, self.storage_class.as_deref(), self.profiles.of(role))
+    }
+}
+
+impl Keyring {
+    /// How to open it in a role.
+    #[must_use]
+    pub fn opening(&self, role: Role) -> Opening<'_> {
+        opening!(self, None, self.profiles.of(role))
+    }
+}
+
+impl Mirror {
+    /// How to open it.
+    #[must_use]
+    pub fn opening(&self) -> Opening<'_> {
+        opening!(self, None, self.profile.as_deref())
+    }
+}
+
+pub(super) fn check(vault: &Vault, keyring: &Keyring, places: &Places<'_>) -> Result<(), ConfigError> {
+    if vault.lock != "none" {
+        return Err(places.not_built(
+            &["vault".into(), "lock".into()],
+            "object lock",
+            "write lock = \"none\", or remove the line",
+        ));
+    }
+    let mut stores: Vec<(Vec<Step<'_>>, String, &StoreUrl, Option<&str>)> =
+        vec![(vec!["vault".into(), "url".into()], "the vault".into(), &vault.url, vault.endpoint.as_deref())];
+    stores.push((vec!["keyring".into(), "url".into()], "the keyring".into(), &keyring.url, keyring.endpoint.as_deref()));
+    for (n, mirror) in keyring.mirrors.iter().enumerate() {
+        let path = vec!["keyring".into(), "mirrors".into(), n.into(), "url".into()];
+        stores.push((path, format!("mirror {}", n + 1), &mirror.url, mirror.endpoint.as_deref()));
+    }
+    for (n, (path, name, url, endpoint)) in stores.iter().enumerate() {
+        if let Some((_, other, other_url, _)) = stores[..n].iter().find(|(_, _, other, at)| url.overlaps(other, endpoint == at)) {
+            let relation = if url == other_url { "are the same place" } else { "lie one in the other" };
+            let hint = "whoever can read or lose one must not have the other: use two buckets, or two directories side by side";
+            return Err(places.refuse(path, format!("{other} and {name} {relation}: {url}"), hint));
+        }
+    }
+    if keyring.recipients.is_empty() {
+        let hint = "add the `age1…` line of a recovery identity; without one nobody could ever restore";
+        return Err(places.refuse(&["keyring".into(), "recipients".into()], "keyring.recipients is empty", hint));
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+use std::path::Path;
+
+use super::Config;
+
+const SMALL: &str = r#"
+[vault]
+url = "file:///srv/vault"
+
+[keyring]
+url = "file:///srv/keyring"
+recipients = ["age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z"]
+
+[cluster.eu-1]
+primary = "host=/run/postgresql user=postgres"
+databases = "tenant_{tenant}"
+"#;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(text, Path::new("/etc/tenure/tenure.toml")).map_err(|error| format!("{error} | {} | {}", error.key, error.hint))
+}
+
+fn refused(text: &str) -> String {
+    parse(text).expect_err("it should be refused")
+}
+
+#[test]
+fn a_small_configuration_has_defaults() {
+    let config = parse(SMALL).unwrap();
+    assert_eq!(config.limits.jobs, 4);
+    assert_eq!(config.cluster["eu-1"].connections, 8);
+    assert_eq!(config.policy(&"acme".parse().unwrap()).keep.to_string(), "6 months");
+    assert_eq!(config.path(Path::new("keys/worker")), Path::new("/etc/tenure/keys/worker"));
+    let shown = toml::to_string(&config).unwrap();
+    assert_eq!(parse(&shown).unwrap(), config, "what `config show` prints is a configuration");
+}
+
+#[test]
+fn the_first_policy_that_matches_counts() {
+    let config =
+        parse(&format!("{SMALL}[[policy]]\ntenants = [\"bank_*\"]\nkeep = \"1 year\"\n[[policy]]\nkeep = \"30 days\"\n"))
+            .unwrap();
+    assert_eq!(config.policy(&"bank_a".parse().unwrap()).keep.to_string(), "1 year");
+    assert_eq!(config.policy(&"acme".parse().unwrap()).keep.to_string(), "30 days");
+}
+
+#[test]
+fn every_refusal_names_line_key_and_cure() {
+    let at = "/etc/tenure/tenure.toml line";
+    for (addition, expected) in [
+        (
+            "databses = \"x\"",
+            format!("{at} 12: unknown key `databses` in [cluster.eu-1] | cluster.eu-1.databses | did you mean `databases`?"),
+        ),
+        (
+            "query = \"SELECT 1\"",
+            format!(
+                "{at} 12: cluster eu-1 has both `databases` and `query` | cluster.eu-1.query | one rule says which databases are tenants: keep one of them"
+            ),
+        ),
+        (
+            "connections = \"many\"",
+            format!(
+                "{at} 12: `cluster.eu-1.connections`: invalid type: string \"many\", expected u32 | cluster.eu-1.connections | "
+            ),
+        ),
+        (
+            "connections = 1",
+            format!(
+                "{at} 12: cluster eu-1 may have 1 connections, and one tenant needs 4 | cluster.eu-1.connections | use 4 or more; 8 is the default"
+            ),
+        ),
+        (
+            "admin = \"host=x password=secret\"",
+            format!(
+                "{at} 12: `admin` of cluster eu-1 holds a password | cluster.eu-1.admin | secrets stay out of this file: use ~/.pgpass, passfile=FILE, PGPASSWORD or password_command"
+            ),
+        ),
+        (
+            "replica_wait = \"soon\"",
+            format!(
+                "{at} 12: `cluster.eu-1.replica_wait`: `soon` is not a length of time: expected a whole number and s, min, h, days or weeks, like `20s` or `7 days` | cluster.eu-1.replica_wait | "
+            ),
+        ),
+        (
+            "[limits]\njobs = 0",
+            format!(
+                "{at} 13: `limits.jobs` is 0: nothing could be done like that | limits.jobs | use 1 to 256; 4 is the default"
+            ),
+        ),
+        (
+            "[approvals]\nerase = 2",
+            format!(
+                "{at} 13: `approvals.erase`: signing of plans is not built yet | approvals.erase | remove [approvals]; this version has no command that needs one"
+            ),
+        ),
+        (
+            "[[policy]]\n[[policy]]\nkeep = \"1 year\"",
+            format!(
+                "{at} 13: policy 2 is never reached: policy 1 covers every tenant | policy[1].tenants | the first policy that matches counts: put the one for everybody last"
+            ),
+        ),
+        (
+            "[[policy]]\nkeep = \"6 month s\"",
+            format!(
+                "{at} 13: `policy.keep`: `6 month s` is not a retention: expected a number from 1 to 9999 and days, weeks, months or years, like `6 months` | policy.keep | "
+            ),
+        ),
+        (
+            "[restore]\nallow = [\"everything\"]",
+            format!(
+                "{at} 13: `everything` in restore.allow is nothing that could be allowed | restore.allow | use any of c-functions, extension:NAME, event-triggers, subscriptions, all"
+            ),
+        ),
+        ("[signign]", format!("{at} 12: unknown key `signign` | signign | did you mean `signing`?")),
+        (
+            "[cluster.eu-2]\nprimary = \"host=b\"\nschemas = \"app.org_{tenant}\"",
+            format!(
+                "{at} 14: `cluster.eu-2.schemas`: backing up schemas as tenants is not built yet | cluster.eu-2.schemas | use `databases` or `query`"
+            ),
+        ),
+        (
+            "[cluster.eu-2]\nprimary = \"host=b\"",
+            format!(
+                "{at} 12: cluster eu-2 does not say which databases are tenants | cluster.eu-2 | add `databases = \"tenant_{{tenant}}\"`, or a `query`"
+            ),
+        ),
+        (
+            "[cluster.eu-2]\nprimary = \"host=/run/postgresql user=postgres\"\ndatabases=\"{tenant}\"",
+            format!(
+                "{at} 13: clusters eu-1 and eu-2 have the same primary: each tenant would be there twice | cluster.eu-2.primary | keep one of the two"
+            ),
+        ),
+    ] {
+        assert_eq!(refused(&format!("{SMALL}{addition}\n")), expected);
+    }
+}
+
+#[test]
+fn stores_must_be_apart() {
+    for (from, to, expected) in [
+        ("file:///srv/keyring", "file:///srv/vault", "the vault and the keyring are the same place: file:///srv/vault"),
+        ("file:///srv/keyring", "file:///srv/vault/./", "the vault and the keyring are the same place: file:///srv/vault"),
+        (
+            "file:///srv/keyring",
+            "file:///srv/vault/keys",
+            "the vault and the keyring lie one in the other: file:///srv/vault/keys",
+        ),
+        ("file:///srv/vault", "file:///srv", "the vault and the keyring lie one in the other: file:///srv/keyring"),
+    ] {
+        let refusal = refused(&SMALL.replace(from, to));
+        assert!(refusal.contains(expected), "{refusal}");
+    }
+    let mirrored = |mirror: &str| SMALL.replace("recipients", &format!("mirrors = [{{ url = \"{mirror}\" }}]\nrecipients"));
+    assert!(refused(&mirrored("file:///srv/keyring")).contains("line 7: the keyring and mirror 1 are the same place"));
+    assert!(parse(&mirrored("file:///srv/keyring2")).is_ok());
+    for (url, why) in [
+        ("file://srv/vault", "a directory is written file://"),
+        ("http://x", "neither s3:// nor file:///"),
+        ("s3://key:secret@bucket", "credentials come from"),
+    ] {
+        let refusal = refused(&SMALL.replace("file:///srv/vault", url));
+        assert!(refusal.contains("line 3") && refusal.contains(why), "{refusal}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    assert!(refused("").contains("there is no [vault]"));
+    assert!(refused(&SMALL.replace("recipients", "# ")).contains("line 5: [keyring] has no `recipients`"));
+    assert!(
+        refused(&SMALL.replace("[vault]", "[vault]\nlock = \"governance 35 days\""))
+            .contains("`vault.lock`: object lock is not built yet")
+    );
+    assert!(refused("[vault\n").contains("line 1"));
+}

@@ -1,0 +1,7 @@
+//! What tenure does: each operation takes a request, composes the stages below it, and returns a report.
+//!
+//! An operation reads neither the clock nor the environment and prints nothing. It tells how it goes through [`progress::Progress`],
+//! and why it stopped through [`failure::Failure`].
+
+pub mod failure;
+pub mod progress;

@@ -5,6 +5,7 @@
 
 pub mod directory;
 pub mod fault;
+mod probe;
 pub mod s3;
 
 use bytes::Bytes;
@@ -23,9 +24,10 @@ pub enum PutMode {
 /// What became of a PUT that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// The object is stored and durable. Also said when a retry met exactly the bytes that were to be written.
+    /// The object is stored and durable. Also said when [`PutMode::CreateOnly`] met exactly the bytes that were to be written: they may
+    /// be our own, from a try whose answer was lost.
     Stored,
-    /// [`PutMode::CreateOnly`], and the name was taken by other bytes. Nothing was changed.
+    /// [`PutMode::CreateOnly`], and the name was taken by other bytes, or by bytes that we may not read. Nothing was changed.
     Exists,
 }
 
@@ -68,8 +70,8 @@ pub enum Versioning {
 
 /// Objects by name.
 ///
-/// Names are `/`-separated, of ASCII letters, digits, `.`, `-` and `_`; no segment is empty, `.` or `..`. Prefixes are empty or end in
-/// `/`. A name outside of that is [`StoreErrorKind::BadName`] and never reaches the back end.
+/// Names are `/`-separated, of ASCII letters, digits, `.`, `-` and `_`; no segment is empty, `.` or `..`, or longer than 255 bytes, no
+/// name longer than 512. No name may continue another after a `/`: a folder is no object. Prefixes are empty or end in `/`. A name outside of that is [`StoreErrorKind::BadName`] and never reaches the back end.
 ///
 /// Every method may be called by many tasks and processes at once. Retries happen inside, and nowhere above.
 #[async_trait::async_trait]
@@ -170,6 +172,7 @@ pub fn is_valid_name(name: &str) -> bool {
     name.len() <= 512
         && name.split('/').all(|segment| {
             !segment.is_empty()
+                && segment.len() <= 255
                 && segment != "."
                 && segment != ".."
                 && segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))

@@ -1,5 +1,8 @@
 //! Everything that needs real parts: PostgreSQL clusters, S3 servers, the program itself.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the numbers are the tests' own")]
 
 mod connection;
 #[allow(dead_code, reason = "offered to every test, used by some")]
 mod harness;
+mod store_conformance;

@@ -5,3 +5,4 @@
 
 pub mod failure;
 pub mod progress;
+pub mod verify;

@@ -1,5 +1,7 @@
 //! Why an operation stopped, in the shape that a person at a terminal, a script and a monitor can all use.
 
+mod from_store;
+
 use std::error::Error;
 
 /// What kind of failure it is, which decides the exit code.

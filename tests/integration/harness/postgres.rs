@@ -158,7 +158,11 @@ impl Cluster {
         run(as_server("pg_basebackup")
             .arg("-D")
             .arg(&data)
-            .arg(format!("--dbname=host={} port={} user=postgres application_name=replica{number}", self.folder.display(), self.port))
+            .arg(format!(
+                "--dbname=host={} port={} user=postgres application_name=replica{number}",
+                self.folder.display(),
+                self.port
+            ))
             .args(["-R", "-X", "stream", "--checkpoint=fast", "--no-sync", "-C", "-S"])
             .arg(format!("replica{number}")));
         let port = start_on_free_port(&data);
@@ -172,7 +176,11 @@ impl Cluster {
 
     /// libpq's words for the superuser over TCP, without a database; the password is in them.
     pub fn tcp_description(&self) -> String {
-        format!("host=127.0.0.1 port={} user=postgres password='{}'", self.port, PASSWORD.replace('\\', "\\\\").replace('\'', "\\'"))
+        format!(
+            "host=127.0.0.1 port={} user=postgres password='{}'",
+            self.port,
+            PASSWORD.replace('\\', "\\\\").replace('\'', "\\'")
+        )
     }
 
     /// The folder of the Unix socket.

@@ -1,0 +1,111 @@
+//! What is stored already, and may be referred to instead of being stored again.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::{
+    backup_id::BackupId,
+    format::index_page::Entry,
+    id::{ChunkName, KeyId, Locker, Sha256Digest},
+    signed::DocumentError,
+    store::StoreError,
+    vault::{
+        Vault,
+        history::{Backup, History},
+        locker::ObjectError,
+    },
+};
+
+/// Index pages read at once.
+const READERS: usize = 8;
+
+/// A chunk as the newest backup refers to it.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredChunk {
+    /// Who wrote it.
+    pub birth: BackupId,
+    /// Length of the stored object in bytes.
+    pub size: u64,
+    /// SHA-256 of the stored object.
+    pub sha256: Sha256Digest,
+}
+
+/// The newest live backup under the same key, and what of it the store still lists.
+#[derive(Default)]
+pub struct Reuse {
+    /// That backup: it must still be there when the new one is committed.
+    pub base: Option<BackupId>,
+    chunks: HashMap<ChunkName, StoredChunk>,
+    pages: HashMap<Sha256Digest, BackupId>,
+    /// What of it could not be used, for the report: it is stored again.
+    pub lost: Vec<String>,
+}
+
+impl Reuse {
+    /// Reads the index of the newest backup that lives beyond `until` and was sealed with `key_id`, and keeps those of its chunks and
+    /// pages that the store lists with their length. Damage is no error here: what cannot be used is stored again, which heals it.
+    ///
+    /// # Errors
+    /// Only when the store cannot be reached.
+    pub async fn load(vault: &Vault, locker: Locker, key_id: KeyId, history: &History, until: DateTime<Utc>) -> Result<Self, DocumentError> {
+        let usable = |backup: &&Backup| backup.manifest.key_id == key_id && backup.manifest.expires_at > until;
+        let Some(base) = history.backups.iter().rev().find(usable) else { return Ok(Self::default()) };
+        let failed = |source: StoreError| DocumentError::Store { object: source.name.clone(), source: source.into() };
+        let listed = vault.stored_chunks(locker).await.map_err(failed)?;
+        let listed_pages = vault.stored_pages(locker).await.map_err(failed)?;
+
+        let mut reuse = Self { base: Some(base.manifest.backup), ..Self::default() };
+        let mut take = |reuse: &mut Self, entry: &Entry| {
+            if listed.get(&(entry.name, entry.birth)) == Some(&entry.size) {
+                let stored = StoredChunk { birth: entry.birth, size: entry.size, sha256: entry.sha256 };
+                reuse.chunks.insert(entry.name, stored);
+            } else {
+                reuse.lost.push(format!("chunk {} is missing or has another length", entry.name));
+            }
+        };
+        base.manifest.description.iter().for_each(|entry| take(&mut reuse, entry));
+        let mut pages = stream::iter(&base.manifest.pages)
+            .map(|page| async move { (page, vault.page(locker, page).await) })
+            .buffer_unordered(READERS);
+        while let Some((page, read)) = pages.next().await {
+            match read {
+                Ok(read) => {
+                    if listed_pages.get(&(page.sha256, page.birth)) == Some(&page.size) {
+                        reuse.pages.insert(page.sha256, page.birth);
+                    }
+                    read.entries.iter().for_each(|entry| take(&mut reuse, entry));
+                }
+                Err(ObjectError::Store { object, source }) => return Err(DocumentError::Store { object, source: source.into() }),
+                Err(damage) => reuse.lost.push(damage.to_string()),
+            }
+        }
+        Ok(reuse)
+    }
+
+    /// The chunk of this name, if it may be referred to.
+    #[must_use]
+    pub fn chunk(&self, name: ChunkName) -> Option<StoredChunk> {
+        self.chunks.get(&name).copied()
+    }
+
+    /// The birth of the page of this digest, if it may be referred to.
+    #[must_use]
+    pub fn page(&self, sha256: Sha256Digest) -> Option<BackupId> {
+        self.pages.get(&sha256).copied()
+    }
+}
+
+/// Whether the backup that chunks were re-used from is still listed.
+///
+/// # Errors
+/// The store's.
+pub async fn base_is_there(vault: &Vault, locker: Locker, base: BackupId) -> Result<bool, StoreError> {
+    use crate::object_name::Document;
+    let manifest = vault.store().head(&Document::Manifest(locker, base).to_string()).await?;
+    let void = vault.store().list(&format!("{}", crate::object_name::prefix::in_locker(locker, "b")));
+    let void_name = Document::Void(locker, base).to_string();
+    let voided = void.try_any(|listed| std::future::ready(listed.name == void_name)).await?;
+    Ok(manifest.is_some() && !voided)
+}

@@ -1,0 +1,140 @@
+//! Failures of vault and keyring, in words that say what is safe and what to type.
+
+use super::{Failure, FailureClass};
+use crate::{
+    printable::Printable,
+    seal::SealError,
+    signed::DocumentError,
+    store::{StoreError, StoreErrorKind},
+    tenant::TenantName,
+    vault::locker::ObjectError,
+};
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let object = format!("{}/{}", error.address, error.name);
+        let (kind, hint) = match error.kind {
+            StoreErrorKind::NotFound => ("object-missing", "Run `tenure verify` to see what else is missing."),
+            StoreErrorKind::NoSuchStore => {
+                ("no-such-store", "Check the url in the configuration, and that the disk is mounted or the bucket exists.")
+            }
+            StoreErrorKind::Denied => {
+                ("store-denied", "Check the credentials and the role's profile; `tenure check` shows what this role may do.")
+            }
+            StoreErrorKind::Full => {
+                ("store-full", "Make room, then run the same command again; nothing that is listed was harmed.")
+            }
+            StoreErrorKind::Redirected => {
+                ("store-redirects", "Check `region` and `endpoint` in the configuration; redirects are never followed.")
+            }
+            StoreErrorKind::Unavailable => {
+                ("store-unavailable", "Nothing half done is ever listed. Run the same command again when the store answers.")
+            }
+            StoreErrorKind::Foreign => {
+                ("foreign-object", "Something that tenure did not write lies in the store. Look at it, and move it away.")
+            }
+            StoreErrorKind::TooLarge | StoreErrorKind::BadName | StoreErrorKind::Refused => {
+                ("store-refused", "Run `tenure check` to see what this store allows.")
+            }
+        };
+        let class = if error.kind == StoreErrorKind::NotFound || error.kind == StoreErrorKind::Foreign {
+            FailureClass::Integrity
+        } else {
+            FailureClass::Failed
+        };
+        let message = format!("cannot {} {object}: {}", error.operation, error.kind);
+        Self::new(class, kind, object, message).hint(hint).because(error)
+    }
+}
+
+impl From<DocumentError> for Failure {
+    fn from(error: DocumentError) -> Self {
+        let error = match error {
+            DocumentError::Store { source, .. } => return Self::from(*source),
+            error => error,
+        };
+        let object = error.object().to_owned();
+        let message = error.to_string();
+        let (class, kind, hint) = match &error {
+            DocumentError::Missing { .. } if object.ends_with("vault.json") => (
+                FailureClass::Failed,
+                "no-vault",
+                "Check [vault] url. If this is the right place, its root is gone: put it back from a copy before anything else. \
+                 For a new installation run `tenure init`.",
+            ),
+            DocumentError::Missing { .. } if object.ends_with("keyring.json") => (
+                FailureClass::Integrity,
+                "no-keyring",
+                "Check [keyring] url. Nothing was changed. If the keyring is lost, put it back from a mirror or a copy: \
+                 without it no backup can be opened, and no new key will be made in its place.",
+            ),
+            DocumentError::NewerFormat { .. } => (
+                FailureClass::Failed,
+                "newer-format",
+                "Use the version of tenure that wrote it, or a newer one. Nothing was changed.",
+            ),
+            DocumentError::Exists { .. } => (
+                FailureClass::Failed,
+                "object-exists",
+                "Somebody else wrote it at the same moment. Nothing was replaced; run the same command again.",
+            ),
+            DocumentError::Sign { .. } => (FailureClass::Failed, "cannot-sign", "Check the role's key under [signing]."),
+            DocumentError::Contradiction { .. } if object.ends_with("keyring.json") => (
+                FailureClass::Integrity,
+                "foreign-keyring",
+                "Vault and keyring must come from one `tenure init`. Check both urls; nothing was changed.",
+            ),
+            DocumentError::Store { .. }
+            | DocumentError::Missing { .. }
+            | DocumentError::Unsigned { .. }
+            | DocumentError::Signature { .. }
+            | DocumentError::Malformed { .. }
+            | DocumentError::Contradiction { .. } => (
+                FailureClass::Integrity,
+                "untrusted-object",
+                "It was changed, moved or signed by somebody who may not. Nothing in it was used. \
+                 `tenure verify --all` shows what else is hurt.",
+            ),
+        };
+        let failure = Self::new(class, kind, object, message).hint(hint);
+        match error {
+            DocumentError::Signature { source, .. } | DocumentError::Sign { source, .. } => failure.because(source),
+            DocumentError::Malformed { source, .. } => failure.because(source),
+            _ => failure,
+        }
+    }
+}
+
+impl From<ObjectError> for Failure {
+    fn from(error: ObjectError) -> Self {
+        let message = error.to_string();
+        match error {
+            ObjectError::Store { source, .. } => source.into(),
+            ObjectError::Page(error) => error.into(),
+            ObjectError::Missing { object } | ObjectError::Damaged { object, .. } => {
+                Self::new(FailureClass::Integrity, "damaged-object", object, message)
+                    .hint("`tenure verify` names every backup that is hurt; older and newer ones may be whole.")
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// A tenant that the keyring does not know.
+    #[must_use]
+    pub fn unknown_tenant(tenant: &TenantName) -> Self {
+        let name = Printable(tenant.as_str()).to_string();
+        let message = format!("no tenant {name} is known");
+        Self::new(FailureClass::Failed, "unknown-tenant", name, message)
+            .hint("`tenure tenants` lists them all. A tenant is known from its first backup on.")
+    }
+
+    /// A recovery identity that does not open a tenant's key.
+    #[must_use]
+    pub fn wrong_identity(tenant: &TenantName, error: SealError) -> Self {
+        let message = format!("the identity does not open the key of tenant {tenant}");
+        Self::new(FailureClass::Failed, "wrong-identity", tenant, message)
+            .hint("Use the identity of this installation's recovery kit (recovery-kit.txt), or another one that [keyring] recipients names.")
+            .because(error)
+    }
+}

@@ -4,5 +4,7 @@
 //! and why it stopped through [`failure::Failure`].
 
 pub mod failure;
+pub mod keys;
+pub mod list;
 pub mod progress;
 pub mod verify;

@@ -13,6 +13,7 @@ pub mod keyring;
 pub mod name_key;
 pub mod object_name;
 pub mod operation;
+pub mod postgres;
 pub mod printable;
 pub mod retention;
 pub mod seal;

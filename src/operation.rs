@@ -4,7 +4,6 @@
 //! and why it stopped through [`failure::Failure`].
 
 pub mod failure;
-pub mod keys;
-pub mod list;
 pub mod progress;
+pub mod restore;
 pub mod verify;

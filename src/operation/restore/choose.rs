@@ -1,0 +1,171 @@
+//! Which backup is restored.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::{
+    backup_id::BackupId,
+    id::Locker,
+    operation::failure::{Failure, FailureClass},
+    tenant::TenantName,
+    vault::history::{Backup, History},
+};
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The newest good one.
+    Latest,
+    /// An id, or the beginning of one.
+    Backup(String),
+    /// The newest good one taken at or before this moment.
+    At(DateTime<Utc>),
+}
+
+/// Chooses among all lockers of a tenant. `accept_gap` lets "newest" pass over a hole in the history.
+///
+/// # Errors
+/// No such backup (1), an expired one (4), one that is not to be trusted or a hole that hides a newer one (5).
+pub fn choose<'a>(
+    tenant: &TenantName,
+    histories: &'a [(Locker, History)],
+    which: &Which,
+    now: DateTime<Utc>,
+    accept_gap: bool,
+) -> Result<(Locker, &'a Backup), Failure> {
+    let mut backups: Vec<(Locker, &Backup)> =
+        histories.iter().flat_map(|(locker, history)| history.backups.iter().map(|backup| (*locker, backup))).collect();
+    backups.sort_by_key(|(_, backup)| (backup.manifest.taken_at, backup.manifest.sequence, backup.manifest.backup));
+    match which {
+        Which::Backup(text) if text != "latest" => by_id(tenant, histories, &backups, text, now),
+        Which::Latest | Which::Backup(_) => newest(tenant, histories, &backups, None, now, accept_gap),
+        Which::At(time) => newest(tenant, histories, &backups, Some(*time), now, accept_gap),
+    }
+}
+
+fn newest<'a>(
+    tenant: &TenantName,
+    histories: &[(Locker, History)],
+    backups: &[(Locker, &'a Backup)],
+    before: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+    accept_gap: bool,
+) -> Result<(Locker, &'a Backup), Failure> {
+    let in_time = |taken_at: DateTime<Utc>| before.is_none_or(|time| taken_at <= time);
+    let live = || backups.iter().filter(|(_, backup)| !backup.is_expired(now));
+    let found = live().rev().find(|(_, backup)| in_time(backup.manifest.taken_at)).copied();
+
+    // Anything wrong that may be newer than what was found stops: somebody may have hidden the newest one.
+    let wrong = histories.iter().flat_map(|(_, history)| &history.problems).find(|problem| {
+        problem.backup.is_none_or(|id| {
+            let newer = found.is_none_or(|(_, found)| id.time() > found.manifest.taken_at);
+            newer && in_time(id.time())
+        })
+    });
+    if let Some(problem) = wrong
+        && !accept_gap
+        && problem.backup.is_some()
+    {
+        let instead = match found {
+            Some((_, backup)) => format!(
+                "the newest good backup before it is {}: name it with --backup, or add --accept-gap to take it as the newest",
+                backup.manifest.backup
+            ),
+            None => "no good backup is older; `tenure verify` lists everything that is wrong".to_owned(),
+        };
+        let message = format!("a newer backup of tenant {tenant} is not to be trusted: {}: {}", problem.object, problem.what);
+        return Err(Failure::new(FailureClass::Integrity, "gap", &problem.object, message).hint(instead));
+    }
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let Some((_, oldest)) = live().next() else {
+        return Err(none_at_all(tenant, backups));
+    };
+    let manifest = &oldest.manifest;
+    let time = before.map(shown).unwrap_or_default();
+    Err(Failure::new(
+        FailureClass::Failed,
+        "before-first-backup",
+        tenant,
+        format!(
+            "tenant {tenant} has no backup taken at or before {time}: the oldest is {} of {}",
+            manifest.backup,
+            shown(manifest.taken_at)
+        ),
+    )
+    .hint("choose a later time, or name a backup with --backup"))
+}
+
+fn none_at_all(tenant: &TenantName, backups: &[(Locker, &Backup)]) -> Failure {
+    if backups.is_empty() {
+        return Failure::new(FailureClass::Failed, "no-backup", tenant, format!("tenant {tenant} has no backup"))
+            .hint("`tenure tenants` shows what is backed up");
+    }
+    Failure::new(FailureClass::Refused, "expired", tenant, format!("every backup of tenant {tenant} has expired"))
+        .hint("an expired backup is never restored, whether it is still stored or not")
+}
+
+fn by_id<'a>(
+    tenant: &TenantName,
+    histories: &[(Locker, History)],
+    backups: &[(Locker, &'a Backup)],
+    text: &str,
+    now: DateTime<Utc>,
+) -> Result<(Locker, &'a Backup), Failure> {
+    let named = |id: &BackupId| id.to_string().starts_with(text);
+    let found: Vec<(Locker, &Backup)> = backups.iter().filter(|(_, backup)| named(&backup.manifest.backup)).copied().collect();
+    match found[..] {
+        [(_, backup)] if backup.is_expired(now) => Err(Failure::new(
+            FailureClass::Refused,
+            "expired",
+            backup.manifest.backup,
+            format!("backup {} of tenant {tenant} expired at {}", backup.manifest.backup, shown(backup.manifest.expires_at)),
+        )
+        .hint("an expired backup is never restored, whether it is still stored or not")),
+        [found] => Ok(found),
+        [(_, first), (_, second), ..] => Err(Failure::new(
+            FailureClass::Failed,
+            "ambiguous-backup",
+            text,
+            format!(
+                "several backups of tenant {tenant} begin with {}: {}, {}, …",
+                shown_text(text),
+                first.manifest.backup,
+                second.manifest.backup
+            ),
+        )
+        .hint("give more of the id")),
+        [] => {
+            let problem =
+                histories.iter().flat_map(|(_, history)| &history.problems).find(|p| p.backup.as_ref().is_some_and(named));
+            if let Some(problem) = problem {
+                let message = format!(
+                    "backup {} of tenant {tenant} is not to be trusted: {}: {}",
+                    shown_text(text),
+                    problem.object,
+                    problem.what
+                );
+                let good = backups.iter().rev().find(|(_, backup)| !backup.is_expired(now));
+                let hint =
+                    good.map(|(_, good)| format!("the newest good backup is {}", good.manifest.backup)).unwrap_or_default();
+                return Err(Failure::new(FailureClass::Integrity, "bad-manifest", &problem.object, message).hint(hint));
+            }
+            let void = histories.iter().flat_map(|(_, history)| &history.voids).any(named);
+            let message = if void {
+                format!("backup {} of tenant {tenant} was declared void by the run that made it", shown_text(text))
+            } else {
+                format!("tenant {tenant} has no backup {}", shown_text(text))
+            };
+            Err(Failure::new(FailureClass::Failed, "no-such-backup", text, message)
+                .hint(format!("`tenure list {tenant}` shows its backups")))
+        }
+    }
+}
+
+fn shown(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn shown_text(text: &str) -> String {
+    crate::printable::Printable(text).to_string()
+}

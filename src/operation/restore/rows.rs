@@ -1,0 +1,308 @@
+//! Rows from the vault into their tables, over several connections, counted and digested on the way.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio_postgres::Client;
+
+use super::content::{ChunkReader, Content, ContentError, Piece};
+use crate::{
+    chunk::{
+        RowHasher,
+        sums::{RowSums, RowTotals},
+    },
+    format::description::{Description, Table},
+    id::{ChunkName, SourceTag},
+    postgres::load::{self, LoadError},
+};
+
+/// Chunks that a connection fetches and opens ahead of the server: with plaintext of at most 4 MiB each this stays small.
+const AHEAD: usize = 2;
+/// A table is loaded by several connections at once only from this many bytes on: it costs the rows their order across the parts.
+const SPLIT_BYTES: u64 = 64 * 1024 * 1024;
+/// Small tables share a unit, and so the chunks that they share, up to this many bytes.
+const GROUP_BYTES: u64 = 4 * 1024 * 1024;
+
+/// One COPY: consecutive sources of one table.
+#[derive(Debug)]
+struct Load {
+    table: usize,
+    sources: Vec<SourceTag>,
+    expected: RowTotals,
+}
+
+/// What one connection loads in one go.
+#[derive(Debug, Default)]
+pub struct Unit {
+    loads: Vec<Load>,
+    bytes: u64,
+}
+
+/// Rows that could not be loaded, or are not the recorded ones.
+#[derive(Debug, thiserror::Error)]
+pub enum RowsError {
+    /// They cannot be read.
+    #[error("cannot read the rows of table {table}")]
+    Content {
+        /// `schema.name`.
+        table: String,
+        /// The chunk that they were to come from.
+        chunk: Option<ChunkName>,
+        /// Why.
+        #[source]
+        source: ContentError,
+    },
+    /// The server did not take them.
+    #[error("cannot load table {table}")]
+    Load {
+        /// `schema.name`.
+        table: String,
+        /// Why.
+        #[source]
+        source: crate::postgres::statement::StatementError,
+    },
+    /// They are not the ones that were captured.
+    #[error("table {table}: {what}")]
+    Differ {
+        /// `schema.name`.
+        table: String,
+        /// How.
+        what: String,
+    },
+}
+
+/// `schema.name`, for messages.
+#[must_use]
+pub fn shown(table: &Table) -> String {
+    crate::printable::Printable(&format!("{}.{}", table.schema, table.name)).to_string()
+}
+
+/// Divides the work, the largest unit first.
+///
+/// # Errors
+/// [`ContentError::Index`] when a source is missing.
+pub fn units(description: &Description, content: &Content, connections: usize) -> Result<Vec<Unit>, ContentError> {
+    let mut loads = Vec::new();
+    let mut total = 0;
+    for (at, table) in description.tables.iter().enumerate() {
+        let mut load = Load { table: at, sources: Vec::new(), expected: RowTotals::default() };
+        for range in &table.ranges {
+            load.expected += content.recorded(range.source)?;
+            load.sources.push(range.source);
+        }
+        total += load.expected.bytes;
+        // An empty table needs no COPY; the proof reads it all the same.
+        if load.expected != RowTotals::default() {
+            loads.push(load);
+        }
+    }
+    let share = (total / connections.max(1) as u64).max(SPLIT_BYTES / 2);
+    let mut units = Vec::new();
+    let mut small = Vec::new();
+    for load in loads {
+        if load.expected.bytes > SPLIT_BYTES && load.sources.len() > 1 {
+            for load in split(load, share, content)? {
+                units.push(Unit { bytes: load.expected.bytes, loads: vec![load] });
+            }
+        } else if load.expected.bytes > GROUP_BYTES / 4 {
+            units.push(Unit { bytes: load.expected.bytes, loads: vec![load] });
+        } else {
+            small.push(load);
+        }
+    }
+    // In the order in which they were cut, neighbours lie in the same chunk, which is then fetched once.
+    let first = |load: &Load| load.sources.first().and_then(|tag| content.source(*tag).ok()?.first().map(|piece| piece.entry));
+    small.sort_by_key(first);
+    let mut group = Unit::default();
+    for load in small {
+        if group.bytes + load.expected.bytes > GROUP_BYTES {
+            units.push(std::mem::take(&mut group));
+        }
+        group.bytes += load.expected.bytes;
+        group.loads.push(load);
+    }
+    units.push(group);
+    units.retain(|unit| !unit.loads.is_empty());
+    units.sort_by_key(|unit| std::cmp::Reverse(unit.bytes));
+    Ok(units)
+}
+
+fn split(load: Load, share: u64, content: &Content) -> Result<Vec<Load>, ContentError> {
+    let mut parts = Vec::new();
+    let mut part = Load { table: load.table, sources: Vec::new(), expected: RowTotals::default() };
+    for source in load.sources {
+        if part.expected.bytes >= share {
+            let next = Load { table: load.table, sources: Vec::new(), expected: RowTotals::default() };
+            parts.push(std::mem::replace(&mut part, next));
+        }
+        part.expected += content.recorded(source)?;
+        part.sources.push(source);
+    }
+    parts.push(part);
+    Ok(parts)
+}
+
+/// What loading needs, shared by all connections.
+pub struct Loading<'a> {
+    /// Opens chunks.
+    pub reader: &'a ChunkReader,
+    /// The index.
+    pub content: &'a Content,
+    /// The tables.
+    pub description: &'a Description,
+    /// Digests rows as at capture.
+    pub hasher: RowHasher,
+    /// Told how many bytes were loaded.
+    pub advanced: &'a (dyn Fn(u64) + Send + Sync),
+}
+
+/// What is left to do.
+pub struct Queue {
+    units: Mutex<std::vec::IntoIter<Unit>>,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Queue {
+    /// A queue of these units.
+    #[must_use]
+    pub fn new(units: Vec<Unit>) -> Self {
+        Self { units: Mutex::new(units.into_iter()), rows: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> Option<Unit> {
+        self.units.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
+    }
+
+    /// Rows and bytes loaded so far.
+    #[must_use]
+    pub fn loaded(&self) -> (u64, u64) {
+        (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+impl Loading<'_> {
+    /// Loads units by one connection until there are none.
+    ///
+    /// # Errors
+    /// [`RowsError`], with the table named.
+    pub async fn run(&self, loader: &Client, queue: &Queue) -> Result<(), RowsError> {
+        while let Some(unit) = queue.next() {
+            let mut last = None;
+            for load in &unit.loads {
+                self.load(loader, load, &mut last).await?;
+                queue.rows.fetch_add(load.expected.rows, Ordering::Relaxed);
+                queue.bytes.fetch_add(load.expected.bytes, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// One COPY. `last` is the chunk that was opened last: the next table may begin in it.
+    async fn load(&self, loader: &Client, load: &Load, last: &mut Option<(usize, Bytes)>) -> Result<(), RowsError> {
+        let table = &self.description.tables[load.table];
+        let name = shown(table);
+        let statement = load::statement(table, &self.description.database.encoding);
+        let mut pieces = Vec::new();
+        for source in &load.sources {
+            let found = self.content.source(*source).map_err(|source| content_error(&name, None, source))?;
+            pieces.extend(found.iter().copied());
+        }
+        let rows = self.rows(&name, pieces, last);
+        let counted = load::copy_in(loader, &statement, &name, rows).await.map_err(|error| match error {
+            LoadError::Statement(source) => RowsError::Load { table: name.clone(), source },
+            LoadError::Rows(error) => error,
+        })?;
+        if counted != load.expected.rows {
+            let what = format!("the server counted {counted} rows, {} were captured", load.expected.rows);
+            return Err(RowsError::Differ { table: name, what });
+        }
+        Ok(())
+    }
+
+    /// The rows of `pieces` in order. Each piece is summed and compared before the one after it is handed over.
+    fn rows<'b>(
+        &'b self,
+        table: &'b str,
+        pieces: Vec<Piece>,
+        last: &'b mut Option<(usize, Bytes)>,
+    ) -> impl futures_util::Stream<Item = Result<Bytes, RowsError>> + 'b {
+        let kept = last.take();
+        // Consecutive pieces of one chunk fetch it once.
+        let mut chunks: Vec<(usize, Vec<Piece>)> = Vec::new();
+        for piece in pieces {
+            match chunks.last_mut() {
+                Some((entry, pieces)) if *entry == piece.entry => pieces.push(piece),
+                _ => chunks.push((piece.entry, vec![piece])),
+            }
+        }
+        let mut sums = RowSums::new(self.hasher);
+        stream::iter(chunks)
+            .map(move |(at, pieces)| {
+                let kept = kept.as_ref().filter(|(entry, _)| *entry == at).map(|(_, bytes)| bytes.clone());
+                async move {
+                    let entry = self.content.entry(at);
+                    let bytes = match kept {
+                        Some(bytes) => bytes,
+                        None => {
+                            let opened = self.reader.plain(entry).await;
+                            opened.map_err(|source| content_error(table, Some(entry.name), source))?
+                        }
+                    };
+                    Ok((at, bytes, pieces))
+                }
+            })
+            .buffered(AHEAD)
+            .map_ok(move |(at, bytes, pieces)| {
+                *last = Some((at, bytes.clone()));
+                let slices: Vec<Result<Bytes, RowsError>> =
+                    pieces.iter().map(|piece| self.slice(table, &bytes, *piece, &mut sums)).collect();
+                stream::iter(slices)
+            })
+            .try_flatten()
+    }
+
+    fn slice(&self, table: &str, bytes: &Bytes, piece: Piece, sums: &mut RowSums) -> Result<Bytes, RowsError> {
+        let part = piece.part;
+        let bounds = usize::try_from(part.offset).ok().zip(usize::try_from(part.offset + part.length).ok());
+        let Some(slice) = bounds.and_then(|(from, to)| bytes.get(from..to).map(|_| bytes.slice(from..to))) else {
+            let source = ContentError::Index(format!("a part lies outside of chunk {}", self.content.entry(piece.entry).name));
+            return Err(content_error(table, None, source));
+        };
+        sums.push(&slice);
+        let found = sums.take();
+        if found.rows != part.rows || found.digest != part.digest || (part.last && sums.inside_a_row()) {
+            let chunk = self.content.entry(piece.entry).name;
+            let what = format!("the rows in chunk {chunk} are not the {} that were recorded when it was captured", part.rows);
+            return Err(RowsError::Differ { table: table.to_owned(), what });
+        }
+        (self.advanced)(part.length);
+        Ok(slice)
+    }
+}
+
+fn content_error(table: &str, chunk: Option<ChunkName>, source: ContentError) -> RowsError {
+    RowsError::Content { table: table.to_owned(), chunk, source }
+}
+
+/// The bytes of a source that is no rows, whole.
+///
+/// # Errors
+/// [`ContentError`].
+pub async fn bytes(reader: &ChunkReader, content: &Content, source: SourceTag) -> Result<Vec<u8>, ContentError> {
+    let mut whole = Vec::new();
+    for piece in content.source(source)? {
+        let entry = content.entry(piece.entry);
+        let plain = reader.plain(entry).await?;
+        let from = usize::try_from(piece.part.offset).unwrap_or(usize::MAX);
+        let to = usize::try_from(piece.part.offset.saturating_add(piece.part.length)).unwrap_or(usize::MAX);
+        let slice =
+            plain.get(from..to).ok_or_else(|| ContentError::Index(format!("a part lies outside of chunk {}", entry.name)))?;
+        whole.extend_from_slice(slice);
+    }
+    Ok(whole)
+}

@@ -1,0 +1,240 @@
+//! The table of contents of a `pg_dump` archive in custom format: who owns which entry, and what kind it is.
+//!
+//! `pg_restore --list` prints the same, but joins names by spaces, so that an owner cannot be told from a name that holds a space.
+//! The layout is that of PostgreSQL's `pg_backup_archiver.c`, archive versions 1.14 (PostgreSQL 12 to 15) to 1.16 (17 and 18).
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TocEntry {
+    /// Its number, as `pg_restore --use-list` knows it.
+    pub dump_id: u32,
+    /// `TABLE`, `INDEX`, `ACL`, …
+    pub kind: String,
+    /// Schema.
+    pub namespace: Option<String>,
+    /// Its name, as `pg_restore --list` shows it.
+    pub tag: String,
+    /// Role; empty where an entry has none.
+    pub owner: String,
+    /// Where it belongs by itself.
+    pub section: Section,
+    /// Entries that must come before it.
+    pub needs: Vec<u32>,
+}
+
+/// Parts of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// Comments, grants, labels: they follow what they belong to.
+    None,
+    /// Before rows.
+    PreData,
+    /// Rows.
+    Data,
+    /// After rows.
+    PostData,
+}
+
+/// An archive that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TocError {
+    /// Other bytes.
+    #[error("the schema archive is not a pg_dump archive in custom format")]
+    NotAnArchive,
+    /// From a newer or much older `pg_dump`.
+    #[error("the schema archive has version {0}.{1}; this tenure knows 1.14 to 1.16")]
+    Version(u8, u8),
+    /// Cut or changed.
+    #[error("the schema archive ends, or is wrong, at byte {0}")]
+    Wrong(usize),
+}
+
+/// Reads every entry, in the archive's order.
+///
+/// # Errors
+/// [`TocError`] when the bytes are no archive of a known version.
+pub fn read(archive: &[u8]) -> Result<Vec<TocEntry>, TocError> {
+    let mut input = Input { bytes: archive, at: 0, int_size: 4, offset_size: 8 };
+    if input.take(5).map_err(|_| TocError::NotAnArchive)? != b"PGDMP" {
+        return Err(TocError::NotAnArchive);
+    }
+    let (major, minor, _revision) = (input.byte()?, input.byte()?, input.byte()?);
+    if major != 1 || !(14..=16).contains(&minor) {
+        return Err(TocError::Version(major, minor));
+    }
+    input.int_size = usize::from(input.byte()?);
+    input.offset_size = usize::from(input.byte()?);
+    if !(1..=8).contains(&input.int_size) || !(1..=8).contains(&input.offset_size) || input.byte()? != 1 {
+        return Err(TocError::NotAnArchive);
+    }
+    if minor >= 15 {
+        input.byte()?; // compression algorithm
+    } else {
+        input.int()?; // compression level
+    }
+    for _ in 0..7 {
+        input.int()?; // creation time
+    }
+    for _ in 0..3 {
+        input.text()?; // database, server version, pg_dump version
+    }
+    let count = input.int()?;
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        entries.push(input.entry(minor)?);
+    }
+    Ok(entries)
+}
+
+struct Input<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    int_size: usize,
+    offset_size: usize,
+}
+
+impl<'a> Input<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], TocError> {
+        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len()).ok_or(TocError::Wrong(self.at))?;
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, TocError> {
+        Ok(self.take(1)?[0])
+    }
+
+    /// A sign byte, then the magnitude, lowest byte first.
+    fn int(&mut self) -> Result<i64, TocError> {
+        let start = self.at;
+        let negative = self.byte()? != 0;
+        let mut value: i64 = 0;
+        for (index, byte) in self.take(self.int_size)?.iter().enumerate() {
+            value |= i64::from(*byte).checked_shl(8 * u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0);
+        }
+        if value < 0 {
+            return Err(TocError::Wrong(start));
+        }
+        Ok(if negative { -value } else { value })
+    }
+
+    fn text(&mut self) -> Result<Option<String>, TocError> {
+        let start = self.at;
+        match usize::try_from(self.int()?) {
+            Err(_) => Ok(None),
+            // Names are in the database's encoding, which need not be UTF-8. They only show; roles are matched as bytes read the
+            // same way.
+            Ok(length) => {
+                let bytes = self.take(length).map_err(|_| TocError::Wrong(start))?;
+                Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
+            }
+        }
+    }
+
+    fn number(&mut self) -> Result<u32, TocError> {
+        let start = self.at;
+        u32::try_from(self.int()?).map_err(|_| TocError::Wrong(start))
+    }
+
+    fn entry(&mut self, minor: u8) -> Result<TocEntry, TocError> {
+        let start = self.at;
+        let wrong = || TocError::Wrong(start);
+        let dump_id = self.number()?;
+        self.int()?; // whether rows follow
+        self.text()?; // catalog
+        self.text()?; // OID
+        let tag = self.text()?.unwrap_or_default();
+        let kind = self.text()?.ok_or_else(wrong)?;
+        let section = match self.int()? {
+            1 => Section::None,
+            2 => Section::PreData,
+            3 => Section::Data,
+            4 => Section::PostData,
+            _ => return Err(wrong()),
+        };
+        self.text()?; // CREATE
+        self.text()?; // DROP
+        self.text()?; // COPY
+        let namespace = self.text()?.filter(|name| !name.is_empty());
+        self.text()?; // tablespace
+        self.text()?; // table access method
+        if minor >= 16 {
+            self.int()?; // kind of relation
+        }
+        let owner = self.text()?.unwrap_or_default();
+        self.text()?; // "WITH OIDS", of old
+        let mut needs = Vec::new();
+        while let Some(id) = self.text()? {
+            needs.push(id.parse().map_err(|_| wrong())?);
+        }
+        self.byte()?; // where its rows are
+        self.take(self.offset_size)?;
+        Ok(TocEntry { dump_id, kind, namespace, tag, owner, section, needs })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Section, TocError, read};
+
+    /// An archive of version 1.14 with one entry.
+    fn archive() -> Vec<u8> {
+        let mut out = b"PGDMP\x01\x0e\x00\x04\x08\x01".to_vec();
+        let int = |out: &mut Vec<u8>, value: u32| {
+            out.push(0);
+            out.extend(value.to_le_bytes());
+        };
+        let text = |out: &mut Vec<u8>, value: Option<&str>| match value {
+            None => out.extend([1, 1, 0, 0, 0]),
+            Some(value) => {
+                int(out, u32::try_from(value.len()).unwrap());
+                out.extend(value.as_bytes());
+            }
+        };
+        for _ in 0..8 {
+            int(&mut out, 0);
+        }
+        for value in ["db", "15.20", "15.20"] {
+            text(&mut out, Some(value));
+        }
+        int(&mut out, 1);
+        int(&mut out, 217);
+        int(&mut out, 0);
+        for value in ["1259", "16403", "my table", "TABLE"] {
+            text(&mut out, Some(value));
+        }
+        int(&mut out, 2);
+        for value in [Some("CREATE"), Some("DROP"), None, Some("public"), Some(""), Some("heap"), Some("we ird"), Some("false")] {
+            text(&mut out, value);
+        }
+        text(&mut out, Some("5"));
+        text(&mut out, None);
+        out.extend([0; 9]);
+        out
+    }
+
+    #[test]
+    fn an_owner_may_hold_a_space() {
+        let entries = read(&archive()).unwrap();
+        assert_eq!(entries.len(), 1);
+        let entry = &entries[0];
+        assert_eq!((entry.dump_id, entry.kind.as_str(), entry.owner.as_str()), (217, "TABLE", "we ird"));
+        assert_eq!(
+            (entry.section, entry.needs.as_slice(), entry.namespace.as_deref()),
+            (Section::PreData, &[5][..], Some("public"))
+        );
+    }
+
+    #[test]
+    fn cut_and_foreign_archives_are_refused() {
+        let whole = archive();
+        for length in 0..whole.len() {
+            assert!(read(&whole[..length]).is_err(), "{length} bytes");
+        }
+        assert_eq!(read(b"--\n-- PostgreSQL database dump"), Err(TocError::NotAnArchive));
+        let mut newer = whole;
+        newer[6] = 17;
+        assert_eq!(read(&newer), Err(TocError::Version(1, 17)));
+    }
+}

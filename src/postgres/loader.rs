@@ -1,0 +1,294 @@
+//! The second login: no superuser, member of the owners, gone afterwards.
+//!
+//! Loading rows, building indexes and checking constraints run the tenant's own functions. `SET ROLE` in an administrator's session
+//! does not hold them: they can reset it. Only another login does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use secrecy::SecretString;
+use tokio_postgres::Client;
+use zeroize::Zeroizing;
+
+use super::{
+    connect::{ConnectError, Session},
+    conninfo::{ConnInfoError, LibpqEnvironment},
+    statement::{Failed, StatementError},
+    target::Target,
+};
+use crate::id::RecordId;
+
+/// Temporary loaders are called this and random digits.
+pub const PREFIX: &str = "tenure_loader_";
+/// How long a temporary login can be used: as long as a run may take.
+const VALID_HOURS: u32 = 24;
+
+/// A login that loads rows.
+#[derive(Debug, Clone)]
+pub struct Loader {
+    target: Target,
+    role: String,
+    temporary: bool,
+}
+
+/// Why there is no loader.
+#[derive(Debug, thiserror::Error)]
+pub enum LoaderError {
+    /// The administrator may not make one, or another statement failed.
+    #[error(transparent)]
+    Statement(StatementError),
+    /// The server lets it in by no way that was tried.
+    #[error("the server refuses the temporary login {role} at {}", tried(.tried))]
+    Refused {
+        /// The role, already dropped.
+        role: String,
+        /// Addresses and what came back.
+        tried: Vec<(String, ConnectError)>,
+    },
+    /// The configured loader does not get in.
+    #[error("the configured loader cannot connect")]
+    Connect(#[source] ConnectError),
+    /// The configured loader is a superuser.
+    #[error("the configured loader {0} is a superuser")]
+    Superuser(String),
+    /// The loopback address could not be described.
+    #[error("cannot describe the server's loopback address")]
+    Loopback(#[source] ConnInfoError),
+}
+
+fn tried(tried: &[(String, ConnectError)]) -> String {
+    use std::error::Error as _;
+    let one = |(endpoint, error): &(String, ConnectError)| {
+        let mut text = format!("{endpoint} ({error}");
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text.push(')');
+        text
+    };
+    tried.iter().map(one).collect::<Vec<_>>().join(" and at ")
+}
+
+impl Loader {
+    /// Makes a temporary login and finds an address at which the server takes it: the administrator's, then, when that is a socket,
+    /// loopback TCP. It is dropped again when there is none.
+    ///
+    /// The server gets a SCRAM verifier, never the password, so that none can turn up in its log.
+    ///
+    /// # Errors
+    /// [`LoaderError`].
+    pub async fn temporary(admin: &Client, admin_target: &Target) -> Result<Self, LoaderError> {
+        let role = format!("{PREFIX}{}", RecordId::random());
+        let password = Zeroizing::new(format!("{}{}", RecordId::random(), RecordId::random()));
+        let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+        let what = "preparing the temporary login";
+        let row = admin
+            .query_one(
+                "SELECT (pg_catalog.now() + pg_catalog.make_interval(hours => $1))::text, pg_catalog.current_setting('port')",
+                &[&i32::try_from(VALID_HOURS).unwrap_or(24)],
+            )
+            .await
+            .failed(what, &role)
+            .map_err(LoaderError::Statement)?;
+        let until: String = row.try_get(0).failed(what, &role).map_err(LoaderError::Statement)?;
+        let port: String = row.try_get(1).failed(what, &role).map_err(LoaderError::Statement)?;
+        let create = format!(
+            "CREATE ROLE {} LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {} VALID UNTIL {}",
+            escape_identifier(&role),
+            escape_literal(&verifier),
+            escape_literal(&until),
+        );
+        admin.batch_execute(&create).await.failed("CREATE ROLE", &role).map_err(LoaderError::Statement)?;
+
+        let secret = || SecretString::from(password.as_str().to_owned());
+        let mut ways = vec![admin_target.clone().with_login(&role, secret())];
+        if admin_target.endpoint().starts_with('/') {
+            let nowhere = LibpqEnvironment { home: None, user: role.clone(), variables: BTreeMap::new() };
+            let loopback = format!("host=127.0.0.1 port={port} sslmode=prefer dbname={}", quoted(admin_target.maintenance_database()));
+            ways.push(Target::parse(&loopback, &nowhere).map_err(LoaderError::Loopback)?.with_login(&role, secret()));
+        }
+        let mut tried = Vec::new();
+        for target in ways {
+            let loader = Self { target, role: role.clone(), temporary: true };
+            match loader.connect(admin_target.maintenance_database()).await {
+                Ok(_) => return Ok(loader),
+                Err(error) => tried.push((loader.target.endpoint(), error)),
+            }
+        }
+        drop_role(admin, &role).await.map_err(LoaderError::Statement)?;
+        Err(LoaderError::Refused { role, tried })
+    }
+
+    /// Takes the configured login, and checks that it is no superuser.
+    ///
+    /// # Errors
+    /// [`LoaderError`].
+    pub async fn configured(target: &Target) -> Result<Self, LoaderError> {
+        let mut loader = Self { target: target.clone(), role: target.user().to_owned(), temporary: false };
+        let session = loader.connect(target.maintenance_database()).await.map_err(LoaderError::Connect)?;
+        let what = "asking for the rights of";
+        let row = session
+            .query_one("SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user", &[])
+            .await
+            .failed(what, &loader.role)
+            .map_err(LoaderError::Statement)?;
+        loader.role = row.try_get(0).failed(what, &loader.role).map_err(LoaderError::Statement)?;
+        if row.try_get(1).failed(what, &loader.role).map_err(LoaderError::Statement)? {
+            return Err(LoaderError::Superuser(loader.role));
+        }
+        Ok(loader)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn role(&self) -> &str {
+        &self.role
+    }
+
+    /// Where and how it connects.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Connects to a database.
+    ///
+    /// # Errors
+    /// As [`Target::connect`].
+    pub async fn connect(&self, database: &str) -> Result<Session, ConnectError> {
+        self.target.connect(database, "tenure restore (loader)").await
+    }
+
+    /// Makes it a member of `owners`, none of which may be a superuser. A configured loader stays one; a temporary one goes away.
+    ///
+    /// # Errors
+    /// What the server says, with the role named.
+    pub async fn join(&self, admin: &Client, owners: &BTreeSet<String>) -> Result<(), StatementError> {
+        let loader = escape_identifier(&self.role);
+        for owner in owners.iter().filter(|owner| **owner != self.role) {
+            let statement = format!("GRANT {} TO {loader}", escape_identifier(owner));
+            admin.batch_execute(&statement).await.failed("GRANT ROLE", owner)?;
+        }
+        Ok(())
+    }
+
+    /// Lets it use every schema, as far as it may not already. `admin` is connected to the database.
+    ///
+    /// CREATE is what `CREATE INDEX` asks of whoever runs it, whoever owns the table.
+    ///
+    /// # Errors
+    /// What the server says, with the schema named.
+    pub async fn open_schemas(&self, admin: &Client) -> Result<(), StatementError> {
+        let what = "reading the schemas for";
+        let rows = admin
+            .query(
+                "SELECT nspname::text FROM pg_catalog.pg_namespace
+                  WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+                    AND NOT (pg_catalog.has_schema_privilege($1::text::name, oid, 'USAGE')
+                             AND pg_catalog.has_schema_privilege($1::text::name, oid, 'CREATE'))",
+                &[&self.role],
+            )
+            .await
+            .failed(what, &self.role)?;
+        let loader = escape_identifier(&self.role);
+        for row in rows {
+            let schema: String = row.try_get(0).failed(what, &self.role)?;
+            let statement = format!("GRANT USAGE, CREATE ON SCHEMA {} TO {loader}", escape_identifier(&schema));
+            admin.batch_execute(&statement).await.failed("GRANT ON SCHEMA", &schema)?;
+        }
+        Ok(())
+    }
+
+    /// Lets it fill tables that belong to a superuser, and refer to them.
+    ///
+    /// # Errors
+    /// What the server says, with the table named.
+    pub async fn open_tables<'a>(
+        &self,
+        admin: &Client,
+        tables: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(), StatementError> {
+        self.each_table(admin, "GRANT INSERT, REFERENCES ON TABLE", "TO", tables).await
+    }
+
+    /// Takes back the right to fill them.
+    ///
+    /// # Errors
+    /// What the server says, with the table named.
+    pub async fn close_tables<'a>(
+        &self,
+        admin: &Client,
+        tables: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(), StatementError> {
+        self.each_table(admin, "REVOKE INSERT ON TABLE", "FROM", tables).await
+    }
+
+    async fn each_table<'a>(
+        &self,
+        admin: &Client,
+        what: &'static str,
+        whom: &str,
+        tables: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(), StatementError> {
+        let loader = escape_identifier(&self.role);
+        for (schema, name) in tables {
+            let statement = format!("{what} {}.{} {whom} {loader}", escape_identifier(schema), escape_identifier(name));
+            admin.batch_execute(&statement).await.failed(what, name)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back every right that it has in the database that `admin` is connected to, and removes what a tenant's function may
+    /// have made in its name.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn leave_database(&self, admin: &Client) -> Result<(), StatementError> {
+        if self.temporary {
+            let statement = format!("DROP OWNED BY {} CASCADE", escape_identifier(&self.role));
+            return admin.batch_execute(&statement).await.failed("DROP OWNED BY", &self.role);
+        }
+        // A configured login may own things of its own here: only what we gave is taken.
+        let loader = escape_identifier(&self.role);
+        let what = "reading the rights of";
+        let rows = admin
+            .query(
+                "SELECT DISTINCT pg_catalog.format('REVOKE ALL ON SCHEMA %I FROM %s', nspname, $2::text)
+                   FROM pg_catalog.pg_namespace, pg_catalog.aclexplode(nspacl) AS a, pg_catalog.pg_roles AS r
+                  WHERE r.oid = a.grantee AND r.rolname = $1::text
+                 UNION ALL
+                 SELECT DISTINCT pg_catalog.format('REVOKE INSERT, REFERENCES ON TABLE %I.%I FROM %s', nspname, relname, $2::text)
+                   FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace,
+                        pg_catalog.aclexplode(relacl) AS a, pg_catalog.pg_roles AS r
+                  WHERE r.oid = a.grantee AND r.rolname = $1::text AND c.relkind IN ('r', 'p')",
+                &[&self.role, &loader],
+            )
+            .await
+            .failed(what, &self.role)?;
+        for row in rows {
+            let statement: String = row.try_get(0).failed(what, &self.role)?;
+            admin.batch_execute(&statement).await.failed("REVOKE FROM", &self.role)?;
+        }
+        Ok(())
+    }
+
+    /// Drops a temporary login. `admin` is connected to the maintenance database; the login must have left every database.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn remove(&self, admin: &Client) -> Result<(), StatementError> {
+        if self.temporary { drop_role(admin, &self.role).await } else { Ok(()) }
+    }
+}
+
+async fn drop_role(admin: &Client, role: &str) -> Result<(), StatementError> {
+    admin.batch_execute(&format!("DROP ROLE IF EXISTS {}", escape_identifier(role))).await.failed("DROP ROLE", role)
+}
+
+/// A value in a libpq description.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}

@@ -1,0 +1,212 @@
+//! Which entries of a schema archive are restored when, and by whose login.
+//!
+//! PostgreSQL runs a tenant's own functions while rows are loaded, indexes are built and constraints are checked. So everything that
+//! may do that, and belongs to a role that is no superuser, is left to the loader's login.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::archive_toc::{Section, TocEntry};
+
+/// Whose login restores an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// The administrator.
+    Admin,
+    /// The temporary or configured login without superuser.
+    Loader,
+}
+
+/// Entries that one `pg_restore` restores, in the archive's order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Whose login.
+    pub by: Login,
+    /// Their numbers.
+    pub entries: Vec<u32>,
+}
+
+/// The whole order. An entry is in at most one list; rows are in none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RestorePlan {
+    /// Schemas that extensions live in: before extensions are created at their recorded versions.
+    pub extension_schemas: Vec<u32>,
+    /// Everything else that comes before the rows.
+    pub pre_data: Vec<u32>,
+    /// Indexes, constraints, triggers, rules, policies, publications.
+    pub post_data: Vec<Step>,
+    /// Grants and default privileges: after everything that they might forbid us.
+    pub grants: Vec<u32>,
+    /// Materialized views are filled after the grants that their queries need.
+    pub refresh: Vec<Step>,
+    /// Event triggers and subscriptions, and what is said about them: last.
+    pub last: Vec<u32>,
+}
+
+/// Makes the plan. `superusers` are the roles that are superusers where it will be restored.
+#[must_use]
+pub fn plan(toc: &[TocEntry], superusers: &HashSet<String>) -> RestorePlan {
+    let by_id: HashMap<u32, &TocEntry> = toc.iter().map(|entry| (entry.dump_id, entry)).collect();
+    let schemas_needed: HashSet<u32> = toc
+        .iter()
+        .filter(|entry| entry.kind == "EXTENSION")
+        .flat_map(|entry| entry.needs.iter().copied())
+        .filter(|id| by_id.get(id).is_some_and(|entry| entry.kind == "SCHEMA"))
+        .collect();
+    let mut plan = RestorePlan::default();
+    let mut post_data = Vec::new();
+    let mut refresh = Vec::new();
+    let mut section = Section::PreData;
+    for entry in toc {
+        // As pg_restore does: an entry without a section follows the one before it.
+        if entry.section != Section::None {
+            section = entry.section;
+        }
+        let id = entry.dump_id;
+        match entry.kind.as_str() {
+            // pg_restore takes these from the archive's header, list or no list.
+            "ENCODING" | "STDSTRINGS" | "SEARCHPATH" | "DATABASE" | "DATABASE PROPERTIES" => {}
+            "ACL" | "DEFAULT ACL" => plan.grants.push(id),
+            "MATERIALIZED VIEW DATA" => refresh.push((id, login(entry, superusers))),
+            "EVENT TRIGGER" | "SUBSCRIPTION" | "SUBSCRIPTION TABLE" => plan.last.push(id),
+            _ if follows_last(entry, &by_id) => plan.last.push(id),
+            _ if schemas_needed.contains(&id) => plan.extension_schemas.push(id),
+            _ if section == Section::PreData => plan.pre_data.push(id),
+            _ if section == Section::PostData => post_data.push((id, login(entry, superusers))),
+            _ => {}
+        }
+    }
+    plan.post_data = steps(&post_data, &by_id);
+    plan.refresh = steps(&refresh, &by_id);
+    plan
+}
+
+/// Whether it comments on, or labels, something that is restored last.
+fn follows_last(entry: &TocEntry, by_id: &HashMap<u32, &TocEntry>) -> bool {
+    matches!(entry.kind.as_str(), "COMMENT" | "SECURITY LABEL")
+        && entry
+            .needs
+            .iter()
+            .filter_map(|id| by_id.get(id))
+            .any(|needed| matches!(needed.kind.as_str(), "EVENT TRIGGER" | "SUBSCRIPTION"))
+}
+
+fn login(entry: &TocEntry, superusers: &HashSet<String>) -> Login {
+    match entry.kind.as_str() {
+        // None of these runs a tenant's code, and some take rights on the database that the loader does not get.
+        "COMMENT" | "SECURITY LABEL" | "STATISTICS" | "PUBLICATION" | "PUBLICATION TABLE" | "PUBLICATION TABLES IN SCHEMA" => {
+            Login::Admin
+        }
+        _ if entry.owner.is_empty() || superusers.contains(&entry.owner) => Login::Admin,
+        _ => Login::Loader,
+    }
+}
+
+/// As few steps as dependencies allow, each in the archive's order.
+fn steps(entries: &[(u32, Login)], by_id: &HashMap<u32, &TocEntry>) -> Vec<Step> {
+    let mut waiting: BTreeSet<usize> = (0..entries.len()).collect();
+    let position: HashMap<u32, usize> = entries.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
+    // What an entry needs among these, also by way of entries that are restored elsewhere.
+    let needs: Vec<Vec<usize>> = entries.iter().map(|(id, _)| reach(*id, &position, by_id)).collect();
+    let mut steps = Vec::new();
+    let mut by = if entries.iter().any(|(_, by)| *by == Login::Loader) { Login::Loader } else { Login::Admin };
+    let mut idle = false;
+    while !waiting.is_empty() {
+        let mut taken = BTreeSet::new();
+        loop {
+            let ready: Vec<usize> = waiting
+                .iter()
+                .copied()
+                .filter(|at| entries[*at].1 == by && needs[*at].iter().all(|needed| !waiting.contains(needed)))
+                .collect();
+            if ready.is_empty() {
+                break;
+            }
+            for at in ready {
+                waiting.remove(&at);
+                taken.insert(at);
+            }
+        }
+        if taken.is_empty() && idle {
+            // Needs in a circle: the archive's own order is the best that is left.
+            let all = waiting.iter().map(|at| entries[*at].0).collect();
+            steps.push(Step { by: Login::Admin, entries: all });
+            break;
+        }
+        idle = taken.is_empty();
+        if !taken.is_empty() {
+            steps.push(Step { by, entries: taken.iter().map(|at| entries[*at].0).collect() });
+        }
+        by = if by == Login::Loader { Login::Admin } else { Login::Loader };
+    }
+    steps
+}
+
+fn reach(id: u32, position: &HashMap<u32, usize>, by_id: &HashMap<u32, &TocEntry>) -> Vec<usize> {
+    let mut seen = HashSet::from([id]);
+    let mut found = Vec::new();
+    let mut next = vec![id];
+    while let Some(id) = next.pop() {
+        for needed in by_id.get(&id).into_iter().flat_map(|entry| entry.needs.iter().copied()) {
+            if !seen.insert(needed) {
+                continue;
+            }
+            if let Some(at) = position.get(&needed) {
+                found.push(*at);
+            } else if by_id.get(&needed).is_some_and(|entry| entry.section != Section::PreData) {
+                next.push(needed);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{Login, plan};
+    use crate::postgres::archive_toc::{Section, TocEntry};
+
+    fn entry(dump_id: u32, kind: &str, owner: &str, section: Section, needs: &[u32]) -> TocEntry {
+        TocEntry {
+            dump_id,
+            kind: kind.into(),
+            namespace: None,
+            tag: String::new(),
+            owner: owner.into(),
+            section,
+            needs: needs.to_vec(),
+        }
+    }
+
+    #[test]
+    fn each_entry_by_whom_it_belongs_to() {
+        use Section::{None, PostData, PreData};
+        let toc = [
+            entry(1, "SCHEMA", "app", PreData, &[]),
+            entry(2, "SCHEMA", "app", PreData, &[]),
+            entry(3, "EXTENSION", "", PreData, &[2]),
+            entry(10, "TABLE", "app", PreData, &[1]),
+            entry(11, "COMMENT", "app", None, &[10]),
+            entry(12, "ACL", "app", None, &[10]),
+            entry(13, "TABLE", "postgres", PreData, &[1]),
+            entry(20, "CONSTRAINT", "postgres", PostData, &[13]),
+            entry(21, "FK CONSTRAINT", "app", PostData, &[20, 10]),
+            entry(22, "INDEX", "app", PostData, &[10]),
+            entry(23, "COMMENT", "app", None, &[22]),
+            entry(24, "DEFAULT ACL", "app", PostData, &[]),
+            entry(25, "EVENT TRIGGER", "postgres", PostData, &[]),
+            entry(26, "COMMENT", "postgres", None, &[25]),
+            entry(27, "MATERIALIZED VIEW DATA", "app", PostData, &[]),
+        ];
+        let plan = plan(&toc, &HashSet::from(["postgres".to_owned()]));
+        assert_eq!(plan.extension_schemas, [2]);
+        assert_eq!(plan.pre_data, [1, 3, 10, 11, 13]);
+        assert_eq!(plan.grants, [12, 24]);
+        assert_eq!(plan.last, [25, 26]);
+        let steps: Vec<(Login, &[u32])> = plan.post_data.iter().map(|step| (step.by, step.entries.as_slice())).collect();
+        assert_eq!(steps, [(Login::Loader, &[22][..]), (Login::Admin, &[20, 23]), (Login::Loader, &[21])]);
+        assert_eq!(plan.refresh.len(), 1);
+        assert_eq!(plan.refresh[0].by, Login::Loader);
+    }
+}

@@ -1,0 +1,107 @@
+//! Roles that a tenant's objects refer to, on the server that it is restored to.
+
+use std::collections::{BTreeMap, HashSet};
+
+use postgres_protocol::escape::escape_identifier;
+use tokio_postgres::Client;
+
+use super::statement::{Failed, StatementError};
+use crate::format::description::Role;
+
+/// What the server has.
+#[derive(Debug, Clone, Default)]
+pub struct KnownRoles {
+    /// Every role, and whether it is a superuser.
+    pub superuser: BTreeMap<String, bool>,
+}
+
+impl KnownRoles {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn read(admin: &Client) -> Result<Self, StatementError> {
+        let what = "reading the roles of";
+        let rows =
+            admin.query("SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles", &[]).await.failed(what, "the server")?;
+        let mut superuser = BTreeMap::new();
+        for row in rows {
+            superuser.insert(row.try_get(0).failed(what, "the server")?, row.try_get(1).failed(what, "the server")?);
+        }
+        Ok(Self { superuser })
+    }
+
+    /// Whether there is such a role.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.superuser.contains_key(name)
+    }
+
+    /// The superusers.
+    #[must_use]
+    pub fn superusers(&self) -> HashSet<String> {
+        self.superuser.iter().filter(|(_, superuser)| **superuser).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// The recorded roles that the server lacks.
+#[must_use]
+pub fn missing<'a>(recorded: &'a [Role], known: &KnownRoles) -> Vec<&'a Role> {
+    recorded.iter().filter(|role| !known.has(&role.name) && !role.name.starts_with("pg_")).collect()
+}
+
+/// Creates the missing roles: NOLOGIN, without a password and without any right that reaches beyond the database, whatever the
+/// record says. Then grants the recorded memberships among them.
+///
+/// Another restore may make the same role at the same time: it is then taken as it is.
+///
+/// # Errors
+/// What the server says, with the role named.
+pub async fn create_missing(admin: &Client, missing: &[&Role], known: &KnownRoles) -> Result<Vec<String>, StatementError> {
+    let mut created = Vec::new();
+    for role in missing {
+        let inherit = if role.inherit { "INHERIT" } else { "NOINHERIT" };
+        let statement = format!(
+            "CREATE ROLE {} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS {inherit}",
+            escape_identifier(&role.name)
+        );
+        match admin.batch_execute(&statement).await {
+            Ok(()) => created.push(role.name.clone()),
+            Err(error) if is_taken(&error) => {}
+            Err(error) => return Err(error).failed("CREATE ROLE", &role.name),
+        }
+    }
+    for role in missing.iter().filter(|role| created.contains(&role.name)) {
+        for parent in &role.member_of {
+            // Never a membership in something that the server had before and that may reach further than this tenant.
+            if known.has(parent) || parent.starts_with("pg_") {
+                continue;
+            }
+            let statement = format!("GRANT {} TO {}", escape_identifier(parent), escape_identifier(&role.name));
+            admin.batch_execute(&statement).await.failed("GRANT ROLE", parent)?;
+        }
+    }
+    Ok(created)
+}
+
+/// What the record gives a role and a restore does not.
+#[must_use]
+pub fn withheld(role: &Role) -> Vec<&'static str> {
+    [
+        (role.superuser, "SUPERUSER"),
+        (role.login, "LOGIN"),
+        (role.create_db, "CREATEDB"),
+        (role.create_role, "CREATEROLE"),
+        (role.replication, "REPLICATION"),
+        (role.bypass_rls, "BYPASSRLS"),
+    ]
+    .into_iter()
+    .filter_map(|(had, name)| had.then_some(name))
+    .collect()
+}
+
+/// `duplicate_object`, or the race that ends in `unique_violation`.
+fn is_taken(error: &tokio_postgres::Error) -> bool {
+    use tokio_postgres::error::SqlState;
+    matches!(error.code(), Some(code) if *code == SqlState::DUPLICATE_OBJECT || *code == SqlState::UNIQUE_VIOLATION)
+}

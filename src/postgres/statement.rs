@@ -1,0 +1,29 @@
+//! Errors of single statements, with what they were about.
+
+/// A statement that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} {}", crate::printable::Printable(.object))]
+pub struct StatementError {
+    /// The statement, in words.
+    pub what: &'static str,
+    /// The object it was about.
+    pub object: String,
+    /// What the server or the connection said.
+    #[source]
+    pub source: tokio_postgres::Error,
+}
+
+/// Names what failed.
+pub trait Failed<T> {
+    /// The same result, with the statement and its object in the error.
+    ///
+    /// # Errors
+    /// The same.
+    fn failed(self, what: &'static str, object: &str) -> Result<T, StatementError>;
+}
+
+impl<T> Failed<T> for Result<T, tokio_postgres::Error> {
+    fn failed(self, what: &'static str, object: &str) -> Result<T, StatementError> {
+        self.map_err(|source| StatementError { what, object: object.to_owned(), source })
+    }
+}

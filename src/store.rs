@@ -5,8 +5,12 @@
 
 pub mod directory;
 pub mod fault;
+mod open;
 mod probe;
+mod retry;
 pub mod s3;
+
+pub use open::{Location, create, open};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -93,12 +97,13 @@ pub trait Store: Send + Sync + 'static {
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>>;
 
     /// The next name segments below `prefix` that are folders, sorted; `list_folders("t/")` gives `["0a…", "f3…"]`.
+    /// Some S3 servers go on naming a folder for a while whose last object was removed.
     async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
 
     /// Removes an object. One that is not there is no error.
     async fn delete(&self, name: &str) -> Result<(), StoreError>;
 
-    /// What the store says of itself. Probing writes and removes objects under `probe/`.
+    /// What the store says of itself. Probing writes objects under `probe/`, and may leave one there.
     async fn facts(&self) -> Result<StoreFacts, StoreError>;
 }
 

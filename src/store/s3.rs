@@ -1,1 +1,341 @@
-//! To come.
+//! A bucket as a store: Amazon S3 and what speaks like it.
+//!
+//! Bodies are in memory, and each PUT carries its SHA-256, which the server checks. Redirects are not followed. The SDK itself never
+//! tries again; [`retry`](super::retry) does.
+
+mod answer;
+mod connect;
+mod facts;
+mod list;
+
+use std::path::PathBuf;
+
+use aws_sdk_s3::config::SharedCredentialsProvider;
+use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
+use aws_smithy_types::DateTime;
+use bytes::{Bytes, BytesMut};
+use chrono::Utc;
+use futures_util::stream::BoxStream;
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+
+pub use super::retry::Limits;
+use super::retry::{Failure, GaveUp, retry};
+use super::{Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, is_valid_name, is_valid_prefix};
+
+/// The object that create-only PUTs are tried with. It stays, so that many processes can try at once.
+const PROBE: &str = "probe/create-only";
+
+/// Where a bucket is and how to reach it. Holds no secret.
+#[derive(Debug, Clone)]
+pub struct S3Settings {
+    /// Name of the bucket.
+    pub bucket: String,
+    /// What all names in the bucket begin with: empty, or ending in `/`.
+    pub prefix: String,
+    /// Default: what environment or profile say; with an endpoint `us-east-1`.
+    pub region: Option<String>,
+    /// Another server than Amazon's: `https://s3.example.org`.
+    pub endpoint: Option<String>,
+    /// Whether the bucket stands in the path instead of the host name. Default: with an endpoint.
+    pub path_style: Option<bool>,
+    /// Certificates (PEM) to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Encryption by the server, on top of ours: `AES256`, `aws:kms`.
+    pub sse: Option<String>,
+    /// Storage class of new objects.
+    pub storage_class: Option<String>,
+    /// Whose credentials.
+    pub credentials: Credentials,
+    /// Time limits and tries.
+    pub limits: Limits,
+}
+
+/// Where credentials come from.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// The SDK's usual chain: environment, default profile, container, machine.
+    Usual,
+    /// This profile in `~/.aws`, whatever the environment says.
+    Profile(String),
+    /// A provider of the caller's.
+    Given(SharedCredentialsProvider),
+}
+
+impl S3Settings {
+    /// Everything at its default.
+    #[must_use]
+    pub fn new(bucket: impl Into<String>) -> Self {
+        Self {
+            bucket: bucket.into(),
+            prefix: String::new(),
+            region: None,
+            endpoint: None,
+            path_style: None,
+            ca_file: None,
+            sse: None,
+            storage_class: None,
+            credentials: Credentials::Usual,
+            limits: Limits::default(),
+        }
+    }
+
+    fn address(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.prefix).trim_end_matches('/').to_owned()
+    }
+}
+
+/// Objects in a bucket, below a prefix.
+pub struct S3Store {
+    address: String,
+    bucket: String,
+    prefix: String,
+    sse: Option<ServerSideEncryption>,
+    storage_class: Option<StorageClass>,
+    limits: Limits,
+    /// Whose credentials, for messages.
+    credentials: String,
+    client: aws_sdk_s3::Client,
+    /// Whether the server decides create-only PUTs itself: see [`S3Store::decides_create_only`].
+    conditional: OnceCell<bool>,
+}
+
+/// What became of one PUT.
+enum Put {
+    Done,
+    /// The condition did not hold.
+    Taken,
+}
+
+impl S3Store {
+    /// Finds credentials and region. The bucket itself is not looked at yet.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Denied`] without credentials, naming the profile; [`StoreErrorKind::Refused`] without a region, or if the
+    /// certificates cannot be read.
+    pub async fn connect(settings: S3Settings) -> Result<Self, StoreError> {
+        let address = settings.address();
+        let client = match connect::client(&settings).await {
+            Ok(client) => client,
+            Err(failure) => return Err(GaveUp::at_once(failure).at("open", &address, "")),
+        };
+        Ok(Self {
+            address,
+            credentials: connect::whose(&settings),
+            bucket: settings.bucket,
+            prefix: settings.prefix,
+            sse: settings.sse.as_deref().map(ServerSideEncryption::from),
+            storage_class: settings.storage_class.as_deref().map(StorageClass::from),
+            limits: settings.limits,
+            client,
+            conditional: OnceCell::new(),
+        })
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn require(&self, valid: bool, operation: &'static str, name: &str) -> Result<(), StoreError> {
+        if valid { Ok(()) } else { Err(GaveUp::at_once(StoreErrorKind::BadName.into()).at(operation, &self.address, name)) }
+    }
+
+    /// One call with all its tries.
+    async fn attempt<T, F>(&self, operation: &'static str, name: &str, once: impl FnMut(u32) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        retry(&self.limits, once).await.map_err(|gave_up| gave_up.at(operation, &self.address, name))
+    }
+
+    /// One try, or part of one, that carries `bytes`.
+    async fn in_time<T>(&self, bytes: u64, call: impl Future<Output = T>) -> Result<T, Failure> {
+        let limit = self.limits.for_body(bytes);
+        tokio::time::timeout(limit, call).await.map_err(|_| Failure::passing(format!("no answer within {limit:?}")))
+    }
+
+    async fn put_once(&self, name: &str, body: &Bytes, if_absent: bool) -> Result<Put, Failure> {
+        let call = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(self.key(name))
+            .set_if_none_match(if_absent.then(|| "*".to_owned()))
+            .set_server_side_encryption(self.sse.clone())
+            .set_storage_class(self.storage_class.clone())
+            .checksum_sha256(aws_smithy_types::base64::encode(Sha256::digest(body)))
+            .body(body.clone().into());
+        match self.in_time(body.len() as u64, call.send()).await? {
+            Ok(_) => Ok(Put::Done),
+            Err(error) if if_absent && answer::status_and_code(&error).0 == 412 => Ok(Put::Taken),
+            Err(error) => Err(answer::failure(error, &self.credentials)),
+        }
+    }
+
+    async fn create(&self, name: &str, body: &Bytes, attempt: u32) -> Result<PutOutcome, Failure> {
+        if self.conditional.get().copied().unwrap_or(false) {
+            return match self.put_once(name, body, true).await? {
+                Put::Done => Ok(PutOutcome::Stored),
+                Put::Taken => self.compare(name, body, attempt > 1).await,
+            };
+        }
+        // As good as it gets here: two who look at the same moment both write, and the later one wins. Both read back what stays.
+        if self.head_once(name).await?.is_none() {
+            self.put_once(name, body, false).await?;
+        }
+        self.compare(name, body, true).await
+    }
+
+    /// What a taken name means for who wanted to create it, and who may have done so in a try whose answer was lost.
+    async fn compare(&self, name: &str, body: &Bytes, may_be_ours: bool) -> Result<PutOutcome, Failure> {
+        match self.get_once(name, body.len() as u64).await {
+            Ok(present) if present == body => Ok(PutOutcome::Stored),
+            Ok(_) | Err(Failure { kind: StoreErrorKind::TooLarge, .. }) => Ok(PutOutcome::Exists),
+            Err(Failure { kind: StoreErrorKind::NotFound, .. }) => Err(Failure::passing("the object was removed meanwhile")),
+            Err(Failure { kind: StoreErrorKind::Denied, .. }) if !may_be_ours => Ok(PutOutcome::Exists),
+            // Nobody can say what became of it.
+            Err(Failure { kind: StoreErrorKind::Denied, source, .. }) => {
+                Err(Failure { kind: StoreErrorKind::Unavailable, passing: false, source })
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn get_once(&self, name: &str, limit: u64) -> Result<Bytes, Failure> {
+        let call = self.client.get_object().bucket(&self.bucket).key(self.key(name));
+        let answer = self.in_time(0, call.send()).await?.map_err(|error| answer::failure(error, &self.credentials))?;
+        let length = u64::try_from(answer.content_length.unwrap_or(0)).unwrap_or(0);
+        if length > limit {
+            return Err(StoreErrorKind::TooLarge.into());
+        }
+        let mut body = answer.body;
+        let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
+        self.in_time(length, async {
+            while let Some(part) = body.try_next().await.map_err(Failure::passing)? {
+                bytes.extend_from_slice(&part);
+                // A server that names no length, or a false one.
+                if bytes.len() as u64 > limit {
+                    return Err(Failure::from(StoreErrorKind::TooLarge));
+                }
+            }
+            Ok(())
+        })
+        .await??;
+        Ok(bytes.freeze())
+    }
+
+    async fn head_once(&self, name: &str) -> Result<Option<Listed>, Failure> {
+        let call = self.client.head_object().bucket(&self.bucket).key(self.key(name));
+        match self.in_time(0, call.send()).await? {
+            Ok(head) => {
+                let size = u64::try_from(head.content_length.unwrap_or(0)).unwrap_or(0);
+                Ok(Some(Listed { name: name.to_owned(), size, modified: time(head.last_modified)? }))
+            }
+            Err(error) if answer::status_and_code(&error).0 == 404 => {
+                self.require_bucket().await?;
+                Ok(None)
+            }
+            Err(error) => Err(answer::failure(error, &self.credentials)),
+        }
+    }
+
+    /// An answer to HEAD has no body, so a missing bucket looks like a missing object.
+    async fn require_bucket(&self) -> Result<(), Failure> {
+        let call = self.client.head_bucket().bucket(&self.bucket);
+        match self.in_time(0, call.send()).await? {
+            Ok(_) => Ok(()),
+            Err(error) => match answer::failure(error, &self.credentials) {
+                // Who may not ask learns at least that there is one.
+                Failure { kind: StoreErrorKind::Denied, .. } => Ok(()),
+                Failure { kind: StoreErrorKind::NotFound, source, .. } => {
+                    Err(Failure { kind: StoreErrorKind::NoSuchStore, passing: false, source })
+                }
+                failure => Err(failure),
+            },
+        }
+    }
+
+    /// Whether a second creation of one name is refused by the server. Tried in this bucket, once per process, by the first who needs it.
+    async fn decides_create_only(&self) -> Result<bool, StoreError> {
+        let tried = self.conditional.get_or_try_init(|| {
+            self.attempt("put", PROBE, |_| async {
+                // The object's being there, from this or an earlier process, is what the last PUT is to be refused for.
+                for _ in 0..2 {
+                    match self.put_once(PROBE, &Bytes::from_static(b"tenure"), true).await {
+                        Ok(Put::Done) => {}
+                        Ok(Put::Taken) => return Ok(true),
+                        // Some servers refuse a condition that they do not know.
+                        Err(Failure { kind: StoreErrorKind::Refused, .. }) => return Ok(false),
+                        Err(failure) => return Err(failure),
+                    }
+                }
+                Ok(false)
+            })
+        });
+        tried.await.copied()
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for S3Store {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    async fn put(&self, name: &str, body: Bytes, mode: PutMode) -> Result<PutOutcome, StoreError> {
+        self.require(is_valid_name(name), "put", name)?;
+        let body = &body;
+        match mode {
+            PutMode::Replace => {
+                self.attempt("put", name, |_| self.put_once(name, body, false)).await?;
+                Ok(PutOutcome::Stored)
+            }
+            PutMode::CreateOnly => {
+                self.decides_create_only().await?;
+                self.attempt("put", name, |attempt| self.create(name, body, attempt)).await
+            }
+        }
+    }
+
+    async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {
+        self.require(is_valid_name(name), "get", name)?;
+        self.attempt("get", name, |_| self.get_once(name, limit)).await
+    }
+
+    async fn head(&self, name: &str) -> Result<Option<Listed>, StoreError> {
+        self.require(is_valid_name(name), "head", name)?;
+        self.attempt("head", name, |_| self.head_once(name)).await
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>> {
+        list::objects(self, prefix)
+    }
+
+    async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.require(is_valid_prefix(prefix), "list", prefix)?;
+        list::folders(self, prefix).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        self.require(is_valid_name(name), "delete", name)?;
+        let deleted = self.attempt("delete", name, |_| async {
+            let call = self.client.delete_object().bucket(&self.bucket).key(self.key(name));
+            let answer = self.in_time(0, call.send()).await?;
+            answer.map(drop).map_err(|error| answer::failure(error, &self.credentials))
+        });
+        match deleted.await {
+            Err(StoreError { kind: StoreErrorKind::NotFound, .. }) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    async fn facts(&self) -> Result<StoreFacts, StoreError> {
+        facts::facts(self).await
+    }
+}
+
+/// A time in the server's answer. An object without one must not pass for an old one.
+fn time(time: Option<DateTime>) -> Result<chrono::DateTime<Utc>, Failure> {
+    let time = time.and_then(|time| chrono::DateTime::from_timestamp(time.secs(), time.subsec_nanos()));
+    time.ok_or_else(|| Failure::lasting(StoreErrorKind::Refused, "the server says no time for an object"))
+}

@@ -1,0 +1,204 @@
+//! A real S3 server: SeaweedFS on free loopback ports, one for all tests of a run, each with buckets of its own.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use aws_sdk_s3::config::{BehaviorVersion, Region, SharedCredentialsProvider};
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use tenure::store::s3::{Credentials, S3Settings};
+
+use super::postgres::run;
+use super::watchdog::Watchdog;
+
+/// May do everything. Also the name of its profile in [`Seaweed::credentials_file`].
+pub const OWNER: &str = "owner";
+/// May do nothing but what a bucket's policy grants.
+pub const WRITER: &str = "writer";
+
+/// A running server.
+pub struct Seaweed {
+    /// `http://127.0.0.1:…`
+    pub endpoint: String,
+    /// `https://localhost:…`, with a certificate that only `ca` vouches for.
+    pub tls_endpoint: String,
+    /// The CA's certificate.
+    pub ca: PathBuf,
+    /// For `AWS_SHARED_CREDENTIALS_FILE`: the profiles [`OWNER`] and [`WRITER`], and `wrong` with a wrong secret.
+    pub credentials_file: PathBuf,
+    _watchdog: Watchdog,
+}
+
+/// The server that all tests share. Started by the first who asks, gone with the test process.
+pub fn shared() -> &'static Seaweed {
+    static SERVER: OnceLock<Seaweed> = OnceLock::new();
+    SERVER.get_or_init(Seaweed::start)
+}
+
+/// Credentials of one of the server's users.
+pub fn credentials(user: &str) -> SharedCredentialsProvider {
+    let (key, secret) = (format!("{}KEY", user.to_uppercase()), format!("{user}secret"));
+    SharedCredentialsProvider::new(aws_sdk_s3::config::Credentials::new(key, secret, None, None, "tests"))
+}
+
+impl Seaweed {
+    fn start() -> Self {
+        let program = program();
+        let folder = tempfile::Builder::new().prefix("tenure-s3-").tempdir().unwrap().keep();
+        std::fs::create_dir(folder.join("data")).unwrap();
+        std::fs::write(folder.join("s3.json"), users()).unwrap();
+        let credentials_file = folder.join("credentials");
+        let profiles = [OWNER, WRITER].map(|user| profile(user, user, &format!("{user}secret")));
+        std::fs::write(&credentials_file, profiles.concat() + &profile("wrong", OWNER, "anothersecret")).unwrap();
+        let ca = make_certificate(&folder);
+
+        // The ports may be taken between choosing and using them, by another test process; then others are chosen.
+        for _ in 0..5 {
+            if let Some((ports, watchdog)) = try_start(&program, &folder) {
+                return Self {
+                    endpoint: format!("http://127.0.0.1:{}", ports.s3),
+                    tls_endpoint: format!("https://localhost:{}", ports.https),
+                    ca,
+                    credentials_file,
+                    _watchdog: watchdog,
+                };
+            }
+        }
+        panic!("SeaweedFS does not start: {}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
+    }
+
+    /// How to reach a bucket as its owner.
+    pub fn settings(&self, bucket: &str) -> S3Settings {
+        S3Settings {
+            endpoint: Some(self.endpoint.clone()),
+            credentials: Credentials::Given(credentials(OWNER)),
+            ..S3Settings::new(bucket)
+        }
+    }
+
+    /// The owner's own client, for what a store does not do.
+    pub fn client(&self) -> aws_sdk_s3::Client {
+        let tls = TlsContext::builder().with_trust_store(TrustStore::empty()).build().unwrap();
+        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls);
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(&self.endpoint)
+            .force_path_style(true)
+            .credentials_provider(credentials(OWNER))
+            .http_client(http.build_https());
+        aws_sdk_s3::Client::from_conf(config.build())
+    }
+
+    /// A new bucket, whose name no other test has.
+    pub async fn bucket(&self, purpose: &str) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let bucket = format!("{purpose}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        self.client().create_bucket().bucket(&bucket).send().await.unwrap();
+        bucket
+    }
+}
+
+/// Where `scripts/lib/seaweedfs` puts it.
+fn program() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let program = target.join("tools/seaweedfs-4.48/bin/weed");
+    assert!(program.is_file(), "there is no {}: scripts/test installs it, or scripts/lib/seaweedfs alone", program.display());
+    program
+}
+
+fn users() -> String {
+    let user = |name: &str, actions: serde_json::Value| {
+        serde_json::json!({
+            "name": name,
+            "credentials": [{"accessKey": format!("{}KEY", name.to_uppercase()), "secretKey": format!("{name}secret")}],
+            "actions": actions,
+        })
+    };
+    let all = serde_json::json!(["Admin", "Read", "Write", "List", "Tagging"]);
+    serde_json::json!({"identities": [user(OWNER, all), user(WRITER, serde_json::json!([]))]}).to_string()
+}
+
+fn profile(name: &str, user: &str, secret: &str) -> String {
+    format!("[{name}]\naws_access_key_id = {}KEY\naws_secret_access_key = {secret}\n", user.to_uppercase())
+}
+
+/// A CA, and a certificate of its for `localhost` in `server.crt` and `server.key`.
+fn make_certificate(folder: &Path) -> PathBuf {
+    let openssl = |arguments: &str| run(Command::new("openssl").args(arguments.split(' ')).current_dir(folder));
+    let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    openssl(&format!("req -x509 {new_key} -days 30 -subj /CN=tenure-test-s3 -keyout ca.key -out ca.crt"));
+    openssl(&format!("req {new_key} -subj /CN=localhost -keyout server.key -out server.csr"));
+    std::fs::write(folder.join("server.ext"), "subjectAltName=DNS:localhost").unwrap();
+    openssl("x509 -req -days 30 -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile server.ext -out server.crt");
+    folder.join("ca.crt")
+}
+
+struct Ports {
+    s3: u16,
+    https: u16,
+}
+
+#[allow(clippy::zombie_processes, reason = "the server lives as long as this process; the watchdog ends it")]
+fn try_start(program: &Path, folder: &Path) -> Option<(Ports, Watchdog)> {
+    // All at once, so that they differ.
+    let free: Vec<_> = (0..9).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let ports: Vec<u16> = free.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+    drop(free);
+    let [s3, https, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc] = ports[..] else { unreachable!() };
+    let path = |name: &str| folder.join(name).display().to_string();
+    let log = std::fs::File::create(folder.join("log")).unwrap();
+    let mut server = Command::new(program)
+        .args(["-logtostderr=true", "-v=0", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"])
+        .args(["-master.volumeSizeLimitMB=64", "-volume.max=0", "-volume.preStopSeconds=0"])
+        .args([format!("-master.port={master}"), format!("-master.port.grpc={master_grpc}")])
+        .args([format!("-volume.port={volume}"), format!("-volume.port.grpc={volume_grpc}")])
+        .args([format!("-filer.port={filer}"), format!("-filer.port.grpc={filer_grpc}")])
+        .args([format!("-filer.localSocket={}", path("filer.sock")), format!("-dir={}", path("data"))])
+        .args(["-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"])
+        .args([format!("-s3.port={s3}"), format!("-s3.port.grpc={s3_grpc}"), format!("-s3.port.https={https}")])
+        .args([format!("-s3.config={}", path("s3.json"))])
+        .args([format!("-s3.cert.file={}", path("server.crt")), format!("-s3.key.file={}", path("server.key"))])
+        .current_dir(folder)
+        .env("HOME", folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    // Only if it is still this server: its arguments name the folder.
+    let script =
+        r#"grep -qF "$2" "/proc/$1/cmdline" && kill -9 "$1"; for i in 1 2 3 4 5; do rm -rf "$2" && break; sleep 0.2; done"#;
+    let watchdog = Watchdog::start(script, &[&server.id().to_string(), &folder.display().to_string()]);
+
+    let begin = Instant::now();
+    // A volume must be registered with the master too, or the first reads answer 500.
+    let ready =
+        || http_get(s3, "/healthz").is_some() && http_get(master, "/dir/assign").is_some_and(|answer| answer.contains("\"fid\""));
+    while !ready() {
+        if server.try_wait().unwrap().is_some() {
+            // Its ports were taken. The folder is needed for the next try.
+            std::mem::forget(watchdog);
+            return None;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "SeaweedFS is not ready: see {}", path("log"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Some((Ports { s3, https }, watchdog))
+}
+
+/// The answer's body, if it is 200.
+fn http_get(port: u16, path: &str) -> Option<String> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    write!(connection, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.contains(" 200 ").then(|| body.to_owned())
+}

@@ -4,6 +4,7 @@
 
 pub mod backup_id;
 pub mod chunk;
+pub mod cli;
 pub mod compress;
 pub mod config;
 pub mod format;
@@ -12,6 +13,7 @@ pub mod id;
 pub mod keyring;
 pub mod name_key;
 pub mod object_name;
+pub mod observe;
 pub mod operation;
 pub mod postgres;
 pub mod printable;

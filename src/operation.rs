@@ -4,6 +4,7 @@
 //! and why it stopped through [`failure::Failure`].
 
 pub mod failure;
+pub mod init;
 pub mod progress;
 pub mod restore;
 pub mod verify;

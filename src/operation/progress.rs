@@ -4,6 +4,11 @@ use crate::tenant::TenantName;
 
 /// Told by operations while they run; drawn at the edge. Calls come from many tasks at once, are cheap, and never block.
 pub trait Progress: Send + Sync {
+    /// So many tenants are to be worked on, with about so many bytes in all. Said once, before the first; without it there is no total.
+    fn planned(&self, tenants: usize, expected_bytes: u64) {
+        let _ = (tenants, expected_bytes);
+    }
+
     /// Work on a tenant begins; about this many bytes are to come (0: unknown).
     fn tenant_started(&self, tenant: &TenantName, expected_bytes: u64);
 

@@ -1,0 +1,79 @@
+//! The command line: one file per verb, each of which turns arguments into a request, runs one operation, and prints its report.
+
+mod completions;
+mod config;
+pub mod edge;
+pub mod global;
+mod init;
+mod man;
+pub mod output;
+pub mod process;
+pub mod schema;
+pub mod stores;
+mod usage;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use self::{
+    edge::{Edge, Ended},
+    global::Global,
+    output::Output,
+};
+use crate::operation::failure::Failure;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 some tenants failed, the others are done; 4 refused by a guard; \
+5 integrity; 6 busy; 130 or 143 interrupted, after a clean stop.";
+
+/// One encrypted, restorable, erasable history per tenant, for companies that keep each customer in a PostgreSQL database of its own.
+#[derive(Debug, Parser)]
+#[command(name = "tenure", version, about, after_help = AFTER_HELP, max_term_width = 110, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Options for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Set up a vault, a keyring, and the configuration
+    Init(Box<init::Args>),
+    /// Look at the configuration
+    Config(config::Args),
+    /// Print a shell's completions
+    Completions(completions::Args),
+    /// Print the manual page
+    Man(man::Args),
+}
+
+impl Cli {
+    /// Parses the command line.
+    ///
+    /// # Errors
+    /// The exit code, after help was printed or what is wrong was said.
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
+        let args: Vec<OsString> = args.into_iter().collect();
+        let parsed = Self::command().try_get_matches_from(&args).and_then(|matches| Self::from_arg_matches(&matches));
+        // What asks for JSON gets its error as JSON too, whatever else is wrong with the line.
+        parsed.map_err(|error| usage::explain(&error, Output::for_usage(args.iter().any(|arg| arg == "--json"))))
+    }
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Why it stopped, when there is no report.
+pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
+    match command {
+        Command::Init(args) => init::run(*args, edge).await,
+        Command::Config(args) => config::run(&args, edge),
+        Command::Completions(args) => completions::run(&args, edge),
+        Command::Man(args) => man::run(&args, edge),
+    }
+}

@@ -1,0 +1,71 @@
+//! What every command gets from the outside: options, clock, stop signal, configuration.
+
+use std::{process::ExitCode, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use super::{global::Global, output::Output};
+use crate::{
+    config::Config,
+    observe::{progress, screen::Screen},
+    operation::{
+        failure::{Failure, FailureClass},
+        progress::Progress,
+    },
+};
+
+/// The outside, as a command sees it.
+pub struct Edge {
+    /// Options.
+    pub global: Global,
+    /// Standard output.
+    pub output: Output,
+    /// Cancelled when the process was asked to stop.
+    pub stop: CancellationToken,
+    screen: Screen,
+}
+
+/// How a command that printed its report ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// The gravest thing in the report; `None` when all is well.
+    pub worst: Option<FailureClass>,
+}
+
+impl Edge {
+    /// Puts it together.
+    #[must_use]
+    pub fn new(global: Global, output: Output, screen: Screen, stop: CancellationToken) -> Self {
+        Self { global, output, stop, screen }
+    }
+
+    /// Now. Read once by each command, so that a run has one time.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it.
+    pub fn config(&self) -> Result<Config, Failure> {
+        Ok(Config::read(&self.global.config_file())?)
+    }
+
+    /// Bars or lines.
+    #[must_use]
+    pub fn progress(&self) -> Arc<dyn Progress> {
+        progress::for_screen(&self.screen).into()
+    }
+
+    /// Prints a failure, and gives the exit code.
+    #[must_use]
+    pub fn finish(&self, ended: Result<Ended, Failure>) -> ExitCode {
+        match ended {
+            Ok(Ended { worst }) => ExitCode::from(worst.map_or(0, FailureClass::code)),
+            Err(failure) => self.output.fail(&failure),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A wrong command line, said as every other error is: what is wrong, then a hint.
+
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::output::Output;
+use crate::operation::failure::{Failure, FailureClass};
+
+/// Prints help and versions, or says what is wrong; gives the exit code.
+pub(super) fn explain(error: &clap::Error, output: Output) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A reader that went away has seen enough.
+        error.print().ok();
+        return ExitCode::SUCCESS;
+    }
+    output.fail(&to_failure(error))
+}
+
+fn to_failure(error: &clap::Error) -> Failure {
+    let wrong =
+        |object: &str, message: String, hint: String| Failure::new(FailureClass::Usage, "usage", object, message).hint(hint);
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(verb)) = error.get(ContextKind::InvalidSubcommand)
+    {
+        if verb == "delete" {
+            let hint =
+                "say what is to go: `drop` removes the live database, `purge` its backups, `erase` both, with a certificate";
+            return wrong("delete", "`delete` is not a command".into(), hint.into());
+        }
+        if NOT_BUILT.contains(&verb.as_str()) {
+            return wrong(verb, format!("`{verb}` is not built yet"), "see `tenure --help` for what this version can do".into());
+        }
+    }
+    let help = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => {
+            let usage = usage.to_string();
+            usage.trim().strip_prefix("Usage: ").unwrap_or(&usage).to_owned()
+        }
+        _ => String::new(),
+    };
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand || error.kind() == ErrorKind::MissingSubcommand {
+        return wrong(
+            "command line",
+            "no command".into(),
+            "see `tenure --help`; a first try begins with `tenure init --help`".into(),
+        );
+    }
+    let rendered = error.render().to_string();
+    let (message, tips) = split(&rendered);
+    let mut hints = tips;
+    if !help.is_empty() {
+        hints.push(format!("usage: {}", help.split_whitespace().collect::<Vec<_>>().join(" ")));
+    }
+    wrong("command line", message, hints.join("; "))
+}
+
+/// Commands of later versions.
+const NOT_BUILT: [&str; 19] = [
+    "status",
+    "export",
+    "drill",
+    "expire",
+    "drop",
+    "purge",
+    "erase",
+    "plans",
+    "approve",
+    "hold",
+    "release",
+    "reconcile",
+    "certificate",
+    "audit",
+    "worker",
+    "schedules",
+    "report",
+    "unlock",
+    "rotate",
+];
+
+/// clap writes paragraphs: the error, tips, the usage, where to find help.
+fn split(rendered: &str) -> (String, Vec<String>) {
+    let mut message = String::new();
+    let mut tips = Vec::new();
+    for paragraph in rendered.split("\n\n") {
+        let one_line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some(error) = one_line.strip_prefix("error: ") {
+            error.clone_into(&mut message);
+        } else if one_line.starts_with("tip: ") {
+            tips.extend(one_line.split("tip: ").map(str::trim).filter(|tip| !tip.is_empty()).map(str::to_owned));
+        }
+    }
+    (message, tips)
+}

@@ -1,0 +1,67 @@
+//! Logs: one line an event, on standard error, as text or JSON. Fields have dotted names (`tenant.name`) and units (`duration_ms`).
+
+use std::io::Write;
+
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+use super::screen::Screen;
+use crate::cli::global::Global;
+
+/// Starts logging for the whole process. `directives` (TENURE_LOG) are `tracing`'s filter directives and replace `-q` and `-v`.
+pub fn start(global: &Global, screen: Screen, directives: Option<&str>) {
+    let filter = directives.and_then(|directives| EnvFilter::try_new(directives).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(default_directives(global, &screen)));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(global.is_colored(screen.is_terminal));
+    let builder = builder.with_target(global.verbose > 1);
+    // A second start, in a test, is no reason to stop: the first one goes on.
+    if global.has_json_logs() {
+        builder.json().flatten_event(true).with_writer(Lines(screen)).try_init().ok();
+    } else {
+        builder.with_writer(Lines(screen)).try_init().ok();
+    }
+}
+
+/// Where bars are drawn they say how it goes; elsewhere the lines do.
+fn default_directives(global: &Global, screen: &Screen) -> &'static str {
+    match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) if screen.has_bars => "warn",
+        (false, 0) => "warn,tenure=info",
+        (false, 1) => "warn,tenure=debug",
+        (false, 2) => "info,tenure=trace",
+        _ => "debug,tenure=trace",
+    }
+}
+
+struct Lines(Screen);
+
+/// Collects one event, and writes it in one piece.
+struct Line {
+    screen: Screen,
+    bytes: Vec<u8>,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line;
+    fn make_writer(&'a self) -> Line {
+        Line { screen: self.0.clone(), bytes: Vec::new() }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // Nobody is left to be told that standard error is gone.
+        self.screen.write(&self.bytes).ok();
+    }
+}

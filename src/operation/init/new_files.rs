@@ -1,0 +1,102 @@
+//! The files that `init` makes: each new, 0600 by the process's umask, durable, and never in another one's place.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use super::ROLES;
+use crate::operation::failure::{Failure, FailureClass};
+
+/// The files beside one configuration.
+pub(super) struct NewFiles {
+    config: PathBuf,
+    folder: PathBuf,
+    written: Mutex<Vec<PathBuf>>,
+}
+
+impl NewFiles {
+    pub(super) fn beside(config: &Path) -> Self {
+        let folder = config.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self { config: config.to_owned(), folder: folder.to_owned(), written: Mutex::default() }
+    }
+
+    pub(super) fn kit(&self) -> PathBuf {
+        self.beside_config("recovery-kit.txt")
+    }
+
+    pub(super) fn allowed_signers(&self) -> PathBuf {
+        self.beside_config("allowed_signers")
+    }
+
+    pub(super) fn key(&self, name: &str) -> PathBuf {
+        self.beside_config("keys").join(name)
+    }
+
+    fn beside_config(&self, name: &str) -> PathBuf {
+        self.config.with_file_name(name)
+    }
+
+    /// Refuses when anything is where something is to be written.
+    pub(super) fn refuse_existing(&self) -> Result<(), Failure> {
+        let keys = ROLES.iter().flat_map(|(role, _)| [self.key(role), self.key(&format!("{role}.pub"))]);
+        let others = [self.kit(), self.allowed_signers()].into_iter().chain(keys);
+        let in_the_way: Vec<String> =
+            others.filter(|path| path.symlink_metadata().is_ok()).map(|path| path.display().to_string()).collect();
+        if self.config.symlink_metadata().is_ok() {
+            let config = self.config.display().to_string();
+            return Err(Failure::new(FailureClass::Refused, "already-there", &config, format!("{config} is already there"))
+                .hint("init never overwrites; to make another installation, name another file with --config"));
+        }
+        if in_the_way.is_empty() {
+            return Ok(());
+        }
+        let hint = format!(
+            "init never overwrites. If an earlier init was interrupted, nothing was backed up with these files yet \
+             ({} comes last and is not there): remove them and run init again",
+            self.config.display()
+        );
+        let message = format!("already there: {}", in_the_way.join(", "));
+        Err(Failure::new(FailureClass::Refused, "already-there", &in_the_way[0], message).hint(hint))
+    }
+
+    pub(super) fn make_folders(&self) -> Result<(), Failure> {
+        for folder in [self.folder.clone(), self.beside_config("keys")] {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+            made.map_err(|error| cannot_write(&folder, error))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                Some(folder) => File::open(folder)?.sync_all(),
+                None => File::open(".")?.sync_all(),
+            }
+        };
+        write().map_err(|error| cannot_write(path, error))
+    }
+
+    /// Removes what this run wrote: no backup exists that any of it could belong to.
+    pub(super) fn remove_written(&self) {
+        for path in self.written.lock().unwrap_or_else(PoisonError::into_inner).drain(..).rev() {
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(file.path = %path.display(), %error, "cannot remove {} again", path.display());
+            }
+        }
+    }
+}
+
+fn cannot_write(path: &Path, error: std::io::Error) -> Failure {
+    Failure::new(FailureClass::Failed, "cannot-write", path.display(), format!("cannot write {}", path.display()))
+        .hint("choose a folder that you may write to with --config")
+        .because(error)
+}

@@ -1,0 +1,147 @@
+//! How `pg_dump` and `pg_restore` reach the database that we mean.
+//!
+//! By environment only: names in arguments would be read as descriptions or options (a database may be called `host=x` or `-f`), and
+//! a password in arguments would be seen by everybody on the machine.
+
+use super::connect_error::ConnectError;
+use super::target::{Place, Target};
+use super::tls::{Roots, TlsMode};
+use secrecy::{ExposeSecret as _, SecretString};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The whole environment of a child. `Debug` shows no password.
+#[derive(Clone)]
+pub struct ChildEnvironment {
+    variables: BTreeMap<&'static str, String>,
+    password: Option<SecretString>,
+}
+
+impl ChildEnvironment {
+    /// Clears the command's environment and sets this one.
+    pub fn apply(&self, command: &mut tokio::process::Command) {
+        command.env_clear().envs(&self.variables);
+        if let Some(password) = &self.password {
+            command.env("PGPASSWORD", password.expose_secret());
+        }
+    }
+
+    /// A variable by name; never the password.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+}
+
+impl std::fmt::Debug for ChildEnvironment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(&self.variables).finish()
+    }
+}
+
+/// Where distributions keep the bundle that `sslrootcert=system` stands for; libpq before 16 does not know that word.
+const SYSTEM_BUNDLES: &[&str] =
+    &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
+
+pub(super) async fn environment(target: &Target, database: &str) -> Result<ChildEnvironment, ConnectError> {
+    let resolved = &*target.0;
+    let failed = |cause| ConnectError {
+        endpoint: target.endpoint(),
+        database: database.to_owned(),
+        user: resolved.user.clone(),
+        cause,
+        others: Vec::new(),
+        source: None,
+    };
+    let asked = resolved.asked_password().await.map_err(failed)?;
+    let Some(host) = resolved.hosts.first() else { return Err(failed(super::ConnectCause::Unreachable)) };
+
+    let mut variables = BTreeMap::from([
+        ("PGPORT", host.port.to_string()),
+        ("PGUSER", resolved.user.clone()),
+        ("PGDATABASE", database.to_owned()),
+        ("PGAPPNAME", resolved.application_name.clone().unwrap_or_else(|| "tenure".to_owned())),
+        // Kerberos tickets that happen to lie about must not change how the child connects.
+        ("PGGSSENCMODE", "disable".to_owned()),
+        // A password that we did not find, the child shall not find either.
+        ("PGPASSFILE", "/dev/null".to_owned()),
+        // Messages are read by us.
+        ("LC_ALL", "C".to_owned()),
+    ]);
+    if let Some(home) = &resolved.home {
+        variables.insert("HOME", home.display().to_string());
+    }
+    match &host.place {
+        Place::Socket(folder) => {
+            variables.insert("PGHOST", folder.display().to_string());
+        }
+        Place::Tcp { name, address } => {
+            if let Some(name) = name {
+                variables.insert("PGHOST", name.clone());
+            }
+            if let Some(address) = address {
+                variables.insert("PGHOSTADDR", address.to_string());
+            }
+        }
+    }
+    if let Some(limit) = resolved.connect_timeout {
+        variables.insert("PGCONNECT_TIMEOUT", limit.as_secs().to_string());
+    }
+    if let Some(options) = &resolved.options {
+        variables.insert("PGOPTIONS", options.clone());
+    }
+    if let Some(peer) = &resolved.required_peer {
+        variables.insert("PGREQUIREPEER", peer.clone());
+    }
+    tls_variables(target, resolved.tls.mode(&host.place), &mut variables);
+    let password = resolved.password_for(host, database, asked.as_ref());
+    Ok(ChildEnvironment { variables, password })
+}
+
+fn tls_variables(target: &Target, mode: TlsMode, variables: &mut BTreeMap<&'static str, String>) {
+    let tls = &target.0.tls;
+    let mut set = |name, path: &Path| variables.insert(name, path.display().to_string());
+    match &tls.roots {
+        Roots::System => {
+            let bundle = SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
+            set("PGSSLROOTCERT", bundle.unwrap_or(Path::new("system")));
+        }
+        Roots::File(_) | Roots::Default(_) => {
+            if let Some(path) = tls.root_file() {
+                set("PGSSLROOTCERT", path);
+            }
+        }
+    }
+    match &tls.certificate {
+        Some(client) => {
+            set("PGSSLCERT", &client.certificate);
+            set("PGSSLKEY", &client.key);
+        }
+        // libpq before 16 has no other way to be told "none".
+        None => {
+            set("PGSSLCERT", Path::new("/nonexistent/tenure-sends-no-client-certificate"));
+        }
+    }
+    if let Some(path) = &tls.crl_file {
+        set("PGSSLCRL", path);
+    }
+    if let Some(path) = &tls.crl_folder {
+        set("PGSSLCRLDIR", path);
+    }
+    variables.insert("PGSSLMODE", mode.as_str().to_owned());
+    for (name, value) in tls.version_variables() {
+        variables.insert(name, value.to_owned());
+    }
+    if !tls.sni {
+        variables.insert("PGSSLSNI", "0".to_owned());
+    }
+    if tls.direct {
+        variables.insert("PGSSLNEGOTIATION", "direct".to_owned());
+    }
+    let binding = match tls.channel_binding {
+        tokio_postgres::config::ChannelBinding::Disable => "disable",
+        tokio_postgres::config::ChannelBinding::Require => "require",
+        _ => "prefer",
+    };
+    variables.insert("PGCHANNELBINDING", binding.to_owned());
+}

@@ -1,0 +1,172 @@
+//! An open connection.
+
+use super::child::ChildEnvironment;
+use super::connect::Route;
+use super::connect_error::ConnectError;
+use super::target::Target;
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio_postgres::{AsyncMessage, Client, Connection};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How long a dropped session may take to say goodbye. A query may still be running; after this the socket is closed under it.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// An open connection. Dropping it closes it, at once when idle and within two seconds otherwise.
+pub struct Session {
+    client: Client,
+    // Declared after the client: the connection's task must see the client gone, then stop waiting.
+    _hang_up: DropGuard,
+    ended: CancellationToken,
+    end_reason: Arc<OnceLock<String>>,
+    pinned: Target,
+    route: Route,
+    server_version: u32,
+    database: String,
+}
+
+impl std::ops::Deref for Session {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Session {
+    pub(super) fn start<S, T>(client: Client, connection: Connection<S, T>, pinned: Target, route: Route, database: &str) -> Self
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let server_version = version_number(connection.parameter("server_version").unwrap_or_default());
+        let hang_up = CancellationToken::new();
+        let ended = CancellationToken::new();
+        let end_reason = Arc::new(OnceLock::new());
+        let (hung_up, has_ended, reason) = (hang_up.clone(), ended.clone().drop_guard(), Arc::clone(&end_reason));
+        tokio::spawn(async move {
+            // Cancelled even if the task is dropped with its runtime.
+            let _has_ended = has_ended;
+            let mut driven = std::pin::pin!(drive(connection));
+            let end = tokio::select! {
+                end = &mut driven => end,
+                () = hung_up.cancelled() => tokio::time::timeout(GOODBYE, driven).await.unwrap_or(Ok(())),
+            };
+            let text = match end {
+                Ok(()) => "closed".to_owned(),
+                Err(error) => match error.as_db_error() {
+                    Some(error) => format!("{}: {}", error.code().code(), crate::printable::Printable(error.message())),
+                    None => error.to_string(),
+                },
+            };
+            reason.set(text).ok();
+        });
+        Self {
+            client,
+            _hang_up: hang_up.drop_guard(),
+            ended,
+            end_reason,
+            pinned,
+            route,
+            server_version,
+            database: database.to_owned(),
+        }
+    }
+
+    /// Resolves when the connection has ended, whoever ended it.
+    pub async fn closed(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// As [`Session::closed`], for a task that does not hold the session.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.ended.clone().cancelled_owned()
+    }
+
+    /// Why the connection ended, in the server's words where it gave any. `None` while it is open.
+    #[must_use]
+    pub fn end_reason(&self) -> Option<String> {
+        if !self.ended.is_cancelled() {
+            return None;
+        }
+        Some(self.end_reason.get().map_or_else(|| "closed".to_owned(), Clone::clone))
+    }
+
+    /// The description narrowed to the server that this session reached: further sessions that must meet the same server use it.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.pinned
+    }
+
+    /// The database asked for. It may have been renamed since.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The server's version as `server_version_num` has it: 150020. 0 if it would not say.
+    #[must_use]
+    pub fn server_version(&self) -> u32 {
+        self.server_version
+    }
+
+    /// Whether the connection is encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.route.is_encrypted()
+    }
+
+    /// The environment in which `pg_dump` and `pg_restore` reach a database of this very server.
+    ///
+    /// # Errors
+    /// If the password cannot be found any more.
+    pub async fn child_environment(&self, database: &str) -> Result<ChildEnvironment, ConnectError> {
+        super::child::environment(&self.pinned, database).await
+    }
+
+    /// Asks the server to cancel what this session is doing. It may have finished meanwhile; nothing tells.
+    ///
+    /// # Errors
+    /// If the server cannot be reached for it.
+    pub async fn cancel(&self) -> Result<(), ConnectError> {
+        super::connect::cancel(&self.pinned, &self.route, self.client.cancel_token(), &self.database).await
+    }
+}
+
+async fn drive<S, T>(mut connection: Connection<S, T>) -> Result<(), tokio_postgres::Error>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    while let Some(message) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+        if let AsyncMessage::Notice(notice) = message? {
+            tracing::debug!(
+                postgres.severity = notice.severity(),
+                postgres.sqlstate = notice.code().code(),
+                "server: {}",
+                crate::printable::Printable(notice.message())
+            );
+        }
+    }
+    Ok(())
+}
+
+/// `15.20 (Debian …)` is 150020; `18beta1` is 180000.
+fn version_number(text: &str) -> u32 {
+    let number = text.split_whitespace().next().unwrap_or_default();
+    let mut parts =
+        number.split('.').map(|part| part.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse::<u32>());
+    let major = parts.next().and_then(Result::ok).unwrap_or(0);
+    let minor = parts.next().and_then(Result::ok).unwrap_or(0);
+    major.saturating_mul(10_000).saturating_add(minor)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn versions_are_numbers() {
+        for (text, number) in [("15.20 (Debian 15.20-0+deb12u1)", 150_020), ("18beta1", 180_000), ("14.23", 140_023), ("", 0)] {
+            assert_eq!(super::version_number(text), number, "{text}");
+        }
+    }
+}

@@ -49,7 +49,7 @@ pub struct TenantKeys {
     /// Its keys whose secret half is there, by sequence; the last one seals.
     pub records: Vec<KeyRecord>,
     /// Records whose secret half is missing: never used.
-    pub without_secret: Vec<KeyId>,
+    pub without_secret: Vec<KeyRecord>,
 }
 
 impl TenantKeys {
@@ -249,7 +249,11 @@ impl Keyring {
     }
 }
 
-async fn secret_halves(store: &dyn Store) -> Result<SecretHalves, DocumentError> {
+/// Which keys have a secret half in one store.
+///
+/// # Errors
+/// [`DocumentError::Store`].
+pub async fn secret_halves(store: &dyn Store) -> Result<SecretHalves, DocumentError> {
     let failed =
         |source: StoreError| DocumentError::Store { object: signed::locate(store, &prefix::SECRET_KEYS), source: source.into() };
     let mut halves = SecretHalves::new();
@@ -267,5 +271,5 @@ fn assemble(tenant: TenantName, tag: NameTag, records: Vec<KeyRecord>, secrets: 
     let (mut records, without): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| secrets.contains_key(&record.key_id));
     // Ascending, so that the last one seals: the highest sequence, and among equals the lowest id.
     records.sort_by(|a, b| a.sequence.cmp(&b.sequence).then(b.key_id.cmp(&a.key_id)));
-    TenantKeys { tenant, tag, records, without_secret: without.into_iter().map(|record| record.key_id).collect() }
+    TenantKeys { tenant, tag, records, without_secret: without }
 }

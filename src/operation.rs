@@ -5,6 +5,8 @@
 
 pub mod failure;
 pub mod init;
+pub mod keys;
+pub mod list;
 pub mod progress;
 pub mod restore;
 pub mod verify;

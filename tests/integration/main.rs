@@ -1,7 +1,6 @@
 //! Everything that needs real parts: PostgreSQL clusters, S3 servers, the program itself.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the numbers are the tests' own")]
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a test that meets what it does not expect should panic
 
 mod connection;
 #[allow(dead_code, reason = "offered to every test, used by some")]

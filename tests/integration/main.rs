@@ -6,3 +6,4 @@ mod connection;
 #[allow(dead_code, reason = "offered to every test, used by some")]
 mod harness;
 mod store_conformance;
+mod store_directory;

@@ -45,14 +45,19 @@ impl Incoming {
     /// Names it, unless the name is taken. [`Named::FolderGone`] and [`Named::Taken`] leave it as it was.
     pub fn create(&mut self, folder: impl AsFd, name: &str) -> Result<Named, Problem> {
         let renamed = rustix::fs::renameat_with(&self.folder, &self.temporary, &folder, name, RenameFlags::NOREPLACE);
-        // NFS and others cannot; a link refuses a taken name too, and the temporary name goes on drop.
-        if matches!(renamed, Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)) {
-            return match rustix::fs::linkat(&self.folder, &self.temporary, folder, name, AtFlags::empty()) {
-                Ok(()) => Ok(Named::Done),
-                error => self.outcome(error),
-            };
+        match renamed {
+            // NFS and others cannot.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.create_by_link(folder, name),
+            renamed => self.outcome(renamed),
         }
-        self.outcome(renamed)
+    }
+
+    /// A link refuses a taken name too. The temporary name goes on drop.
+    fn create_by_link(&mut self, folder: impl AsFd, name: &str) -> Result<Named, Problem> {
+        match rustix::fs::linkat(&self.folder, &self.temporary, folder, name, AtFlags::empty()) {
+            Ok(()) => Ok(Named::Done),
+            failed => self.outcome(failed),
+        }
     }
 
     fn outcome(&mut self, result: Result<(), Errno>) -> Result<Named, Problem> {
@@ -121,4 +126,22 @@ pub(super) fn open(root: impl AsFd) -> Result<OwnedFd, Problem> {
     let folder = tree::open_folder(&root, FOLDER)?.ok_or(StoreErrorKind::Foreign)?;
     tree::set_mode(&folder, Mode::RWXU)?;
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_creates_once_and_leaves_no_temporary_name() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = std::fs::File::open(scratch.path()).unwrap();
+        for (body, outcome) in [("first", Named::Done), ("second", Named::Taken)] {
+            let folder = open(&root).unwrap();
+            let mut incoming = Incoming::write(folder, &Bytes::from(body)).unwrap();
+            assert_eq!(incoming.create_by_link(&root, "object").unwrap(), outcome);
+        }
+        assert_eq!(std::fs::read(scratch.path().join("object")).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(scratch.path().join(FOLDER)).unwrap().count(), 0);
+    }
 }

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::store::StoreErrorKind;
 
 /// Why a call failed, before the object's name is known.
+#[derive(Debug)]
 pub(super) struct Problem {
     pub kind: StoreErrorKind,
     pub source: Option<std::io::Error>,
@@ -139,5 +140,33 @@ pub(super) fn set_mode(fd: impl AsFd, mode: Mode) -> Result<(), Problem> {
         // FAT and some network file systems have no modes of their own; the mount decides there.
         Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_say_what_to_do() {
+        for (errno, kind) in [
+            (Errno::NOSPC, StoreErrorKind::Full),
+            (Errno::DQUOT, StoreErrorKind::Full),
+            (Errno::ACCESS, StoreErrorKind::Denied),
+            (Errno::ROFS, StoreErrorKind::Denied),
+            (Errno::LOOP, StoreErrorKind::Foreign),
+            (Errno::IO, StoreErrorKind::Unavailable),
+            (Errno::STALE, StoreErrorKind::Unavailable),
+            (Errno::MFILE, StoreErrorKind::Refused),
+        ] {
+            assert_eq!(Problem::from(errno).kind, kind, "{errno}");
+            assert_eq!(io(errno.into()).kind, kind, "{errno}, through the standard library");
+        }
+    }
+
+    #[test]
+    fn a_name_is_a_folder_and_a_segment() {
+        assert_eq!(split("a/b/c"), ("a/b", "c"));
+        assert_eq!(split("c"), ("", "c"));
     }
 }

@@ -3,6 +3,7 @@
 //! An operation reads neither the clock nor the environment and prints nothing. It tells how it goes through [`progress::Progress`],
 //! and why it stopped through [`failure::Failure`].
 
+pub mod check;
 pub mod failure;
 pub mod init;
 pub mod keys;

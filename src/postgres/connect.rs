@@ -216,8 +216,12 @@ async fn attempt(
 
 fn maker(
     tls: &Tls,
-) -> impl tokio_postgres::tls::MakeTlsConnect<Transport, Error = std::convert::Infallible, TlsConnect: tokio_postgres::tls::TlsConnect<Transport, Stream: Send, Future: Send> + Send, Stream: Send + 'static>
-+ use<> {
+) -> impl tokio_postgres::tls::MakeTlsConnect<
+    Transport,
+    Error = std::convert::Infallible,
+    TlsConnect: tokio_postgres::tls::TlsConnect<Transport, Stream: Send, Future: Send> + Send,
+    Stream: Send + 'static,
+> + use<> {
     MakeRustlsConnect::new((*tls.config).clone())
 }
 

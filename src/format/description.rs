@@ -23,7 +23,8 @@ pub struct Description {
     pub server_version_num: u32,
     /// Version line of the `pg_dump` that wrote the schema archive, for example `pg_dump (PostgreSQL) 15.18`.
     pub pg_dump: String,
-    /// Roles that the schema refers to as owner, grantee, policy or setting, sorted by name. Attributes only, never a password.
+    /// Roles that the database refers to as owner, grantee, grantor, in a policy, a user mapping or a setting, sorted by name; roles that
+    /// every server has (`pg_…`) and the first superuser among them. Attributes only, never a password.
     pub roles: Vec<Role>,
     /// Installed extensions, sorted by name.
     pub extensions: Vec<Extension>,
@@ -80,6 +81,18 @@ pub struct Database {
     pub acl: Option<Vec<String>>,
     /// `ALTER DATABASE … SET` and `ALTER ROLE … IN DATABASE … SET`, sorted by role and setting.
     pub settings: Vec<Setting>,
+    /// `SECURITY LABEL … ON DATABASE`, sorted by provider.
+    pub security_labels: Vec<SecurityLabel>,
+}
+
+/// A security label of a database.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecurityLabel {
+    /// The label provider, for example `selinux`.
+    pub provider: String,
+    /// The label.
+    pub label: String,
 }
 
 /// One setting of a database, or of a role in it.
@@ -144,7 +157,7 @@ pub struct Table {
     pub columns: Vec<String>,
     /// Whether the table belongs to an extension, which creates it on restore; its stored rows are then added.
     pub extension_member: bool,
-    /// A condition on the rows stored (an extension's configuration table), as SQL text without `WHERE`.
+    /// A condition on the rows stored (an extension's configuration table): SQL text as the extension gives it, beginning with `WHERE`.
     pub filter: Option<String>,
     /// The page ranges, in order, from page 0 to an open end, without gap or overlap. One range `0..` for tables read as a whole.
     pub ranges: Vec<Range>,
@@ -179,7 +192,8 @@ pub struct Sequence {
 }
 
 /// Large objects whose OIDs lie in one block of 1,024, and the source that holds their bytes as COPY text of
-/// `(oid, piece number, bytea)`, pieces of 262,144 bytes, in that order.
+/// `(oid, piece number, bytea)`, pieces of 262,144 bytes, in that order. A piece of zeros that is not an object's last one is left out: it
+/// is a hole, or reads like one. An empty object has no piece.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LargeObjectBlock {
@@ -187,7 +201,7 @@ pub struct LargeObjectBlock {
     pub source: SourceTag,
     /// First OID of the block: a multiple of 1,024.
     pub first_oid: u32,
-    /// How many large objects are in it, empty ones included.
+    /// How many large objects are in it, empty ones included, and those whose bytes are not captured.
     pub count: u32,
 }
 
@@ -195,7 +209,7 @@ pub struct LargeObjectBlock {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotCaptured {
-    /// What kind of thing: `unlogged table`, `foreign table`, `subscription`, …
+    /// What kind of thing: `rows of a table`, `rows of a foreign table`, `large objects`, `subscription`, `tablespace`, …
     pub kind: String,
     /// Its name.
     pub object: String,

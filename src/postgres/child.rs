@@ -64,9 +64,12 @@ pub(super) async fn environment(target: &Target, database: &str) -> Result<Child
         // Kerberos tickets that happen to lie about must not change how the child connects.
         ("PGGSSENCMODE", "disable".to_owned()),
         // A password that we did not find, the child shall not find either.
-        ("PGPASSFILE", "/dev/null".to_owned()),
+        // (libpq warns about a file that is not a plain one, and says nothing about one that is missing.)
+        ("PGPASSFILE", "/nonexistent/tenure-has-no-password-file".to_owned()),
         // Messages are read by us.
         ("LC_ALL", "C".to_owned()),
+        // pg_dump writes constants of time types as the session's time zone has them.
+        ("PGTZ", "UTC".to_owned()),
     ]);
     if let Some(home) = &resolved.home {
         variables.insert("HOME", home.display().to_string());

@@ -131,6 +131,13 @@ impl Session {
     pub async fn cancel(&self) -> Result<(), ConnectError> {
         super::connect::cancel(&self.pinned, &self.route, self.client.cancel_token(), &self.database).await
     }
+
+    /// As [`Session::cancel`], for a task that does not hold the session. Nothing happens until it is polled.
+    pub fn cancelled(&self) -> impl Future<Output = Result<(), ConnectError>> + Send + 'static {
+        let (pinned, route, token, database) =
+            (self.pinned.clone(), self.route.clone(), self.client.cancel_token(), self.database.clone());
+        async move { super::connect::cancel(&pinned, &route, token, &database).await }
+    }
 }
 
 async fn drive<S, T>(mut connection: Connection<S, T>) -> Result<(), tokio_postgres::Error>

@@ -1,0 +1,137 @@
+//! The schema archive: what `pg_dump` says about everything but rows.
+//!
+//! `--section=pre-data --section=post-data` and not `--schema-only`, which leaves out that materialized views are to be refreshed.
+
+mod header;
+
+use std::{ffi::OsString, process::Stdio};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{io::AsyncReadExt as _, process::ChildStdout};
+
+pub use header::HeaderError;
+
+use super::{
+    ChildEnvironment,
+    snapshot::Snapshot,
+    tools::{Tool, ToolError, ToolRun},
+};
+
+/// Bytes asked for at a time.
+const BLOCK: usize = 256 * 1024;
+
+/// An archive that could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// `pg_dump` did not start, or said no.
+    #[error("cannot dump the schema of database {database:?}")]
+    Tool {
+        /// The database.
+        database: String,
+        /// Why.
+        #[source]
+        source: ToolError,
+    },
+    /// Its output broke off.
+    #[error("cannot read what pg_dump writes about database {database:?}")]
+    Read {
+        /// The database.
+        database: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It wrote something that is not known.
+    #[error("cannot use what pg_dump wrote about database {database:?}")]
+    Header {
+        /// The database.
+        database: String,
+        /// Why not.
+        #[source]
+        source: HeaderError,
+    },
+}
+
+/// A running `pg_dump`. Dropped before the end, it is killed.
+pub struct Archive {
+    run: ToolRun,
+    stdout: Option<ChildStdout>,
+    database: String,
+    begun: bool,
+}
+
+/// The options, besides the connection, which is in the environment: names of databases never stand on a command line.
+fn arguments(snapshot: &Snapshot, major: u32) -> Vec<OsString> {
+    let facts = snapshot.facts();
+    let mut arguments = vec![
+        "--format=custom".to_owned(),
+        // Chunks are compressed, by one algorithm, after they are named.
+        "--compress=0".to_owned(),
+        "--section=pre-data".to_owned(),
+        "--section=post-data".to_owned(),
+        "--no-password".to_owned(),
+        format!("--snapshot={}", facts.snapshot),
+        format!("--lock-wait-timeout={}", snapshot.lock_timeout().as_millis().max(1)),
+        // A role may have a client_encoding of its own.
+        format!("--encoding={}", facts.encoding),
+    ];
+    if major >= 18 {
+        // They change every night, and a restore makes its own.
+        arguments.push("--no-statistics".to_owned());
+    }
+    arguments.into_iter().map(OsString::from).collect()
+}
+
+impl Archive {
+    /// Starts `tool`, a `pg_dump`, on the snapshot's database; `environment` says how to reach it.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(tool: &Tool, environment: &ChildEnvironment, snapshot: &Snapshot) -> Result<Self, ArchiveError> {
+        let database = snapshot.facts().database.clone();
+        let mut run = tool
+            .start(&arguments(snapshot, tool.version.major), environment, Stdio::null())
+            .map_err(|source| ArchiveError::Tool { database: database.clone(), source })?;
+        let stdout = run.stdout.take();
+        Ok(Self { run, stdout, database, begun: false })
+    }
+
+    /// The next bytes, with the creation time in the header overwritten; `None` at the end, which is not success: ask [`Archive::finish`].
+    ///
+    /// # Errors
+    /// If the output cannot be read, or does not begin as a known archive does.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ArchiveError> {
+        let Some(stdout) = &mut self.stdout else { return Ok(None) };
+        let mut block = BytesMut::with_capacity(BLOCK);
+        // The header is never cut, and a pipe gives little at a time.
+        let at_least = if self.begun { BLOCK / 4 } else { header::HEADER_BYTES };
+        while block.len() < at_least {
+            let read = stdout.read_buf(&mut block).await;
+            if read.map_err(|source| ArchiveError::Read { database: self.database.clone(), source })? == 0 {
+                self.stdout = None;
+                break;
+            }
+        }
+        if block.is_empty() {
+            return Ok(None);
+        }
+        if !self.begun {
+            header::normalise(&mut block).map_err(|source| ArchiveError::Header { database: self.database.clone(), source })?;
+            self.begun = true;
+        }
+        Ok(Some(block.freeze()))
+    }
+
+    /// Waits for the end and gives the lines that `pg_dump` wrote to standard error: warnings, because it succeeded.
+    ///
+    /// # Errors
+    /// If it did not succeed, or wrote nothing.
+    pub async fn finish(self) -> Result<Vec<String>, ArchiveError> {
+        let warnings =
+            self.run.finish().await.map_err(|source| ArchiveError::Tool { database: self.database.clone(), source })?;
+        if !self.begun {
+            return Err(ArchiveError::Header { database: self.database, source: HeaderError::NotCustom });
+        }
+        Ok(warnings)
+    }
+}

@@ -1,0 +1,241 @@
+//! Readers: connections that share the snapshot and copy sources out.
+
+use std::{collections::HashSet, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio_postgres::{CopyOutStream, error::SqlState};
+
+use super::{Snapshot, SnapshotError, Turn};
+use crate::postgres::{
+    Session,
+    quote::literal,
+    session_settings::{NO_TIME_LIMITS, READING, ROW_TEXT, statements},
+    source::{Read, Source, TableRead},
+};
+
+/// Rows that could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The server or the connection failed.
+    #[error("cannot read {source_label} of database {database:?}")]
+    Copy {
+        /// What was read.
+        source_label: String,
+        /// The database.
+        database: String,
+        /// What the server or the connection said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// A schema was renamed while the table was read, so the name stood for something else.
+    #[error("{source_label} of database {database:?} was replaced while it was read")]
+    Replaced {
+        /// What was read.
+        source_label: String,
+        /// The database.
+        database: String,
+    },
+    /// An earlier read on this connection was given up.
+    #[error("the connection that reads database {database:?} was given up in the middle of {source_label}")]
+    GivenUp {
+        /// What was read then.
+        source_label: String,
+        /// The database.
+        database: String,
+    },
+}
+
+/// A connection that sees the snapshot. Reads one source at a time.
+pub struct Reader {
+    snapshot: Snapshot,
+    connection: Connection,
+    given_up: Option<String>,
+}
+
+enum Connection {
+    /// One of its own, and the OIDs of the tables that it has locked.
+    Own(Session, HashSet<u32>),
+    /// The leader's, for servers with no connection to spare.
+    Leader,
+}
+
+impl Snapshot {
+    /// A new connection that sees this snapshot.
+    ///
+    /// # Errors
+    /// If the server refuses the connection or the snapshot.
+    pub async fn reader(&self) -> Result<Reader, SnapshotError> {
+        let database = &self.0.facts.database;
+        let session = self
+            .target()
+            .connect(database, "tenure backup")
+            .await
+            .map_err(|source| SnapshotError::Connect { database: database.clone(), source: Box::new(source) })?;
+        let query = |step| move |source| SnapshotError::Query { database: database.clone(), step, source };
+        let milliseconds = self.0.lock_timeout.as_millis().to_string();
+        let settings = statements(&[&ROW_TEXT, &NO_TIME_LIMITS, &READING, &BY_PAGE, &[("lock_timeout", &milliseconds)]]);
+        session.batch_execute(&settings).await.map_err(query("apply a reader's settings"))?;
+        session.batch_execute(&self.import()).await.map_err(query("import the snapshot"))?;
+        Ok(Reader { snapshot: self.clone(), connection: Connection::Own(session, HashSet::new()), given_up: None })
+    }
+
+    /// A reader on the leader's own connection, for servers with no connection to spare. All such readers take turns.
+    #[must_use]
+    pub fn reader_on_leader(&self) -> Reader {
+        Reader { snapshot: self.clone(), connection: Connection::Leader, given_up: None }
+    }
+
+    /// Importing must be a transaction's first act.
+    fn import(&self) -> String {
+        format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}", literal(&self.0.facts.snapshot))
+    }
+}
+
+/// A range of pages is never read by scanning the whole file.
+const BY_PAGE: [(&str, &str); 1] = [("enable_seqscan", "off")];
+
+impl Reader {
+    /// The rows of `source`, one COPY line each.
+    ///
+    /// # Errors
+    /// If the COPY cannot begin; errors in its middle come with the rows.
+    pub async fn rows(&mut self, source: &Source) -> Result<Rows<'_>, ReadError> {
+        if let Some(label) = &self.given_up {
+            return Err(ReadError::GivenUp { source_label: label.clone(), database: self.snapshot.facts().database.clone() });
+        }
+        let failed = |error| ReadError::Copy {
+            source_label: source.label(),
+            database: self.snapshot.0.facts.database.clone(),
+            source: error,
+        };
+        let table = match &source.read {
+            Read::Rows { table, .. } => Some(Arc::clone(table)),
+            Read::LargeObjects(_) => None,
+        };
+        if let (Connection::Own(session, locked), Some(table)) = (&mut self.connection, &table)
+            && !locked.contains(&table.oid)
+        {
+            // Behind somebody who waits for the leader we would wait for ever, and PostgreSQL would not see it.
+            let lock = format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT", table.qualified());
+            match session.batch_execute(&lock).await {
+                Ok(()) => {
+                    locked.insert(table.oid);
+                }
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                    locked.clear();
+                    let again = format!("ROLLBACK; {}", self.snapshot.import());
+                    session.batch_execute(&again).await.map_err(failed)?;
+                    tracing::info!(
+                        table.name = table.qualified(),
+                        "somebody waits for this table: read by the connection that holds the lock"
+                    );
+                    return on_leader(&self.snapshot, &mut self.given_up, source, Some(Arc::clone(table))).await;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        match &self.connection {
+            Connection::Own(session, _) => {
+                let stream = session.copy_out(&source.statement()).await.map_err(failed)?;
+                Ok(Rows {
+                    stream: Box::pin(stream),
+                    on: On::Own(session),
+                    table,
+                    label: source.label(),
+                    database: &self.snapshot.0.facts.database,
+                    given_up: &mut self.given_up,
+                    finished: false,
+                })
+            }
+            Connection::Leader => on_leader(&self.snapshot, &mut self.given_up, source, table).await,
+        }
+    }
+}
+
+/// Reads on the connection that already holds every lock.
+async fn on_leader<'a>(
+    snapshot: &'a Snapshot,
+    given_up: &'a mut Option<String>,
+    source: &Source,
+    table: Option<Arc<TableRead>>,
+) -> Result<Rows<'a>, ReadError> {
+    let leader = snapshot.leader().await;
+    let database = &snapshot.0.facts.database;
+    let failed = |error| ReadError::Copy { source_label: source.label(), database: database.clone(), source: error };
+    leader.batch_execute("SET LOCAL enable_seqscan = off").await.map_err(failed)?;
+    let stream = leader.copy_out(&source.statement()).await.map_err(failed)?;
+    let on = On::Leader(leader);
+    Ok(Rows { stream: Box::pin(stream), on, table, label: source.label(), database, given_up, finished: false })
+}
+
+enum On<'a> {
+    Own(&'a Session),
+    Leader(Turn<'a>),
+}
+
+impl On<'_> {
+    fn session(&self) -> &Session {
+        match self {
+            Self::Own(session) => session,
+            Self::Leader(session) => session,
+        }
+    }
+}
+
+/// The rows of one source. Dropped before the end, it ends the query on the server, and its reader reads no more.
+pub struct Rows<'a> {
+    stream: Pin<Box<CopyOutStream>>,
+    on: On<'a>,
+    table: Option<Arc<TableRead>>,
+    label: String,
+    database: &'a str,
+    given_up: &'a mut Option<String>,
+    finished: bool,
+}
+
+impl Rows<'_> {
+    /// The next row, its newline included; `None` at the end, and only if what was read was the table that it should have been.
+    ///
+    /// # Errors
+    /// If the server or the connection fails, or another table took the name.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let failed = |source| ReadError::Copy { source_label: self.label.clone(), database: self.database.to_owned(), source };
+        if self.finished {
+            return Ok(None);
+        }
+        match self.stream.next().await {
+            Some(row) => row.map(Some).map_err(failed),
+            None => {
+                if let Some(table) = &self.table {
+                    // Renaming a schema needs no lock on its tables: the name is looked up again, as it is now.
+                    let sql = "SELECT COALESCE(pg_catalog.to_regclass($1)::oid, 0::oid)";
+                    let row = self.on.session().query_one(sql, &[&table.qualified()]).await.map_err(failed)?;
+                    if row.try_get::<_, u32>(0).map_err(failed)? != table.oid {
+                        return Err(ReadError::Replaced { source_label: self.label.clone(), database: self.database.to_owned() });
+                    }
+                }
+                self.finished = true;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Drop for Rows<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            *self.given_up = Some(self.label.clone());
+            let cancelled = self.on.session().cancelled();
+            let label = self.label.clone();
+            // Outside a runtime the connection is gone anyway, and the query with it.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move {
+                    if let Err(error) = cancelled.await {
+                        tracing::debug!("the query that reads {label} was not cancelled: {error}");
+                    }
+                });
+            }
+        }
+    }
+}

@@ -5,12 +5,18 @@ mod config;
 pub mod edge;
 pub mod global;
 mod init;
+pub mod installation;
+mod keys;
+mod list;
 mod man;
 pub mod output;
 pub mod process;
 pub mod schema;
-pub mod stores;
+mod show;
+mod stores;
+pub mod table;
 mod usage;
+mod verify;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -44,6 +50,14 @@ pub struct Cli {
 pub enum Command {
     /// Set up a vault, a keyring, and the configuration
     Init(Box<init::Args>),
+    /// List a tenant's backups
+    List(list::Args),
+    /// Show one backup
+    Show(show::Args),
+    /// Check that backups are whole
+    Verify(verify::Args),
+    /// Look at the tenants' keys
+    Keys(keys::Args),
     /// Look at the configuration
     Config(config::Args),
     /// Print a shell's completions
@@ -72,6 +86,10 @@ impl Cli {
 pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
     match command {
         Command::Init(args) => init::run(*args, edge).await,
+        Command::List(args) => list::run(args, edge).await,
+        Command::Show(args) => show::run(args, edge).await,
+        Command::Verify(args) => verify::run(args, edge).await,
+        Command::Keys(args) => keys::run(args, edge).await,
         Command::Config(args) => config::run(&args, edge),
         Command::Completions(args) => completions::run(&args, edge),
         Command::Man(args) => man::run(&args, edge),

@@ -212,6 +212,8 @@ pub mod prefix {
     pub const TENANTS: &str = "t/";
     /// `k/`
     pub const SECRET_KEYS: &str = "k/";
+    /// What `check` and the stores themselves try things with.
+    pub const PROBE: &str = "probe/";
 
     /// Everything of one locker.
     #[must_use]

@@ -2,16 +2,32 @@
 
 use schemars::{JsonSchema, Schema, schema_for};
 
-use super::init::InitReport;
 use super::{
     config::ConfigReport,
+    list::ListAllReport,
     output::{Document, ErrorDocument},
+};
+use crate::operation::{
+    init::InitReport,
+    keys::{KeysCheckReport, KeysReport},
+    list::{ListReport, ShowReport},
+    verify::VerifyReport,
 };
 
 /// Every schema with the name of its file, without `.schema.json`.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Schema)> {
-    vec![("error", schema_for!(ErrorDocument)), ("config-show", of::<ConfigReport>()), ("init", of::<InitReport>())]
+    vec![
+        ("config-show", of::<ConfigReport>()),
+        ("error", schema_for!(ErrorDocument)),
+        ("init", of::<InitReport>()),
+        ("keys-check", of::<KeysCheckReport>()),
+        ("keys-list", of::<KeysReport>()),
+        ("list", of::<ListReport>()),
+        ("list-all", of::<ListAllReport>()),
+        ("show", of::<ShowReport>()),
+        ("verify", of::<VerifyReport>()),
+    ]
 }
 
 fn of<R: JsonSchema>() -> Schema {

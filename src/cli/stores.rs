@@ -5,29 +5,32 @@ use std::{path::Path, sync::Arc};
 use crate::{
     config::store::{Opening, StoreUrl},
     operation::failure::{Failure, FailureClass},
-    store::{Store, StoreError, StoreErrorKind, directory::DirectoryStore},
+    store::{
+        Store, StoreError, StoreErrorKind,
+        directory::DirectoryStore,
+        s3::{Credentials, S3Settings, S3Store},
+    },
 };
 
 /// Opens a store. `folder` is what relative paths are relative to.
 ///
 /// # Errors
 /// It is not there, or not to be used.
-pub async fn open(opening: &Opening<'_>, folder: &Path) -> Result<Arc<dyn Store>, Failure> {
-    let _ = folder;
-    match opening.url {
-        StoreUrl::Directory(path) => {
-            let store = DirectoryStore::open(path).await.map_err(|error| cannot_open(opening.url, error))?;
-            Ok(Arc::new(store))
+pub(super) async fn open(opening: &Opening<'_>, folder: &Path) -> Result<Arc<dyn Store>, Failure> {
+    let opened: Result<Arc<dyn Store>, StoreError> = match opening.url {
+        StoreUrl::Directory(path) => DirectoryStore::open(path).await.map(|store| Arc::new(store) as _),
+        StoreUrl::S3 { bucket, prefix } => {
+            S3Store::connect(settings(opening, bucket, prefix, folder)).await.map(|store| Arc::new(store) as _)
         }
-        StoreUrl::S3 { .. } => Err(Failure::new(FailureClass::Usage, "not-built", opening.url, "S3 is not built yet")),
-    }
+    };
+    opened.map_err(|error| cannot_open(opening.url, error))
 }
 
 /// Like [`open`]; a directory that is missing is made.
 ///
 /// # Errors
 /// As [`open`].
-pub async fn open_or_create(opening: &Opening<'_>, folder: &Path) -> Result<Arc<dyn Store>, Failure> {
+pub(super) async fn open_or_create(opening: &Opening<'_>, folder: &Path) -> Result<Arc<dyn Store>, Failure> {
     if let StoreUrl::Directory(path) = opening.url {
         let store = DirectoryStore::create(path).await.map_err(|error| cannot_open(opening.url, error))?;
         return Ok(Arc::new(store));
@@ -35,11 +38,32 @@ pub async fn open_or_create(opening: &Opening<'_>, folder: &Path) -> Result<Arc<
     open(opening, folder).await
 }
 
+fn settings(opening: &Opening<'_>, bucket: &str, prefix: &str, folder: &Path) -> S3Settings {
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    S3Settings {
+        prefix: prefix.to_owned(),
+        region: text(opening.region),
+        endpoint: text(opening.endpoint),
+        path_style: opening.path_style,
+        ca_file: opening.ca_file.map(|path| folder.join(path)),
+        sse: text(opening.sse),
+        storage_class: text(opening.storage_class),
+        credentials: opening.profile.map_or(Credentials::Usual, |profile| Credentials::Profile(profile.to_owned())),
+        ..S3Settings::new(bucket)
+    }
+}
+
 fn cannot_open(url: &StoreUrl, error: StoreError) -> Failure {
-    let hint = match error.kind {
-        StoreErrorKind::NoSuchStore => "is the disk mounted, and the address right? `tenure init` makes a new one",
-        StoreErrorKind::Denied => "it belongs to another user, or its permissions keep this one out",
-        _ => "see the cause above",
+    let hint = match (url, error.kind) {
+        (StoreUrl::Directory(_), StoreErrorKind::NoSuchStore) => {
+            "is the disk mounted, and the address right? `tenure init` makes a new one"
+        }
+        (StoreUrl::Directory(_), StoreErrorKind::Denied) => "it belongs to another user, or its permissions keep this one out",
+        (StoreUrl::S3 { .. }, StoreErrorKind::Denied) => {
+            "set credentials as for any S3 program: AWS_PROFILE, AWS_ACCESS_KEY_ID, ~/.aws, or `profiles` in the configuration"
+        }
+        (StoreUrl::S3 { .. }, StoreErrorKind::Refused) => "set `region`, and `endpoint` where the server is not Amazon's",
+        _ => "",
     };
     Failure::new(FailureClass::Failed, "store", url, format!("cannot open {url}")).hint(hint).because(error)
 }

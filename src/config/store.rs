@@ -134,13 +134,14 @@ pub enum Role {
 }
 
 impl Profiles {
-    /// The profile of a role.
+    /// The profile of a role. Where restores have none, a writer's will do for reading.
     #[must_use]
     pub fn of(&self, role: Role) -> Option<&str> {
         match role {
             Role::Writer => &self.writer,
             Role::Janitor => &self.janitor,
             Role::Eraser => &self.eraser,
+            Role::Restorer if self.restorer.is_none() => &self.writer,
             Role::Restorer => &self.restorer,
         }
         .as_deref()

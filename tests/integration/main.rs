@@ -4,7 +4,9 @@
 
 mod capture;
 mod connection;
+
 #[allow(dead_code, reason = "offered to every test, used by some")]
 mod harness;
+mod json_schemas;
 mod store_conformance;
 mod store_directory;

@@ -9,7 +9,7 @@ use crate::{
     format::root::{KeyringRoot, VaultRoot},
     id::{InstallationId, RecordId},
     name_key::NameKey,
-    object_name::{Document, ObjectName},
+    object_name::{Document, ObjectName, prefix},
     operation::failure::{Failure, FailureClass},
     retention::Keep,
     signature::{Namespace, SigningKey},
@@ -51,7 +51,10 @@ impl Stores {
                     .hint("check its address, its credentials, and that the bucket is there")
                     .because(error)
             })? {
-                names.push(listed.name);
+                // What an earlier look at the store left says nothing.
+                if !listed.name.starts_with(prefix::PROBE) {
+                    names.push(listed.name);
+                }
                 if names.len() > NAMED {
                     break;
                 }

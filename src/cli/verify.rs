@@ -1,0 +1,79 @@
+//! `tenure verify`.
+
+use std::path::PathBuf;
+
+use super::{
+    edge::{Edge, Ended},
+    installation::{Installation, read_identity},
+    table::{count, size},
+};
+use crate::{
+    config::store::Role,
+    operation::{
+        failure::{Failure, FailureClass},
+        verify::{Verify, VerifyReport, Which},
+    },
+    printable::Printable,
+    tenant::TenantName,
+};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Tenants whose backups to look at
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    tenants: Vec<TenantName>,
+
+    /// Every backup in the vault
+    #[arg(long)]
+    all: bool,
+
+    /// Recovery kit or age identity file; also opens every chunk and counts its rows
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let identity = args.identity.as_deref().map(read_identity).transpose()?;
+    let installation = Installation::open(edge, Role::Restorer).await?;
+    let which = if args.all { Which::All } else { Which::Tenants(args.tenants) };
+    let verify = Verify {
+        vault: &installation.vault,
+        keyring: &installation.keyring,
+        identity: identity.as_ref(),
+        progress: &*edge.progress(),
+        cancel: &edge.stop,
+    };
+    let report = verify.run(&which, edge.now()).await?;
+    edge.output.report("verify", &report, text)?;
+    Ok(Ended { worst: (!report.problems.is_empty()).then_some(FailureClass::Integrity) })
+}
+
+fn text(report: &VerifyReport) -> String {
+    let mut text = String::new();
+    for problem in &report.problems {
+        let tenant = problem.tenant.as_deref().map_or("unknown tenant".to_owned(), |tenant| Printable(tenant).to_string());
+        let backup = problem.backup.as_deref().map(|backup| format!(" {backup}")).unwrap_or_default();
+        text.push_str(&format!("bad: {tenant}{backup}: {}: {}\n", problem.object, problem.problem));
+    }
+    for leftover in &report.leftovers {
+        text.push_str(&format!("leftover, harmless: {leftover}\n"));
+    }
+    let checked = &report.checked;
+    let how =
+        if report.opened { "every chunk was opened and its rows counted" } else { "digests and signatures; nothing was opened" };
+    text.push_str(&format!(
+        "checked {}, {}, {} ({how})\n",
+        count(checked.manifests, "backup"),
+        count(checked.chunks, "chunk"),
+        size(checked.bytes)
+    ));
+    text.push_str(&match report.problems.len() {
+        0 => "all good\n".to_owned(),
+        n => format!(
+            "{}; other backups are whole. The next `tenure backup` stores what is missing anew\n",
+            count(n as u64, "problem")
+        ),
+    });
+    text
+}

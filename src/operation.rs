@@ -3,8 +3,11 @@
 //! An operation reads neither the clock nor the environment and prints nothing. It tells how it goes through [`progress::Progress`],
 //! and why it stopped through [`failure::Failure`].
 
+pub mod admit;
+pub mod backup;
 pub mod check;
 pub mod failure;
+pub mod fleet;
 pub mod init;
 pub mod keys;
 pub mod list;

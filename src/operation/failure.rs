@@ -1,5 +1,6 @@
 //! Why an operation stopped, in the shape that a person at a terminal, a script and a monitor can all use.
 
+mod from_postgres;
 mod from_store;
 
 use std::error::Error;

@@ -105,10 +105,13 @@ impl Vault {
             }
         }
 
-        let manifests = listed.iter().filter_map(|(name, stored_at)| match name {
-            ObjectName::Document(Document::Manifest(_, backup)) if !voids.contains(backup) => Some((*backup, *stored_at)),
-            _ => None,
-        });
+        let manifests: Vec<_> = listed
+            .iter()
+            .filter_map(|(name, stored_at)| match name {
+                ObjectName::Document(Document::Manifest(_, backup)) if !voids.contains(backup) => Some((*backup, *stored_at)),
+                _ => None,
+            })
+            .collect();
         let read: Vec<(BackupId, Result<Backup, DocumentError>)> = stream::iter(manifests)
             .map(|(backup, stored_at)| async move { (backup, self.manifest(locker, backup, stored_at).await) })
             .buffer_unordered(READERS)

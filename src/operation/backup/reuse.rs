@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 
 use crate::{
     backup_id::BackupId,
     format::index_page::Entry,
     id::{ChunkName, KeyId, Locker, Sha256Digest},
+    object_name::Document,
     signed::DocumentError,
     store::StoreError,
     vault::{
@@ -49,7 +50,13 @@ impl Reuse {
     ///
     /// # Errors
     /// Only when the store cannot be reached.
-    pub async fn load(vault: &Vault, locker: Locker, key_id: KeyId, history: &History, until: DateTime<Utc>) -> Result<Self, DocumentError> {
+    pub async fn load(
+        vault: &Vault,
+        locker: Locker,
+        key_id: KeyId,
+        history: &History,
+        until: DateTime<Utc>,
+    ) -> Result<Self, DocumentError> {
         let usable = |backup: &&Backup| backup.manifest.key_id == key_id && backup.manifest.expires_at > until;
         let Some(base) = history.backups.iter().rev().find(usable) else { return Ok(Self::default()) };
         let failed = |source: StoreError| DocumentError::Store { object: source.name.clone(), source: source.into() };
@@ -57,7 +64,7 @@ impl Reuse {
         let listed_pages = vault.stored_pages(locker).await.map_err(failed)?;
 
         let mut reuse = Self { base: Some(base.manifest.backup), ..Self::default() };
-        let mut take = |reuse: &mut Self, entry: &Entry| {
+        let take = |reuse: &mut Self, entry: &Entry| {
             if listed.get(&(entry.name, entry.birth)) == Some(&entry.size) {
                 let stored = StoredChunk { birth: entry.birth, size: entry.size, sha256: entry.sha256 };
                 reuse.chunks.insert(entry.name, stored);
@@ -66,8 +73,11 @@ impl Reuse {
             }
         };
         base.manifest.description.iter().for_each(|entry| take(&mut reuse, entry));
-        let mut pages = stream::iter(&base.manifest.pages)
-            .map(|page| async move { (page, vault.page(locker, page).await) })
+        let mut pages = stream::iter(base.manifest.pages.clone())
+            .map(|page| async move {
+                let read = vault.page(locker, &page).await;
+                (page, read)
+            })
             .buffer_unordered(READERS);
         while let Some((page, read)) = pages.next().await {
             match read {
@@ -102,10 +112,7 @@ impl Reuse {
 /// # Errors
 /// The store's.
 pub async fn base_is_there(vault: &Vault, locker: Locker, base: BackupId) -> Result<bool, StoreError> {
-    use crate::object_name::Document;
     let manifest = vault.store().head(&Document::Manifest(locker, base).to_string()).await?;
-    let void = vault.store().list(&format!("{}", crate::object_name::prefix::in_locker(locker, "b")));
-    let void_name = Document::Void(locker, base).to_string();
-    let voided = void.try_any(|listed| std::future::ready(listed.name == void_name)).await?;
-    Ok(manifest.is_some() && !voided)
+    let void = vault.store().head(&Document::Void(locker, base).to_string()).await?;
+    Ok(manifest.is_some() && void.is_none())
 }

@@ -92,7 +92,14 @@ struct Counters {
 impl Sink {
     /// A sink for one run.
     #[must_use]
-    pub fn new(vault: Vault, locker: Locker, backup: BackupId, recipient: TenantRecipient, key: ChunkNameKey, reuse: Reuse) -> Self {
+    pub fn new(
+        vault: Vault,
+        locker: Locker,
+        backup: BackupId,
+        recipient: TenantRecipient,
+        key: ChunkNameKey,
+        reuse: Reuse,
+    ) -> Self {
         let (met, totals) = (Mutex::default(), Counters::default());
         Self(Arc::new(Inner { vault, locker, backup, recipient, key, reuse, met, totals }))
     }
@@ -134,7 +141,11 @@ impl Sink {
                     .map_err(SinkError::Panicked)??;
                 inner.vault.put_chunk(inner.locker, inner.backup, &sealed).await?;
                 stored_now = true;
-                Ok::<_, SinkError>(StoredChunk { birth: inner.backup, size: sealed.bytes().len() as u64, sha256: sealed.sha256() })
+                Ok::<_, SinkError>(StoredChunk {
+                    birth: inner.backup,
+                    size: sealed.bytes().len() as u64,
+                    sha256: sealed.sha256(),
+                })
             })
             .await?;
         let (chunks, bytes) = if stored_now {

@@ -1,0 +1,160 @@
+//! `admit --source`: an operator says that a tenant now lives in another database.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    failure::{Failure, FailureClass},
+    fleet::{Cluster, Fleet, Known, Resident},
+};
+use crate::{
+    format::record::{Source, SourceReason},
+    id::{Locker, RecordId},
+    keyring::Keyring,
+    signature::SigningKey,
+    signed::FORMAT,
+    tenant::TenantName,
+    vault::Vault,
+};
+
+/// What `admit --source` says.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AdmitReport {
+    /// Tenants whose source changed, and those where it was right already.
+    pub admitted: Vec<Admitted>,
+}
+
+/// One tenant's new source.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Admitted {
+    /// The tenant.
+    pub tenant: String,
+    /// Its cluster.
+    pub cluster: String,
+    /// Its database.
+    pub database: String,
+    /// OID of the database.
+    pub database_oid: u32,
+    /// System identifier of the server.
+    pub system_identifier: String,
+    /// Whether a record was written; `false` where it was right already.
+    pub changed: bool,
+}
+
+/// Whose source to admit.
+#[derive(Debug, Clone)]
+pub enum Which {
+    /// These tenants.
+    Named(Vec<TenantName>),
+    /// Every known tenant that is found on one cluster, after a failover or a move.
+    Cluster(String),
+}
+
+/// What it works with.
+pub struct Admit<'a> {
+    /// Where the records go.
+    pub vault: &'a Vault,
+    /// Where the keys are.
+    pub keyring: &'a Keyring,
+    /// The fleet.
+    pub clusters: &'a [Cluster],
+    /// The operator's signing key.
+    pub signer: &'a SigningKey,
+}
+
+impl Admit<'_> {
+    /// Writes a new source for each tenant whose database is another one than recorded.
+    ///
+    /// # Errors
+    /// Before anything is written: a tenant without backups, one that no database or several answer to, one that was erased or purged.
+    pub async fn run(&self, which: &Which, now: DateTime<Utc>) -> Result<AdmitReport, Failure> {
+        let known = Known::read(self.vault, self.keyring).await?;
+        let fleet = Fleet::discover(self.clusters, &known).await;
+        let residents = fleet.residents();
+        let wanted = match which {
+            Which::Named(names) => names.clone(),
+            Which::Cluster(cluster) => {
+                let here = |resident: &&Resident| {
+                    resident.cluster.name == *cluster && known.census.tenants.contains_key(&resident.tenant)
+                };
+                residents.values().filter(here).map(|resident| resident.tenant.clone()).collect()
+            }
+        };
+        let mut plan = Vec::new();
+        for tenant in wanted {
+            plan.push(self.plan(&tenant, &fleet, &residents, &known).await?);
+        }
+        let mut report = AdmitReport { admitted: Vec::new() };
+        for (resident, locker) in plan {
+            let current = self.vault.source(locker).await?;
+            let same = |source: &Source| {
+                source.system_identifier == resident.system_identifier
+                    && source.database_oid == resident.found.oid
+                    && source.cluster == resident.cluster.name
+            };
+            let changed = !current.as_ref().is_some_and(same);
+            if changed {
+                let source = Source {
+                    format: FORMAT,
+                    installation: self.vault.root().installation,
+                    locker,
+                    id: RecordId::random(),
+                    sequence: current.map_or(1, |source| source.sequence + 1),
+                    cluster: resident.cluster.name.clone(),
+                    system_identifier: resident.system_identifier.clone(),
+                    database_oid: resident.found.oid,
+                    reason: SourceReason::Admitted,
+                    created_at: now,
+                };
+                self.vault.put_source(&source, self.signer).await?;
+            }
+            report.admitted.push(Admitted {
+                tenant: resident.tenant.as_str().to_owned(),
+                cluster: resident.cluster.name.clone(),
+                database: resident.found.database.clone(),
+                database_oid: resident.found.oid,
+                system_identifier: resident.system_identifier.clone(),
+                changed,
+            });
+        }
+        Ok(report)
+    }
+
+    async fn plan(
+        &self,
+        tenant: &TenantName,
+        fleet: &Fleet,
+        residents: &std::collections::BTreeMap<TenantName, Resident>,
+        known: &Known,
+    ) -> Result<(Resident, Locker), Failure> {
+        let keys = known.census.tenants.get(tenant).ok_or_else(|| Failure::unknown_tenant(tenant))?;
+        let tag = self.keyring.tag(tenant);
+        let lockers = keys.lockers();
+        let mut gone = self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await?;
+        for locker in &lockers {
+            gone |= self.vault.has_gone(*locker).await?;
+        }
+        if gone {
+            return Err(Failure::new(
+                FailureClass::Refused,
+                "tenant-erased",
+                tenant,
+                format!("tenant {tenant} was erased or purged"),
+            )
+            .hint("Nothing was written."));
+        }
+        if let Some(places) = fleet.ambiguous().get(tenant) {
+            return Err(super::backup::ambiguous_tenant(tenant, places));
+        }
+        let resident = residents.get(tenant).cloned().ok_or_else(|| {
+            Failure::new(FailureClass::Failed, "tenant-missing", tenant, format!("no database answers to tenant {tenant}"))
+                .hint("`tenure tenants` lists what discovery finds.")
+        })?;
+        let locker = keys.sealing().map(|record| record.locker).ok_or_else(|| {
+            Failure::new(FailureClass::Integrity, "key-without-secret", tenant, format!("tenant {tenant} has no whole key"))
+                .hint("`tenure keys check` says what is missing.")
+        })?;
+        Ok((resident, locker))
+    }
+}

@@ -1,0 +1,208 @@
+//! `backup`: every tenant's rows, sealed and stored, and a signed manifest that says so.
+
+mod commit;
+mod key;
+mod pages;
+mod read;
+mod report;
+mod reuse;
+pub mod sink;
+mod tenant;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use report::{BackupReport, BackupResult, Outcome};
+pub use sink::Budget;
+
+use super::{
+    failure::{Failure, FailureClass},
+    fleet::{Cluster, Fleet, Known, Resident},
+    progress::Progress,
+};
+use crate::{
+    id::RecordId, keyring::Keyring, postgres::tools::Tools, printable::Printable, retention::Keep, seal::RecoveryRecipients,
+    signature::SigningKey, tenant::TenantName, vault::Vault,
+};
+
+/// Connections that one tenant needs at least: its lock, the snapshot's leader, `pg_dump`, one reader.
+pub const CONNECTIONS_PER_TENANT: u32 = 4;
+
+/// What was promised for a tenant.
+#[derive(Debug, Clone)]
+pub struct Promise {
+    /// How long its backups are kept.
+    pub keep: Keep,
+    /// Tables whose rows are left out.
+    pub exclude_data: Vec<String>,
+}
+
+/// Which tenants to back up.
+#[derive(Debug, Clone)]
+pub enum Which {
+    /// Every tenant that discovery finds.
+    All {
+        /// Go on although tenants are missing, or there is none.
+        accept_missing: bool,
+    },
+    /// These. One that somebody else is backing up is a failure.
+    Named(Vec<TenantName>),
+}
+
+/// What a backup works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Backup {
+    /// Where backups go.
+    pub vault: Vault,
+    /// Where keys are.
+    pub keyring: Keyring,
+    /// To whom new tenant keys are wrapped.
+    pub recipients: Arc<RecoveryRecipients>,
+    /// The worker's signing key.
+    pub signer: Arc<SigningKey>,
+    /// The fleet.
+    pub clusters: Vec<Cluster>,
+    /// PostgreSQL's own programs.
+    pub tools: Arc<Tools>,
+    /// Tenants at once, and readers at once over all of them.
+    pub jobs: usize,
+    /// How long one table lock is waited for.
+    pub lock_timeout: Duration,
+    /// What was promised for a tenant.
+    pub promise: Arc<dyn Fn(&TenantName) -> Promise + Send + Sync>,
+    /// Plaintext in flight over all tenants.
+    pub budget: Budget,
+    /// The host's clock.
+    pub clock: fn() -> DateTime<Utc>,
+    /// Is told how far it is.
+    pub progress: Arc<dyn Progress>,
+    /// Stops it cleanly.
+    pub cancel: CancellationToken,
+    /// Version of tenure, for people.
+    pub version: String,
+}
+
+/// Limits that all tenants of a run share.
+#[derive(Clone)]
+struct Limits {
+    readers: Arc<Semaphore>,
+    connections: Arc<BTreeMap<String, Arc<Semaphore>>>,
+}
+
+impl Backup {
+    /// Backs up the tenants of `which`, `jobs` at once, the longest first. A tenant that fails stops no other.
+    ///
+    /// # Errors
+    /// What stops all of them: a fleet that cannot be right, a store that cannot be reached. The outcome of each tenant is in the report.
+    pub async fn run(self, which: &Which) -> Result<BackupReport, Failure> {
+        let mut report = BackupReport::new(RecordId::random());
+        let known = Known::read(&self.vault, &self.keyring).await?;
+        let fleet = Fleet::discover(&self.clusters, &known).await;
+        let residents = match which {
+            Which::All { accept_missing } => {
+                if !accept_missing {
+                    fleet.check_plausible(&known)?;
+                }
+                report.note_fleet(&fleet, &known);
+                fleet.residents().into_values().collect()
+            }
+            Which::Named(names) => named(names, &fleet, &known)?,
+        };
+        let queue = largest_first(residents);
+        let limits = Limits {
+            readers: Arc::new(Semaphore::new(self.jobs)),
+            connections: Arc::new(
+                self.clusters
+                    .iter()
+                    .map(|cluster| {
+                        (cluster.name.clone(), Arc::new(Semaphore::new(cluster.connections.max(CONNECTIONS_PER_TENANT) as usize)))
+                    })
+                    .collect(),
+            ),
+        };
+        let named = matches!(which, Which::Named(_));
+        let mut running = tokio::task::JoinSet::new();
+        let mut queue = queue.into_iter();
+        loop {
+            while running.len() < self.jobs && !self.cancel.is_cancelled() {
+                let Some(resident) = queue.next() else { break };
+                let (backup, limits) = (self.clone(), limits.clone());
+                running.spawn(async move {
+                    let result = backup.one(&resident, &limits).await;
+                    backup.progress.tenant_finished(&resident.tenant, result.outcome.as_str());
+                    result
+                });
+            }
+            match running.join_next().await {
+                Some(Ok(result)) => report.results.push(result),
+                Some(Err(error)) => report.panicked(&error),
+                None => break,
+            }
+        }
+        for resident in queue {
+            report.results.push(BackupResult::interrupted(&resident.tenant));
+        }
+        report.finish(named, self.cancel.is_cancelled());
+        Ok(report)
+    }
+
+    /// One tenant, whatever happens, in the shape of a result.
+    async fn one(&self, resident: &Resident, limits: &Limits) -> BackupResult {
+        let started = tokio::time::Instant::now();
+        self.progress.tenant_started(&resident.tenant, resident.found.bytes.unwrap_or(0));
+        let result = tenant::Run::new(self, resident, limits, started).run().await;
+        BackupResult::new(&resident.tenant, result, started.elapsed())
+    }
+}
+
+/// Tenants asked for by name, each found on exactly one cluster.
+fn named(names: &[TenantName], fleet: &Fleet, known: &Known) -> Result<Vec<Resident>, Failure> {
+    let mut residents = fleet.residents();
+    let mut ambiguous = fleet.ambiguous();
+    let mut wanted = Vec::new();
+    for name in names {
+        if let Some(resident) = residents.remove(name) {
+            wanted.push(resident);
+        } else if wanted.iter().any(|resident| resident.tenant == *name) {
+            // Named twice on the command line.
+        } else if let Some(places) = ambiguous.remove(name) {
+            return Err(ambiguous_tenant(name, &places));
+        } else {
+            return Err(absent_tenant(name, fleet, known));
+        }
+    }
+    Ok(wanted)
+}
+
+pub(super) fn ambiguous_tenant(name: &TenantName, places: &[String]) -> Failure {
+    let message = format!("tenant {name} is ambiguous: {} answer to it", places.join(" and "));
+    Failure::new(FailureClass::Failed, "ambiguous-tenant", name, message)
+        .hint("Only one database may be the tenant: rename the other one, or list it under `ignore`.")
+}
+
+fn absent_tenant(name: &TenantName, fleet: &Fleet, known: &Known) -> Failure {
+    let unreachable = fleet.clusters.iter().find_map(|(cluster, discovery)| Some((cluster, discovery.as_ref().err()?)));
+    if let Some((cluster, failure)) = unreachable {
+        let message =
+            format!("tenant {name} was not found, and cluster {} could not be asked: {}", cluster.name, failure.one_line());
+        return Failure::new(FailureClass::Failed, "cluster-unreachable", &cluster.name, message).hint(failure.hint.clone());
+    }
+    if known.census.tenants.contains_key(name) {
+        let message = format!("the database of tenant {name} is not there any more");
+        return Failure::new(FailureClass::Failed, "tenant-missing", name, message).hint(format!(
+            "Its backups stay: `tenure list {}` shows them, `tenure restore` brings one back.",
+            Printable(name.as_str())
+        ));
+    }
+    Failure::new(FailureClass::Failed, "unknown-tenant", name, format!("no database answers to tenant {name}"))
+        .hint("`tenure tenants` lists what discovery finds. The name is the tenant's, not its database's.")
+}
+
+/// The largest first, so that none is left alone at the end; then by name.
+fn largest_first(mut residents: Vec<Resident>) -> Vec<Resident> {
+    residents.sort_by(|a, b| b.found.bytes.cmp(&a.found.bytes).then_with(|| a.tenant.cmp(&b.tenant)));
+    residents
+}

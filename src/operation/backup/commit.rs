@@ -1,0 +1,74 @@
+//! The commit: what must still be true, then the manifest, then another look.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{key, reuse, tenant::Run};
+use crate::{
+    format::{key_record::KeyRecord, manifest::Manifest, record::Void},
+    operation::failure::{Failure, FailureClass},
+    postgres::lock::TenantLock,
+    signed::FORMAT,
+};
+
+/// What a commit depends on.
+pub(super) struct Conditions<'a> {
+    pub(super) lock: &'a TenantLock,
+    pub(super) record: &'a KeyRecord,
+    pub(super) base: Option<crate::backup_id::BackupId>,
+    pub(super) base_expires_at: Option<DateTime<Utc>>,
+}
+
+impl Run<'_> {
+    /// Stores the manifest, if everything that it rests on still holds; looks again afterwards, and declares it void if not.
+    ///
+    /// # Errors
+    /// When a condition does not hold; then no backup exists, or a void one that nobody uses.
+    pub(super) async fn commit(&self, manifest: &Manifest, conditions: &Conditions<'_>) -> Result<(), Failure> {
+        self.holds(conditions).await?;
+        self.backup.vault.put_manifest(manifest, &self.backup.signer).await?;
+        if let Err(failure) = self.holds(conditions).await {
+            let void = Void {
+                format: FORMAT,
+                installation: manifest.installation,
+                locker: manifest.locker,
+                backup: manifest.backup,
+                reason: failure.kind.to_owned(),
+            };
+            self.backup.vault.put_void(&void, &self.backup.signer).await?;
+            return Err(failure);
+        }
+        Ok(())
+    }
+
+    async fn holds(&self, conditions: &Conditions<'_>) -> Result<(), Failure> {
+        let (backup, tenant) = (self.backup, &self.resident.tenant);
+        conditions.lock.still_held().await?;
+        let root = backup.vault.root();
+        if self.started.elapsed().as_secs() >= root.max_run_seconds {
+            let message = format!("the run took longer than max_run ({} s) and must not commit", root.max_run_seconds);
+            return Err(Failure::new(FailureClass::Failed, "run-too-long", tenant, message)
+                .hint("No backup was made. More `jobs` or a faster store make runs shorter."));
+        }
+        let keys = backup.keyring.keys(tenant).await?;
+        let unchanged = keys.as_ref().and_then(|keys| keys.sealing()).is_some_and(|sealing| sealing == conditions.record);
+        if !unchanged {
+            return Err(Failure::new(
+                FailureClass::Failed,
+                "key-changed",
+                tenant,
+                format!("the key of tenant {tenant} changed meanwhile"),
+            )
+            .hint("No backup was made. Run it again: the next one uses the new key."));
+        }
+        key::refuse_if_gone(backup, tenant, &keys.map(|keys| keys.lockers()).unwrap_or_default()).await?;
+        if let (Some(base), Some(expires_at)) = (conditions.base, conditions.base_expires_at) {
+            let settled = (backup.clock)() + TimeDelta::seconds(i64::try_from(root.settle_seconds).unwrap_or(i64::MAX / 1_000));
+            if expires_at <= settled || !reuse::base_is_there(&backup.vault, conditions.record.locker, base).await? {
+                let message = format!("backup {base}, whose chunks were to be re-used, is gone or about to expire");
+                return Err(Failure::new(FailureClass::Failed, "base-gone", tenant, message)
+                    .hint("No backup was made. Run it again: the next one re-uses what is there."));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! The tenant's key and its source, as a backup needs them: found, or made for a tenant that is really new.
+
+use std::collections::BTreeSet;
+
+use super::Backup;
+use crate::{
+    format::{
+        key_record::KeyRecord,
+        record::{Source, SourceReason},
+    },
+    id::{Locker, RecordId},
+    keyring::TenantKeys,
+    operation::{
+        failure::{Failure, FailureClass},
+        fleet::Resident,
+    },
+    signed::FORMAT,
+    tenant::TenantName,
+};
+
+/// Stops when the tenant was erased or one of its lockers was purged. Anything there refuses, understood or not.
+///
+/// # Errors
+/// [`FailureClass::Refused`], or a store that cannot be asked: unknown means no.
+pub(super) async fn refuse_if_gone(backup: &Backup, tenant: &TenantName, lockers: &[Locker]) -> Result<(), Failure> {
+    let tag = backup.keyring.tag(tenant);
+    if backup.vault.is_erased(tag).await? || backup.keyring.is_erased(tag).await? {
+        return Err(Failure::new(FailureClass::Refused, "tenant-erased", tenant, format!("tenant {tenant} was erased"))
+            .hint("Nothing was read or written. If this is a new customer with an old name, an operator must admit it first."));
+    }
+    for locker in lockers {
+        if backup.vault.has_gone(*locker).await? {
+            return Err(Failure::new(
+                FailureClass::Refused,
+                "tenant-purged",
+                tenant,
+                format!("backups of tenant {tenant} were purged"),
+            )
+            .hint("Nothing was read or written. `tenure keys list` shows its keys."));
+        }
+    }
+    Ok(())
+}
+
+/// The key that seals tonight. For a tenant without any, and only when nothing speaks against its being new, one is made.
+///
+/// Only under the tenant's lock.
+///
+/// # Errors
+/// An integrity failure when a key record is missing that must be there: a lost key record never becomes a new tenant.
+pub(super) async fn sealing_key(backup: &Backup, resident: &Resident) -> Result<(TenantKeys, KeyRecord), Failure> {
+    let tenant = &resident.tenant;
+    if let Some(keys) = backup.keyring.keys(tenant).await? {
+        refuse_if_gone(backup, tenant, &keys.lockers()).await?;
+        let Some(sealing) = keys.sealing().cloned() else {
+            let message =
+                format!("the key of tenant {tenant} has no secret half in the keyring: what it seals could never be opened");
+            return Err(Failure::new(FailureClass::Integrity, "key-without-secret", tenant, message).hint(
+                "Nothing was written. Put the object under k/ back from a mirror; if there never was a backup, remove the record under t/.",
+            ));
+        };
+        return Ok((keys, sealing));
+    }
+    refuse_if_gone(backup, tenant, &[]).await?;
+    refuse_if_keys_were_lost(backup, tenant).await?;
+    let record = backup
+        .keyring
+        .create_key(tenant, Locker::random(), 1, &backup.recipients, &backup.signer, (backup.clock)())
+        .await
+        .map_err(|error| {
+            Failure::new(FailureClass::Failed, "cannot-create-key", tenant, format!("cannot make a key for tenant {tenant}"))
+                .hint("No backup was begun. `tenure check` shows whether the keyring and its mirrors can be written.")
+                .because(error)
+        })?;
+    // Said after the write: a tombstone that came in between wins, and the record is used by nothing.
+    refuse_if_gone(backup, tenant, &[record.locker]).await?;
+    let keys = backup.keyring.keys(tenant).await?.ok_or_else(|| {
+        Failure::new(
+            FailureClass::Integrity,
+            "key-vanished",
+            tenant,
+            format!("the new key of tenant {tenant} is not to be found again"),
+        )
+        .hint("Something removes objects from the keyring. Look there before anything else.")
+    })?;
+    let record = keys.sealing().cloned().unwrap_or(record);
+    Ok((keys, record))
+}
+
+/// Every locker with a manifest must have its key record or a purge note. Otherwise the keyring lost something, and who looks new may
+/// be somebody whose key is gone.
+async fn refuse_if_keys_were_lost(backup: &Backup, tenant: &TenantName) -> Result<(), Failure> {
+    let census = backup.keyring.census().await?;
+    if let Some(problem) = census.problems.into_iter().next() {
+        return Err(problem.into());
+    }
+    let known: BTreeSet<Locker> = census.tenants.values().flat_map(TenantKeys::lockers).collect();
+    for locker in backup.vault.lockers().await?.into_iter().filter(|locker| !known.contains(locker)) {
+        if backup.vault.has_manifests(locker).await? && !backup.vault.has_gone(locker).await? {
+            let message = format!(
+                "locker {locker} holds backups, and the keyring has no key record for it; no key is made for tenant {tenant}"
+            );
+            return Err(Failure::new(FailureClass::Integrity, "keyring-incomplete", locker, message).hint(
+                "The keyring was emptied or put back from an old copy. Put the missing records back from a mirror; \
+                 tenants whose keys are there are still backed up.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the tenant's database is the one that its backups are from; writes that down for a tenant that has no backup yet.
+///
+/// # Errors
+/// [`FailureClass::Refused`] when the source changed, until an operator admits it.
+pub(super) async fn check_source(backup: &Backup, resident: &Resident, locker: Locker) -> Result<(), Failure> {
+    let tenant = &resident.tenant;
+    match backup.vault.source(locker).await? {
+        Some(source) if source.system_identifier == resident.system_identifier && source.database_oid == resident.found.oid => {
+            Ok(())
+        }
+        Some(source) => {
+            let message = format!(
+                "tenant {tenant} is now database OID {} on server {}, its backups are of OID {} on server {}",
+                resident.found.oid, resident.system_identifier, source.database_oid, source.system_identifier
+            );
+            Err(Failure::new(FailureClass::Refused, "source-changed", tenant, message)
+                .hint("Nothing was read. If the new database is meant to be this tenant, run `tenure admit --source` for it."))
+        }
+        None if backup.vault.has_manifests(locker).await? => {
+            let message = format!("the record of where tenant {tenant} lives is missing from the vault");
+            Err(Failure::new(FailureClass::Integrity, "source-missing", tenant, message)
+                .hint("Nothing was read. If the database is the right one, run `tenure admit --source` for it."))
+        }
+        None => {
+            let source = Source {
+                format: FORMAT,
+                installation: backup.vault.root().installation,
+                locker,
+                id: RecordId::random(),
+                sequence: 1,
+                cluster: resident.cluster.name.clone(),
+                system_identifier: resident.system_identifier.clone(),
+                database_oid: resident.found.oid,
+                reason: SourceReason::First,
+                created_at: (backup.clock)(),
+            };
+            Ok(backup.vault.put_source(&source, &backup.signer).await?)
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What `backup` says at its end.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    id::RecordId,
+    operation::{
+        failure::{Failure, FailureClass},
+        fleet::{Fleet, Known},
+    },
+    tenant::TenantName,
+};
+
+/// The outcome of a run.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct BackupReport {
+    /// Id of the run, which is in every line that it logged.
+    pub run: String,
+    /// Each tenant's outcome, by name.
+    pub results: Vec<BackupResult>,
+    /// What concerns the fleet and not one tenant: unassigned databases, clusters out of reach, tenants missing.
+    pub findings: Vec<String>,
+    /// The gravest class among them, which decides the exit code.
+    #[serde(skip)]
+    pub class: Option<FailureClass>,
+    #[serde(skip)]
+    fleet_failed: bool,
+}
+
+/// One tenant's outcome.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct BackupResult {
+    /// The tenant.
+    pub tenant: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Id of the new backup.
+    pub backup: Option<String>,
+    /// Plaintext read, in bytes.
+    pub bytes_read: u64,
+    /// Sealed bytes written.
+    pub bytes_stored: u64,
+    /// Chunks written.
+    pub chunks_stored: u64,
+    /// Chunks that were already there.
+    pub chunks_reused: u64,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// What the operator should know, though the backup is good.
+    pub findings: Vec<String>,
+    /// Why it failed.
+    pub error: Option<BackupFailure>,
+    #[serde(skip)]
+    class: Option<FailureClass>,
+}
+
+/// Why one tenant failed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct BackupFailure {
+    /// For scripts.
+    pub kind: String,
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// What became of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// A new backup exists.
+    Done,
+    /// None does.
+    Failed,
+    /// Another run is at it.
+    Busy,
+    /// A guard stopped it: erased, purged, or its source changed.
+    Refused,
+}
+
+impl Outcome {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Busy => "busy",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What a good backup says of itself.
+pub(super) struct Done {
+    pub(super) backup: crate::backup_id::BackupId,
+    pub(super) totals: crate::format::manifest::Totals,
+    pub(super) findings: Vec<String>,
+}
+
+impl BackupResult {
+    pub(super) fn new(tenant: &TenantName, result: Result<Done, Failure>, duration: Duration) -> Self {
+        let mut this = Self {
+            tenant: tenant.as_str().to_owned(),
+            outcome: Outcome::Done,
+            backup: None,
+            bytes_read: 0,
+            bytes_stored: 0,
+            chunks_stored: 0,
+            chunks_reused: 0,
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            findings: Vec::new(),
+            error: None,
+            class: None,
+        };
+        match result {
+            Ok(done) => {
+                this.backup = Some(done.backup.to_string());
+                this.bytes_read = done.totals.bytes_read;
+                this.bytes_stored = done.totals.bytes_stored;
+                this.chunks_stored = done.totals.chunks_stored;
+                this.chunks_reused = done.totals.chunks_reused;
+                this.findings = done.findings;
+            }
+            Err(failure) => {
+                this.outcome = match failure.class {
+                    FailureClass::Busy => Outcome::Busy,
+                    FailureClass::Refused => Outcome::Refused,
+                    _ => Outcome::Failed,
+                };
+                this.class = Some(failure.class);
+                this.error =
+                    Some(BackupFailure { kind: failure.kind.to_owned(), message: failure.one_line(), hint: failure.hint });
+            }
+        }
+        this
+    }
+
+    pub(super) fn interrupted(tenant: &TenantName) -> Self {
+        let failure = Failure::new(FailureClass::Interrupted, "interrupted", tenant, "stopped before its turn");
+        Self::new(tenant, Err(failure), Duration::ZERO)
+    }
+}
+
+impl BackupReport {
+    pub(super) fn new(run: RecordId) -> Self {
+        Self { run: run.to_string(), results: Vec::new(), findings: Vec::new(), class: None, fleet_failed: false }
+    }
+
+    pub(super) fn note_fleet(&mut self, fleet: &Fleet, known: &Known) {
+        for (cluster, discovery) in &fleet.clusters {
+            match discovery {
+                Ok(discovery) => {
+                    self.findings.extend(discovery.closed.iter().map(|closed| {
+                        format!("tenant {} on {} is not backed up: {}", closed.tenant, cluster.name, closed.because)
+                    }))
+                }
+                Err(failure) => {
+                    self.fleet_failed = true;
+                    self.findings.push(format!("cluster {} could not be asked: {}", cluster.name, failure.one_line()));
+                }
+            }
+        }
+        for (tenant, places) in fleet.ambiguous() {
+            self.fleet_failed = true;
+            self.findings
+                .push(format!("tenant {tenant} is ambiguous and was not backed up: {} answer to it", places.join(" and ")));
+        }
+        for (cluster, tenant) in fleet.missing(known) {
+            self.findings.push(format!("tenant {tenant} is missing on cluster {cluster}; its backups stay"));
+        }
+        let unassigned = fleet.unassigned();
+        if !unassigned.is_empty() {
+            self.findings
+                .push(format!("no rule covers {}: list them under `ignore`, or they are nobody's", unassigned.join(", ")));
+        }
+        for problem in &known.census.problems {
+            self.fleet_failed = true;
+            self.findings.push(format!("{problem}; run `tenure keys check`"));
+        }
+    }
+
+    /// A bug in one tenant's run is that tenant's failure; which one it was is in the log.
+    pub(super) fn panicked(&mut self, error: &tokio::task::JoinError) {
+        self.fleet_failed = true;
+        self.findings.push(format!("one tenant's run ended unexpectedly: {error}"));
+    }
+
+    /// Decides the exit code. Under `--all`, a tenant that another worker has is fine.
+    pub(super) fn finish(&mut self, named: bool, cancelled: bool) {
+        self.results.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+        let done = self.results.iter().any(|result| result.outcome == Outcome::Done);
+        let mut classes: Vec<FailureClass> =
+            self.results.iter().filter_map(|result| result.class).filter(|class| named || *class != FailureClass::Busy).collect();
+        if self.fleet_failed {
+            classes.push(FailureClass::Failed);
+        }
+        if cancelled {
+            classes.push(FailureClass::Interrupted);
+        }
+        // One tenant's plain failure beside others' success is "some tenants failed".
+        if done {
+            for class in classes.iter_mut().filter(|class| matches!(class, FailureClass::Failed)) {
+                *class = FailureClass::SomeTenants;
+            }
+        }
+        self.class = FailureClass::worst(classes);
+    }
+}

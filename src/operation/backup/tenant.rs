@@ -1,0 +1,336 @@
+//! One tenant's backup, from the lock to the manifest.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Backup, CONNECTIONS_PER_TENANT, Limits,
+    commit::Conditions,
+    key, pages,
+    read::{self, Shared, Writer},
+    report::Done,
+    reuse::Reuse,
+    sink::Sink,
+};
+use crate::{
+    backup_id::BackupId,
+    chunk::cutter::Cutter,
+    format::{
+        description::Description,
+        index_page::Entry,
+        key_record::KeyRecord,
+        manifest::{Manifest, Previous, Server},
+    },
+    id::SourceTag,
+    operation::{
+        failure::{Failure, FailureClass},
+        fleet::Resident,
+    },
+    postgres::{
+        archive::Archive,
+        describe::{Described, Describing},
+        lock::{self, TenantLock},
+        snapshot::{Opening, Snapshot},
+        source_tag::SourceTagger,
+        tools::{Program, Tool},
+    },
+    seal::TenantRecipient,
+    signed::FORMAT,
+    vault::history::History,
+};
+
+/// The description is a source of its own, with a tag that no HMAC gives: sixteen zero bytes.
+pub(super) const DESCRIPTION: SourceTag = SourceTag([0; 16]);
+
+/// A server's clock may be this far from the host's before the report says so.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
+
+/// One tenant's run.
+pub(super) struct Run<'a> {
+    pub(super) backup: &'a Backup,
+    pub(super) resident: &'a Resident,
+    limits: &'a Limits,
+    pub(super) started: tokio::time::Instant,
+}
+
+/// What a run has read and stored before it is a backup.
+struct Stored {
+    id: BackupId,
+    taken_at: DateTime<Utc>,
+    snapshot: Snapshot,
+    description: Description,
+    description_entries: Vec<Entry>,
+    entries: Vec<Entry>,
+    sink: Sink,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(backup: &'a Backup, resident: &'a Resident, limits: &'a Limits, started: tokio::time::Instant) -> Self {
+        Self { backup, resident, limits, started }
+    }
+
+    fn stage(&self, stage: &'static str) {
+        self.backup.progress.stage(&self.resident.tenant, stage);
+    }
+
+    /// Backs the tenant up. A run never deletes, not even its own chunks: a PUT that seemed to fail may still land.
+    ///
+    /// # Errors
+    /// Why there is no new backup.
+    pub(super) async fn run(self) -> Result<Done, Failure> {
+        let tenant = &self.resident.tenant;
+        key::refuse_if_gone(self.backup, tenant, &[]).await?;
+        let mut connections = self.connections(CONNECTIONS_PER_TENANT).await?;
+        let reader = connections.split(1);
+        self.stage("locking");
+        let cluster = &self.resident.cluster;
+        let installation = self.backup.vault.root().installation;
+        let lock = TenantLock::acquire(&cluster.target, &installation, tenant, &cluster.roles, lock::WAIT).await?;
+        let max_run = std::time::Duration::from_secs(self.backup.vault.root().max_run_seconds);
+        let done = tokio::select! {
+            done = self.locked(&lock, reader) => done?,
+            () = lock.lost() => return Err(self.lock_lost()),
+            () = self.backup.cancel.cancelled() => return Err(self.interrupted()),
+            () = tokio::time::sleep_until(self.started + max_run) => {
+                return Err(Failure::new(FailureClass::Failed, "run-too-long", tenant, format!("the run took longer than {} s", max_run.as_secs()))
+                    .hint("No backup was made."));
+            }
+        };
+        if let Err(error) = lock.release().await {
+            // The backup is committed and was checked after the commit: that it could not be given back harms nobody.
+            tracing::warn!(tenant.name = %tenant, error = %error, "the lock of tenant {tenant} was gone at the end");
+        }
+        Ok(done)
+    }
+
+    async fn locked(&self, lock: &TenantLock, reader: Option<OwnedSemaphorePermit>) -> Result<Done, Failure> {
+        self.stage("preparing");
+        let (_, record) = key::sealing_key(self.backup, self.resident).await?;
+        key::check_source(self.backup, self.resident, record.locker).await?;
+        let now = (self.backup.clock)();
+        let history = self.backup.vault.history(record.locker, now).await?;
+        let settle = TimeDelta::seconds(i64::try_from(self.backup.vault.root().settle_seconds).unwrap_or(i64::MAX / 1_000));
+        let reuse = Reuse::load(&self.backup.vault, record.locker, record.key_id, &history, now + settle).await?;
+        let base = reuse.base;
+        let mut findings = Vec::new();
+        note_history(&history, &reuse, &mut findings);
+
+        let stored = self.store(&record, reuse, reader).await?;
+        self.stage("committing");
+        let manifest = self.manifest(&record, &history, &stored).await?;
+        note_captured(&manifest, &stored.description, &mut findings);
+        let base_expires_at =
+            history.backups.iter().find(|backup| Some(backup.manifest.backup) == base).map(|backup| backup.manifest.expires_at);
+        self.commit(&manifest, &Conditions { lock, record: &record, base, base_expires_at }).await?;
+        Ok(Done { backup: stored.id, totals: manifest.totals, findings })
+    }
+
+    /// Reads the database as of one moment, and stores every chunk that is not stored yet.
+    async fn store(&self, record: &KeyRecord, reuse: Reuse, reader: Option<OwnedSemaphorePermit>) -> Result<Stored, Failure> {
+        let (backup, resident) = (self.backup, self.resident);
+        let target = &resident.cluster.target;
+        self.stage("opening the snapshot");
+        let opening = Opening {
+            target,
+            database: &resident.found.database,
+            expected_oid: resident.found.oid,
+            lock_timeout: backup.lock_timeout,
+        };
+        let snapshot = opening.open().await?;
+        let taken_at = (backup.clock)();
+        let id = BackupId::new(taken_at);
+        let recipient = TenantRecipient::parse(&record.recipient).map_err(|error| {
+            let message = format!("key {} has no usable recipient", record.key_id);
+            Failure::new(FailureClass::Integrity, "bad-key-record", record.key_id, message).because(error)
+        })?;
+        let key = record.chunk_name_key.clone();
+        let tagger = SourceTagger::new(&key);
+        let pg_dump = backup.tools.find(Program::Dump, snapshot.facts().version_num / 10_000).await?;
+        let version_line = format!("pg_dump (PostgreSQL) {}", pg_dump.version);
+        let promise = (backup.promise)(&resident.tenant);
+        let describing = Describing {
+            tenant: &resident.tenant,
+            cluster: &resident.cluster.name,
+            pg_dump: &version_line,
+            exclude_data: &promise.exclude_data,
+            tagger: &tagger,
+        };
+        let Described { mut description, jobs } = describing.describe(&snapshot).await?;
+        let shared = Shared {
+            tenant: resident.tenant.clone(),
+            snapshot: snapshot.clone(),
+            sink: Sink::new(backup.vault.clone(), record.locker, id, recipient, key.clone(), reuse),
+            hasher: key.row_hasher(),
+            budget: backup.budget.clone(),
+            progress: backup.progress.clone(),
+            readers: self.limits.readers.clone(),
+        };
+        self.stage("copying");
+        let readers = self.readers(reader, jobs.len());
+        let archive = self.archive(&shared, &pg_dump, description.schema_archive);
+        let ((archive_entries, warnings), mut entries) = tokio::select! {
+            both = async { tokio::try_join!(archive, read::read(&shared, jobs, readers)) } => both?,
+            () = snapshot.lost() => return Err(self.snapshot_lost()),
+        };
+        entries.extend(archive_entries);
+        description.warnings = warnings;
+        let description_entries = describe(&shared, &description).await?;
+        Ok(Stored { id, taken_at, snapshot, description, description_entries, entries, sink: shared.sink })
+    }
+
+    /// Streams `pg_dump`'s archive into chunks.
+    async fn archive(&self, shared: &Shared, pg_dump: &Tool, source: SourceTag) -> Result<(Vec<Entry>, Vec<String>), Failure> {
+        let environment = shared.snapshot.target().child_environment(&self.resident.found.database).await?;
+        let mut archive = Archive::start(pg_dump, &environment, &shared.snapshot)?;
+        let mut cutter = Cutter::new(shared.hasher);
+        let mut writer = Writer::new(shared);
+        cutter.begin(source);
+        while let Some(bytes) = archive.next().await? {
+            cutter.raw(&bytes);
+            for cut in cutter.ready() {
+                writer.push(cut).await?;
+            }
+        }
+        // Only a dump that ended well is complete.
+        let warnings = archive.finish().await?;
+        cutter.end();
+        cutter.flush();
+        for cut in cutter.ready() {
+            writer.push(cut).await?;
+        }
+        Ok((writer.finish().await?, warnings))
+    }
+
+    async fn manifest(&self, record: &KeyRecord, history: &History, stored: &Stored) -> Result<Manifest, Failure> {
+        let (backup, facts) = (self.backup, stored.snapshot.facts());
+        let rows = stored.entries.iter().flat_map(|entry| &entry.parts).map(|part| part.rows).sum();
+        let grouped = pages::group(&stored.description, stored.entries.clone());
+        let pages = pages::store(&backup.vault, record.locker, &stored.sink, grouped).await?;
+        let previous = history.newest();
+        let keep = (backup.promise)(&self.resident.tenant).keep;
+        let mut totals = stored.sink.totals();
+        totals.tables = stored.description.tables.len() as u64;
+        totals.rows = rows;
+        Ok(Manifest {
+            format: FORMAT,
+            installation: backup.vault.root().installation,
+            locker: record.locker,
+            backup: stored.id,
+            sequence: previous.map_or(1, |previous| previous.manifest.sequence + 1),
+            previous: previous.map(|previous| Previous {
+                backup: previous.manifest.backup,
+                sha256: previous.sha256,
+                expires_at: previous.manifest.expires_at,
+            }),
+            taken_at: stored.taken_at,
+            server_time: facts.server_time,
+            keep,
+            expires_at: keep.expiry(stored.taken_at),
+            key_id: record.key_id,
+            server: Server {
+                system_identifier: facts.files.system_identifier.to_string(),
+                database_oid: facts.files.database_oid,
+                timeline: facts.timeline,
+                lsn: facts.lsn.clone(),
+                version_num: facts.version_num,
+            },
+            description: stored.description_entries.clone(),
+            pages,
+            not_captured: stored.description.not_captured.len() as u64,
+            totals,
+            written_by: backup.version.clone(),
+        })
+    }
+
+    /// Waits for `count` connections to the tenant's cluster, all at once: two tenants that each hold some can't wait for each other.
+    async fn connections(&self, count: u32) -> Result<OwnedSemaphorePermit, Failure> {
+        let cluster = &self.resident.cluster.name;
+        let closed =
+            || Failure::new(FailureClass::Failed, "no-such-cluster", cluster, format!("cluster {cluster} is not configured"));
+        let semaphore = self.limits.connections.get(cluster).ok_or_else(closed)?.clone();
+        tokio::select! {
+            permit = semaphore.acquire_many_owned(count) => permit.map_err(|_| closed()),
+            () = self.backup.cancel.cancelled() => Err(self.interrupted()),
+        }
+    }
+
+    /// The first reader's connection was waited for; more readers take what is free now, as far as there is work for them.
+    fn readers(&self, first: Option<OwnedSemaphorePermit>, jobs: usize) -> Vec<Option<OwnedSemaphorePermit>> {
+        let mut readers = vec![first];
+        if let Some(semaphore) = self.limits.connections.get(&self.resident.cluster.name) {
+            while readers.len() < self.backup.jobs.min(jobs) {
+                let Ok(permit) = semaphore.clone().try_acquire_owned() else { break };
+                readers.push(Some(permit));
+            }
+        }
+        readers
+    }
+
+    fn lock_lost(&self) -> Failure {
+        let tenant = &self.resident.tenant;
+        let message = format!("the lock of tenant {tenant} was lost in the middle of the run: its connection ended");
+        Failure::new(FailureClass::Failed, "lock-lost", tenant, message)
+            .hint("No backup was made. The server restarted or the network dropped; run it again.")
+    }
+
+    fn snapshot_lost(&self) -> Failure {
+        let tenant = &self.resident.tenant;
+        let message = format!("the snapshot of tenant {tenant} was lost: its connection ended");
+        Failure::new(FailureClass::Failed, "snapshot-lost", tenant, message)
+            .hint("No backup was made. The server restarted or the network dropped; run it again.")
+    }
+
+    fn interrupted(&self) -> Failure {
+        let tenant = &self.resident.tenant;
+        Failure::new(FailureClass::Interrupted, "interrupted", tenant, format!("the backup of tenant {tenant} was stopped"))
+            .hint("No backup was made; what was stored already is re-used or collected later.")
+    }
+}
+
+/// Stores the description as chunks of its own.
+async fn describe(shared: &Shared, description: &Description) -> Result<Vec<Entry>, Failure> {
+    let text = serde_json::to_vec(description).map_err(|error| {
+        Failure::new(FailureClass::Failed, "description", &shared.tenant, "the description cannot be written as JSON")
+            .because(error)
+    })?;
+    let mut cutter = Cutter::new(shared.hasher);
+    let mut writer = Writer::new(shared);
+    cutter.begin(DESCRIPTION);
+    cutter.raw(&text);
+    cutter.end();
+    cutter.flush();
+    for cut in cutter.ready() {
+        writer.push(cut).await?;
+    }
+    let mut entries = writer.finish().await?;
+    entries.sort_by_key(|entry| entry.parts.first().map_or(0, |part| part.position));
+    Ok(entries)
+}
+
+fn note_history(history: &History, reuse: &Reuse, findings: &mut Vec<String>) {
+    findings.extend(history.problems.iter().map(|problem| format!("{}: {}; run `tenure verify`", problem.object, problem.what)));
+    if !reuse.lost.is_empty() {
+        findings.push(format!(
+            "{} objects of the last backup are missing or damaged and were stored again: {}",
+            reuse.lost.len(),
+            reuse.lost[0]
+        ));
+    }
+}
+
+fn note_captured(manifest: &Manifest, description: &Description, findings: &mut Vec<String>) {
+    let ahead = manifest.server_time - manifest.taken_at;
+    if ahead.abs() > CLOCK_TOLERANCE {
+        findings.push(format!(
+            "the server's clock is {} s {} this host's",
+            ahead.num_seconds().abs(),
+            if ahead > TimeDelta::zero() { "ahead of" } else { "behind" }
+        ));
+    }
+    findings.extend(
+        description.not_captured.iter().map(|entry| {
+            format!("not captured: {} {}: {}", entry.kind, crate::printable::Printable(&entry.object), entry.reason)
+        }),
+    );
+    findings.extend(description.warnings.iter().map(|line| format!("pg_dump: {}", crate::printable::Printable(line))));
+}

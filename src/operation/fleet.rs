@@ -1,0 +1,213 @@
+//! The fleet: the clusters of the configuration, what lives on them now, and what vault and keyring know of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::failure::{Failure, FailureClass};
+use crate::{
+    format::record::Source,
+    keyring::{Census, Keyring},
+    postgres::{
+        discover::{Discovery, Found, Rules, discover},
+        target::Target,
+    },
+    printable::Printable,
+    tenant::TenantName,
+    vault::Vault,
+};
+
+/// One PostgreSQL server of the configuration.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How to reach its primary.
+    pub target: Target,
+    /// Which of its databases are tenants.
+    pub rules: Rules,
+    /// Roles that run tenure besides the connecting one.
+    pub roles: Vec<String>,
+    /// How many connections tenure may hold on it at once.
+    pub connections: u32,
+}
+
+/// What vault and keyring know of the tenants.
+pub struct Known {
+    /// Every tenant's keys.
+    pub census: Census,
+    /// Where each lives, as far as it was recorded.
+    pub sources: BTreeMap<TenantName, Source>,
+    /// Databases that tenure made and that are nobody's place: system identifier and OID.
+    copies: BTreeSet<(String, u32)>,
+    /// Lockers with a purge note: their tenants are not missed.
+    gone: BTreeSet<TenantName>,
+}
+
+impl Known {
+    /// Reads the key records, and each tenant's sources and copies.
+    ///
+    /// # Errors
+    /// A store that cannot be reached, or a record that cannot be trusted: where a tenant lives must not be guessed.
+    pub async fn read(vault: &Vault, keyring: &Keyring) -> Result<Self, Failure> {
+        let census = keyring.census().await?;
+        let mut known = Self { census, sources: BTreeMap::new(), copies: BTreeSet::new(), gone: BTreeSet::new() };
+        for (tenant, keys) in &known.census.tenants {
+            for locker in keys.lockers() {
+                if vault.has_gone(locker).await? {
+                    known.gone.insert(tenant.clone());
+                }
+                known
+                    .copies
+                    .extend(vault.copies(locker).await?.into_iter().map(|copy| (copy.system_identifier, copy.database_oid)));
+                if let Some(source) = vault.source(locker).await? {
+                    known.sources.insert(tenant.clone(), source);
+                }
+            }
+        }
+        // A copy that took its tenant's place is the tenant now.
+        for source in known.sources.values() {
+            known.copies.remove(&(source.system_identifier.clone(), source.database_oid));
+        }
+        Ok(known)
+    }
+
+    /// OIDs of databases on one server that tenure made and that are nobody's place.
+    #[must_use]
+    pub fn copies_on(&self, system_identifier: u64) -> BTreeSet<u32> {
+        let on_it = |copy: &&(String, u32)| copy.0 == system_identifier.to_string();
+        self.copies.iter().filter(on_it).map(|copy| copy.1).collect()
+    }
+}
+
+/// What lives on the clusters now.
+pub struct Fleet {
+    /// Each cluster, and what was found on it or why it could not be asked.
+    pub clusters: Vec<(Cluster, Result<Discovery, Failure>)>,
+}
+
+/// A tenant found on exactly one cluster.
+#[derive(Clone)]
+pub struct Resident {
+    /// The tenant.
+    pub tenant: TenantName,
+    /// Its cluster.
+    pub cluster: Cluster,
+    /// System identifier of the server, as text.
+    pub system_identifier: String,
+    /// Its database.
+    pub found: Found,
+}
+
+impl Fleet {
+    /// Asks every cluster.
+    pub async fn discover(clusters: &[Cluster], known: &Known) -> Self {
+        let ask = clusters.iter().map(|cluster| async move {
+            let discovery = discover(&cluster.target, &cluster.rules, |server| known.copies_on(server)).await;
+            (cluster.clone(), discovery.map_err(Failure::from))
+        });
+        Self { clusters: futures_util::future::join_all(ask).await }
+    }
+
+    /// Tenants that one database answers to, by name.
+    #[must_use]
+    pub fn residents(&self) -> BTreeMap<TenantName, Resident> {
+        let ambiguous = self.ambiguous();
+        let mut residents = BTreeMap::new();
+        for (cluster, discovery) in &self.clusters {
+            let Ok(discovery) = discovery else { continue };
+            for found in discovery.found.iter().filter(|found| !ambiguous.contains_key(&found.tenant)) {
+                let resident = Resident {
+                    tenant: found.tenant.clone(),
+                    cluster: cluster.clone(),
+                    system_identifier: discovery.system_identifier.to_string(),
+                    found: found.clone(),
+                };
+                residents.insert(found.tenant.clone(), resident);
+            }
+        }
+        residents
+    }
+
+    /// Names that several databases answer to, with `cluster/database` of each.
+    #[must_use]
+    pub fn ambiguous(&self) -> BTreeMap<TenantName, Vec<String>> {
+        let mut places: BTreeMap<TenantName, Vec<String>> = BTreeMap::new();
+        for (cluster, discovery) in &self.clusters {
+            let Ok(discovery) = discovery else { continue };
+            let place = |database: &str| format!("{}/{}", cluster.name, Printable(database));
+            for found in &discovery.found {
+                places.entry(found.tenant.clone()).or_default().push(place(&found.database));
+            }
+            for (tenant, databases) in &discovery.ambiguous {
+                places.entry(tenant.clone()).or_default().extend(databases.iter().map(|database| place(database)));
+            }
+        }
+        let twice: BTreeSet<TenantName> = self
+            .clusters
+            .iter()
+            .filter_map(|(_, discovery)| discovery.as_ref().ok())
+            .flat_map(|discovery| discovery.ambiguous.iter().map(|(tenant, _)| tenant.clone()))
+            .collect();
+        places.retain(|tenant, places| places.len() > 1 || twice.contains(tenant));
+        places
+    }
+
+    /// Databases that match no rule, as `cluster/database`.
+    #[must_use]
+    pub fn unassigned(&self) -> Vec<String> {
+        let all = self.clusters.iter().filter_map(|(cluster, discovery)| Some((cluster, discovery.as_ref().ok()?)));
+        all.flat_map(|(cluster, discovery)| {
+            discovery.unassigned.iter().map(|database| format!("{}/{}", cluster.name, Printable(database)))
+        })
+        .collect()
+    }
+
+    /// Known tenants whose recorded cluster answered and does not have them any more.
+    #[must_use]
+    pub fn missing(&self, known: &Known) -> Vec<(String, TenantName)> {
+        let residents = self.residents();
+        let ambiguous = self.ambiguous();
+        let mut missing = Vec::new();
+        for (cluster, discovery) in &self.clusters {
+            let Ok(discovery) = discovery else { continue };
+            let closed = |tenant: &TenantName| discovery.closed.iter().any(|closed| closed.tenant == *tenant);
+            for (tenant, source) in &known.sources {
+                let here = source.cluster == cluster.name;
+                let elsewhere = residents.contains_key(tenant) || ambiguous.contains_key(tenant) || closed(tenant);
+                if here && !elsewhere && !known.gone.contains(tenant) {
+                    missing.push((cluster.name.clone(), tenant.clone()));
+                }
+            }
+        }
+        missing
+    }
+
+    /// Refuses a fleet that cannot be right: no tenant at all, or a cluster that lost more than 2 % of its tenants (at least 3).
+    ///
+    /// # Errors
+    /// [`FailureClass::Failed`], naming the tenants.
+    pub fn check_plausible(&self, known: &Known) -> Result<(), Failure> {
+        let found: usize = self.clusters.iter().filter_map(|(_, discovery)| discovery.as_ref().ok()).map(|d| d.found.len()).sum();
+        let all_answered = self.clusters.iter().all(|(_, discovery)| discovery.is_ok());
+        if found == 0 && all_answered {
+            let names: Vec<&str> = self.clusters.iter().map(|(cluster, _)| cluster.name.as_str()).collect();
+            let message = format!("no tenant was found on {}", names.join(", "));
+            return Err(Failure::new(FailureClass::Failed, "no-tenants", names.join(","), message).hint(
+                "Check `databases` (or `query`) and the server that `primary` leads to. If there really is none, pass --accept-missing.",
+            ));
+        }
+        let missing = self.missing(known);
+        for (cluster, _) in &self.clusters {
+            let lost: Vec<String> =
+                missing.iter().filter(|(name, _)| *name == cluster.name).map(|(_, tenant)| tenant.to_string()).collect();
+            let expected = known.sources.values().filter(|source| source.cluster == cluster.name).count();
+            if lost.len() >= 3 && lost.len() * 50 > expected {
+                let shown = lost.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
+                let message = format!("{} of {expected} tenants are missing on cluster {}: {shown}", lost.len(), cluster.name);
+                return Err(Failure::new(FailureClass::Failed, "tenants-missing", &cluster.name, message).hint(
+                    "Nothing was backed up. If they were dropped or moved on purpose, pass --accept-missing; their backups stay.",
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,272 @@
+//! Backups of real databases, through the library.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::ExposeSecret as _;
+use tenure::{
+    format::root::{KeyringRoot, VaultRoot},
+    id::{InstallationId, RecordId},
+    keyring::Keyring,
+    name_key::NameKey,
+    object_name::{Document, ObjectName},
+    operation::{
+        backup::{Backup, BackupReport, Budget, Outcome, Promise, Which},
+        fleet::Cluster,
+        progress::Silent,
+        verify::{self, Verify, VerifyReport},
+    },
+    postgres::{
+        LibpqEnvironment, Target,
+        discover::{Rule, Rules},
+        tools::Tools,
+    },
+    seal::{RecoveryIdentity, RecoveryRecipients},
+    signature::{AllowedSigners, Namespace, SigningKey},
+    signed,
+    store::{Store, directory::DirectoryStore},
+    tenant::TenantName,
+    vault::Vault,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::postgres::{shared, unique};
+
+/// An installation in a folder, for one test's tenants on the shared cluster.
+struct Site {
+    _folder: tempfile::TempDir,
+    backup: Backup,
+    identity: RecoveryIdentity,
+    stem: String,
+}
+
+const ALL: &str = "tenure-manifest,tenure-key,tenure-run,tenure-root";
+
+impl Site {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = |name: &str| {
+            let path = folder.path().join(name);
+            async move { Arc::new(DirectoryStore::create(&path).await.unwrap()) as Arc<dyn Store> }
+        };
+        let (vault, keyring) = (store("vault").await, store("keyring").await);
+        let signer = SigningKey::generate("worker");
+        let signers = format!("worker@test namespaces=\"{ALL}\" {}\n", signer.public_openssh().unwrap());
+        let trust = AllowedSigners::parse(&signers).unwrap();
+        let (installation, name_key) = (InstallationId::random(), NameKey::random());
+        let keep = "6 months".parse().unwrap();
+        let root = VaultRoot {
+            format: 1,
+            store_id: RecordId::random(),
+            installation,
+            name_key_sha256: name_key.sha256(),
+            max_run_seconds: 86_400,
+            settle_seconds: 172_800,
+            max_keep: "10 years".parse().unwrap(),
+        };
+        signed::create(&*vault, &Document::VaultRoot, &root, Namespace::Root, &signer).await.unwrap();
+        signed::create_bytes(&*vault, &Document::Signers(1), signers.into_bytes().into(), Namespace::Root, &signer)
+            .await
+            .unwrap();
+        let keyring_root = serde_json::to_vec(&KeyringRoot { format: 1, installation, name_key }).unwrap();
+        signed::create_object(&*keyring, &ObjectName::Document(Document::KeyringRoot), keyring_root.into()).await.unwrap();
+        let vault = Vault::open(vault, &trust).await.unwrap();
+        let keyring = Keyring::open(keyring, Vec::new(), vault.root(), vault.signers().clone()).await.unwrap();
+        let (secret, recipient) = RecoveryIdentity::generate();
+        let environment = LibpqEnvironment { home: None, user: "nobody".to_owned(), variables: BTreeMap::new() };
+        let stem = unique("b");
+        let cluster = Cluster {
+            name: "eu-1".to_owned(),
+            target: Target::parse(&shared().description(), &environment).unwrap(),
+            rules: Rules { rule: Rule::Databases(format!("{stem}_{{tenant}}").parse().unwrap()), ignore: Vec::new() },
+            roles: Vec::new(),
+            connections: 8,
+        };
+        let backup = Backup {
+            vault,
+            keyring,
+            recipients: Arc::new(RecoveryRecipients::parse(&[recipient]).unwrap()),
+            signer: Arc::new(signer),
+            clusters: vec![cluster],
+            tools: Arc::new(Tools::new(None, None)),
+            jobs: 4,
+            lock_timeout: Duration::from_secs(5),
+            promise: Arc::new(move |_| Promise { keep, exclude_data: Vec::new() }),
+            budget: Budget::default(),
+            clock: Utc::now,
+            progress: Arc::new(Silent),
+            cancel: CancellationToken::new(),
+            version: "test".to_owned(),
+        };
+        let identity = RecoveryIdentity::parse(secret.expose_secret().as_bytes(), age::NoCallbacks).unwrap();
+        Self { _folder: folder, backup, identity, stem }
+    }
+
+    fn database(&self, tenant: &str) -> String {
+        let name = format!("{}_{tenant}", self.stem);
+        shared().create_database(&name);
+        name
+    }
+
+    fn folder(&self) -> &Path {
+        self._folder.path()
+    }
+
+    async fn all(&self) -> BackupReport {
+        self.backup.clone().run(&Which::All { accept_missing: false }).await.unwrap()
+    }
+
+    async fn verify(&self, with_identity: bool) -> VerifyReport {
+        let verify = Verify {
+            vault: &self.backup.vault,
+            keyring: &self.backup.keyring,
+            identity: with_identity.then_some(&self.identity),
+            progress: &Silent,
+            cancel: &self.backup.cancel,
+        };
+        verify.run(&verify::Which::All, Utc::now()).await.unwrap()
+    }
+}
+
+const TABLES: &str = "CREATE TABLE a (id int PRIMARY KEY, t text);
+    INSERT INTO a SELECT n, repeat(md5(n::text), 5) FROM generate_series(1, 20000) n;
+    CREATE TABLE tiny1 (x int); CREATE TABLE tiny2 (y text); INSERT INTO tiny2 VALUES ('one'), ('two');
+    CREATE TABLE nothing ();
+    CREATE VIEW v AS SELECT count(*) FROM a;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_night_stores_only_what_changed() {
+    let site = Site::new().await;
+    let database = site.database("acme");
+    shared().sql(&database, TABLES);
+    let first = site.all().await;
+    assert_eq!(first.class, None, "{first:?}");
+    let [result] = &first.results[..] else { panic!("{first:?}") };
+    assert_eq!((result.tenant.as_str(), result.outcome), ("acme", Outcome::Done));
+    assert_eq!(result.chunks_reused, 0);
+    assert!(result.chunks_stored > 3 && result.bytes_read > 3_000_000, "{result:?}");
+
+    let idle = site.all().await;
+    let [result] = &idle.results[..] else { panic!("{idle:?}") };
+    assert_eq!((result.chunks_stored, result.bytes_stored), (0, 0), "an idle night stores nothing but its manifest: {result:?}");
+
+    shared().sql(&database, "UPDATE a SET t = 'changed' WHERE id = 5");
+    let third = site.all().await;
+    let [result] = &third.results[..] else { panic!("{third:?}") };
+    assert!((1..=3).contains(&result.chunks_stored), "{result:?}");
+    assert!(result.bytes_stored < result.bytes_read / 3, "{result:?}");
+
+    for with_identity in [false, true] {
+        let report = site.verify(with_identity).await;
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+        assert_eq!(report.checked.manifests, 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_flip_and_loss_is_found_and_the_next_backup_heals_a_lost_chunk() {
+    let site = Site::new().await;
+    shared().sql(&site.database("acme"), TABLES);
+    shared().sql(&site.database("other"), TABLES);
+    assert_eq!(site.all().await.class, None);
+    let objects: Vec<_> =
+        walk(&site.folder().join("vault/t")).into_iter().filter(|path| !path.to_string_lossy().contains("/s/")).collect();
+    assert!(objects.len() > 10);
+    for path in &objects {
+        let bytes = std::fs::read(path).unwrap();
+        for at in [0, bytes.len() / 2, bytes.len() - 1] {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            std::fs::write(path, &flipped).unwrap();
+            assert!(!site.verify(false).await.problems.is_empty(), "{} byte {at}", path.display());
+        }
+        std::fs::remove_file(path).unwrap();
+        let is_manifest = path.extension().is_some_and(|extension| extension == "json");
+        let report = site.verify(false).await;
+        // A manifest that is gone with no successor to miss it leaves a signature, which is what a crashed commit leaves.
+        assert!(if is_manifest { !report.leftovers.is_empty() } else { !report.problems.is_empty() }, "{}", path.display());
+        std::fs::write(path, &bytes).unwrap();
+    }
+    assert!(site.verify(true).await.problems.is_empty());
+
+    let chunk = objects.iter().find(|path| path.to_string_lossy().contains("/c/")).unwrap();
+    std::fs::remove_file(chunk).unwrap();
+    let healed = site.all().await;
+    assert_eq!(healed.class, None);
+    assert_eq!(healed.results.iter().map(|result| result.chunks_stored).sum::<u64>(), 1, "{healed:?}");
+    assert!(healed.results.iter().any(|result| result.findings.iter().any(|finding| finding.contains("stored again"))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_key_never_becomes_a_new_tenant() {
+    let site = Site::new().await;
+    shared().sql(&site.database("acme"), TABLES);
+    shared().sql(&site.database("other"), TABLES);
+    assert_eq!(site.all().await.class, None);
+    let tag = site.backup.keyring.tag(&"acme".parse::<TenantName>().unwrap());
+    let records = site.folder().join(format!("keyring/t/{tag}"));
+    std::fs::rename(&records, site.folder().join("away")).unwrap();
+    let report = site.all().await;
+    assert_eq!(report.class.map(|class| class.code()), Some(5), "{report:?}");
+    let outcome = |tenant: &str| report.results.iter().find(|result| result.tenant == tenant).map(|result| result.outcome);
+    assert_eq!((outcome("acme"), outcome("other")), (Some(Outcome::Failed), Some(Outcome::Done)));
+    std::fs::rename(site.folder().join("away"), &records).unwrap();
+    assert_eq!(site.all().await.class, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anything_under_erased_or_gone_refuses() {
+    let site = Site::new().await;
+    shared().sql(&site.database("acme"), TABLES);
+    assert_eq!(site.all().await.class, None);
+    let acme: TenantName = "acme".parse().unwrap();
+    let locker = site.backup.keyring.keys(&acme).await.unwrap().unwrap().lockers()[0];
+    let tag = site.backup.keyring.tag(&acme);
+    for place in [format!("vault/erased/{tag}"), format!("keyring/erased/{tag}"), format!("vault/t/{locker}/gone")] {
+        let place = site.folder().join(place);
+        std::fs::create_dir_all(&place).unwrap();
+        std::fs::write(place.join(format!("{}.json", RecordId::random())), b"not even JSON").unwrap();
+        let report = site.all().await;
+        assert_eq!(report.class.map(|class| class.code()), Some(4), "{report:?}");
+        assert_eq!(report.results[0].outcome, Outcome::Refused);
+        std::fs::remove_dir_all(&place).unwrap();
+    }
+    assert_eq!(site.all().await.class, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_source_stops_its_tenant() {
+    let site = Site::new().await;
+    let database = site.database("acme");
+    shared().sql(&database, TABLES);
+    assert_eq!(site.all().await.class, None);
+    shared().sql("postgres", &format!("DROP DATABASE \"{database}\""));
+    shared().create_database(&database);
+    let report = site.all().await;
+    assert_eq!(report.results[0].outcome, Outcome::Refused, "{report:?}");
+    assert!(report.results[0].error.as_ref().unwrap().hint.contains("admit --source"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_of_a_backup_that_is_about_to_expire_are_not_built_upon() {
+    fn later() -> DateTime<Utc> {
+        Utc::now() + TimeDelta::days(182)
+    }
+    let mut site = Site::new().await;
+    shared().sql(&site.database("acme"), TABLES);
+    assert_eq!(site.all().await.class, None);
+    site.backup.clock = later;
+    let report = site.all().await;
+    assert_eq!(report.results[0].chunks_reused, 0, "{report:?}");
+    assert_eq!(report.class, None);
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}

@@ -1,6 +1,239 @@
-//! The way back.
+//! The way back: one tenant's database, as it was, with proof.
+//!
+//! choose -> open the key -> preflight -> build under another name -> prove -> rename. Until the rename nothing has the target's name,
+//! so whatever fails before leaves the target as it was.
 
+mod build;
 pub mod choose;
 pub mod content;
+mod damage;
+mod destination;
+mod failures;
+mod preflight;
 pub mod proof;
 pub mod rows;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+pub use choose::Which;
+pub use preflight::Finding;
+
+use super::{
+    failure::{Failure, FailureClass},
+    progress::Progress,
+};
+use crate::{
+    backup_id::BackupId,
+    chunk::ChunkNameKey,
+    id::Locker,
+    keyring::Keyring,
+    postgres::{Target, discover::Rules, tools::Tools},
+    printable::Printable,
+    seal::{RecoveryIdentity, TenantIdentity},
+    signature::SigningKey,
+    tenant::TenantName,
+    vault::{
+        Vault,
+        history::{Backup, History},
+    },
+};
+
+/// A server that can be restored to.
+#[derive(Clone)]
+pub struct Destination {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Who makes databases and roles there: `admin`, else `primary`.
+    pub admin: Target,
+    /// Who loads rows there; `None` for a temporary role.
+    pub loader: Option<Target>,
+    /// Which databases are tenants there.
+    pub rules: Rules,
+    /// Roles that run tenure besides the connecting one.
+    pub roles: Vec<String>,
+    /// How many connections tenure may hold on it at once. At least 3 are used.
+    pub connections: u32,
+}
+
+/// Everything that restores share.
+pub struct Restorer<'a> {
+    /// Where backups are.
+    pub vault: &'a Vault,
+    /// Where keys are.
+    pub keyring: &'a Keyring,
+    /// The servers of the configuration, by name.
+    pub clusters: &'a BTreeMap<String, Destination>,
+    /// Finds `pg_restore`.
+    pub tools: &'a Tools,
+    /// The restorer's key: signs copies and sources.
+    pub signer: &'a SigningKey,
+    /// Connections that load and prove one tenant at once.
+    pub jobs: usize,
+    /// Told how it goes.
+    pub progress: &'a dyn Progress,
+    /// Stops it, cleanly.
+    pub cancel: &'a CancellationToken,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of the command line
+pub struct Request {
+    /// Whose backup.
+    pub tenant: TenantName,
+    /// Which one.
+    pub which: Which,
+    /// Name of the database; `None` for the tenant's own.
+    pub into: Option<String>,
+    /// Name of the cluster; `None` for the tenant's own.
+    pub cluster: Option<String>,
+    /// Put the live database aside and the restored one into its place.
+    pub replace: bool,
+    /// What may be restored though it runs with the server's rights: `c-functions`, `extension:NAME`, `event-triggers`,
+    /// `subscriptions`, `all`.
+    pub allow: Vec<String>,
+    /// Take the newest good backup though a newer one is missing or not to be trusted.
+    pub accept_gap: bool,
+    /// Leave a copy that could not be proven where it was built, instead of dropping it.
+    pub keep_failed: bool,
+}
+
+/// What was restored. Serialised as the document of `--json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Report {
+    /// Whose.
+    pub tenant: TenantName,
+    /// Which backup.
+    #[schemars(with = "String")]
+    pub backup: BackupId,
+    /// When it was taken.
+    pub taken_at: DateTime<Utc>,
+    /// Where it is now.
+    pub cluster: String,
+    /// What it is called now.
+    pub database: String,
+    /// Tables with their rows.
+    pub tables: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of COPY text.
+    pub bytes: u64,
+    /// Always true: what is not proven is a failure and no report.
+    pub proven: bool,
+    /// What the live database was renamed to.
+    pub replaced_as: Option<String>,
+    /// Roles that were missing and were made, without login.
+    pub created_roles: Vec<String>,
+    /// Anything else that somebody should know.
+    pub notes: Vec<String>,
+    /// How long it took, the proof included.
+    pub duration_ms: u64,
+    /// How much of that the proof took.
+    pub proof_ms: u64,
+}
+
+/// A backup that was chosen, and the tenant key that opens it. The recovery identity is gone by now.
+pub struct Opened {
+    locker: Locker,
+    backup: Backup,
+    histories: Vec<(Locker, History)>,
+    chunk_name_key: ChunkNameKey,
+    identity: TenantIdentity,
+}
+
+impl Opened {
+    /// Bytes of plaintext that the backup holds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.backup.manifest.totals.bytes_read
+    }
+}
+
+impl Restorer<'_> {
+    /// Restores one tenant.
+    ///
+    /// # Errors
+    /// [`Failure`], with the class that decides the exit code. The target is then as it was.
+    pub async fn restore(&self, request: &Request, identity: RecoveryIdentity, now: DateTime<Utc>) -> Result<Report, Failure> {
+        let opened = self.open(&request.tenant, &request.which, request.accept_gap, &identity, now).await?;
+        // From here on there is no recovery identity in this process.
+        drop(identity);
+        self.restore_opened(request, opened, now).await
+    }
+
+    /// Chooses a backup and opens the tenant's key. Speaks with vault and keyring only.
+    ///
+    /// # Errors
+    /// Unknown tenant or backup (1), erased or expired (4), a history that is not to be trusted (5), another identity (1).
+    pub async fn open(
+        &self,
+        tenant: &TenantName,
+        which: &Which,
+        accept_gap: bool,
+        identity: &RecoveryIdentity,
+        now: DateTime<Utc>,
+    ) -> Result<Opened, Failure> {
+        let tag = self.keyring.tag(tenant);
+        if self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await? {
+            return Err(Failure::new(FailureClass::Refused, "erased", tenant, format!("tenant {tenant} was erased"))
+                .hint("An erased tenant is never restored: its tombstone keeps it from coming back."));
+        }
+        let keys = self.keyring.keys(tenant).await?.ok_or_else(|| Failure::unknown_tenant(tenant))?;
+        let mut histories = Vec::new();
+        for locker in keys.lockers() {
+            if self.vault.has_gone(locker).await? {
+                let message = format!("backups of tenant {tenant} were purged");
+                return Err(Failure::new(FailureClass::Refused, "purged", tenant, message)
+                    .hint("Nothing is restored from a locker that holds a purge note."));
+            }
+            histories.push((locker, self.vault.history(locker, now).await?));
+        }
+        let (locker, backup) = choose::choose(tenant, &histories, which, now, accept_gap)?;
+        let backup = backup.clone();
+        let key_id = backup.manifest.key_id;
+        let Some(record) = keys.get(key_id).filter(|record| record.locker == locker) else {
+            let message = format!(
+                "backup {} of tenant {tenant} is sealed with key {key_id}, which the keyring does not have",
+                backup.manifest.backup
+            );
+            return Err(Failure::new(FailureClass::Integrity, "key-missing", key_id, message)
+                .hint("`tenure keys check` shows what is missing; `tenure keys repair` brings back what a mirror still has."));
+        };
+        let chunk_name_key = record.chunk_name_key.clone();
+        let wrapped = self.keyring.secret_half(key_id).await?;
+        let secret = identity.unwrap(&wrapped).map_err(|error| Failure::wrong_identity(tenant, error))?;
+        if secret.recipient().to_string() != record.recipient {
+            let message = format!("the secret half of key {key_id} of tenant {tenant} belongs to another key");
+            return Err(Failure::new(FailureClass::Integrity, "key-swapped", key_id, message)
+                .hint("`tenure keys check` shows what else is wrong; a mirror may still have the right one."));
+        }
+        Ok(Opened { locker, backup, histories, chunk_name_key, identity: secret })
+    }
+
+    /// Restores a backup that was opened. Speaks with PostgreSQL, and holds one tenant's key only.
+    ///
+    /// # Errors
+    /// As [`Restorer::restore`].
+    pub async fn restore_opened(&self, request: &Request, opened: Opened, now: DateTime<Utc>) -> Result<Report, Failure> {
+        let tenant = &request.tenant;
+        self.progress.tenant_started(tenant, opened.bytes());
+        let result = build::run(self, request, opened, now).await;
+        self.progress.tenant_finished(tenant, if result.is_ok() { "done" } else { "failed" });
+        result
+    }
+
+    fn interrupted(&self, tenant: &TenantName) -> Failure {
+        let message = format!("the restore of tenant {tenant} was stopped");
+        Failure::new(FailureClass::Interrupted, "interrupted", tenant, message)
+            .hint("What it had made was removed; the target is as it was.")
+    }
+}
+
+/// A name for messages.
+fn shown(name: &str) -> String {
+    Printable(name).to_string()
+}

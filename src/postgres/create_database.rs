@@ -4,7 +4,7 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio_postgres::Client;
 
 use super::statement::{Failed, StatementError};
-use crate::format::description::{Database, Setting};
+use crate::format::description::{Database, Extension, Setting};
 
 /// Creates an empty database `name` with the recorded encoding and locale, owned by the recorded owner, closed to everybody but
 /// superusers and `loader`.
@@ -57,6 +57,22 @@ fn create_statement(name: &str, recorded: &Database, server_version_num: u32) ->
         statement.push_str(&format!(" ICU_RULES {}", escape_literal(rules)));
     }
     statement
+}
+
+/// Creates an extension where the record says, at the recorded version if `exact`.
+///
+/// # Errors
+/// What the server says, with the extension named.
+pub async fn create_extension(admin: &Client, recorded: &Extension, exact: bool) -> Result<(), StatementError> {
+    let mut statement = format!(
+        "CREATE EXTENSION IF NOT EXISTS {} SCHEMA {}",
+        escape_identifier(&recorded.name),
+        escape_identifier(&recorded.schema)
+    );
+    if exact {
+        statement.push_str(&format!(" VERSION {}", escape_literal(&recorded.version)));
+    }
+    admin.batch_execute(&statement).await.failed("CREATE EXTENSION", &recorded.name)
 }
 
 /// Gives the database its recorded rights, settings, comment, limit and template mark. The loader must be gone or its rights are

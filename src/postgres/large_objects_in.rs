@@ -2,7 +2,10 @@
 
 use tokio_postgres::Client;
 
-use super::statement::{Failed, StatementError};
+use super::{
+    large_objects::{LargeObjectRead, PIECE_BYTES},
+    statement::{Failed, StatementError},
+};
 
 /// Makes the table that pieces are copied into. It ends with the session.
 ///
@@ -20,8 +23,11 @@ pub async fn prepare(admin: &Client) -> Result<(), StatementError> {
 /// Copies pieces in.
 pub const COPY: &str = "COPY pg_temp.tenure_pieces FROM STDIN WITH (FORMAT text)";
 
-/// Bytes of one piece.
-pub const PIECE_BYTES: u32 = 262_144;
+/// The statement that reads a block back as it was captured.
+#[must_use]
+pub fn read_statement(first_oid: u32) -> String {
+    LargeObjectRead { first_oid }.copy()
+}
 
 /// Writes the pieces that were copied in where they belong, and empties the table. No code of a tenant's runs in this.
 ///

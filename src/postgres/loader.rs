@@ -3,7 +3,7 @@
 //! Loading rows, building indexes and checking constraints run the tenant's own functions. `SET ROLE` in an administrator's session
 //! does not hold them: they can reset it. Only another login does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use secrecy::SecretString;
@@ -11,10 +11,8 @@ use tokio_postgres::Client;
 use zeroize::Zeroizing;
 
 use super::{
-    connect::{ConnectError, Session},
-    conninfo::{ConnInfoError, LibpqEnvironment},
+    ConnectError, Session, Target,
     statement::{Failed, StatementError},
-    target::Target,
 };
 use crate::id::RecordId;
 
@@ -38,7 +36,7 @@ pub enum LoaderError {
     #[error(transparent)]
     Statement(StatementError),
     /// The server lets it in by no way that was tried.
-    #[error("the server refuses the temporary login {role} at {}", tried(.tried))]
+    #[error("the server refuses the temporary login {role} at {}", every_try(.tried))]
     Refused {
         /// The role, already dropped.
         role: String,
@@ -51,12 +49,9 @@ pub enum LoaderError {
     /// The configured loader is a superuser.
     #[error("the configured loader {0} is a superuser")]
     Superuser(String),
-    /// The loopback address could not be described.
-    #[error("cannot describe the server's loopback address")]
-    Loopback(#[source] ConnInfoError),
 }
 
-fn tried(tried: &[(String, ConnectError)]) -> String {
+fn every_try(tried: &[(String, ConnectError)]) -> String {
     use std::error::Error as _;
     let one = |(endpoint, error): &(String, ConnectError)| {
         let mut text = format!("{endpoint} ({error}");
@@ -87,14 +82,13 @@ impl Loader {
         let what = "preparing the temporary login";
         let row = admin
             .query_one(
-                "SELECT (pg_catalog.now() + pg_catalog.make_interval(hours => $1))::text, pg_catalog.current_setting('port')",
+                "SELECT (pg_catalog.now() + pg_catalog.make_interval(hours => $1))::text",
                 &[&i32::try_from(VALID_HOURS).unwrap_or(24)],
             )
             .await
             .failed(what, &role)
             .map_err(LoaderError::Statement)?;
         let until: String = row.try_get(0).failed(what, &role).map_err(LoaderError::Statement)?;
-        let port: String = row.try_get(1).failed(what, &role).map_err(LoaderError::Statement)?;
         let create = format!(
             "CREATE ROLE {} LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {} VALID UNTIL {}",
             escape_identifier(&role),
@@ -106,9 +100,7 @@ impl Loader {
         let secret = || SecretString::from(password.as_str().to_owned());
         let mut ways = vec![admin_target.clone().with_login(&role, secret())];
         if admin_target.endpoint().starts_with('/') {
-            let nowhere = LibpqEnvironment { home: None, user: role.clone(), variables: BTreeMap::new() };
-            let loopback = format!("host=127.0.0.1 port={port} sslmode=prefer dbname={}", quoted(admin_target.maintenance_database()));
-            ways.push(Target::parse(&loopback, &nowhere).map_err(LoaderError::Loopback)?.with_login(&role, secret()));
+            ways.push(admin_target.on_loopback().with_login(&role, secret()));
         }
         let mut tried = Vec::new();
         for target in ways {
@@ -286,9 +278,4 @@ impl Loader {
 
 async fn drop_role(admin: &Client, role: &str) -> Result<(), StatementError> {
     admin.batch_execute(&format!("DROP ROLE IF EXISTS {}", escape_identifier(role))).await.failed("DROP ROLE", role)
-}
-
-/// A value in a libpq description.
-fn quoted(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }

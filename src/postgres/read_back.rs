@@ -91,3 +91,45 @@ pub async fn heap_pages(session: &Client, tables: &[&Table]) -> Result<Vec<u32>,
         .map(|row| row.try_get::<_, i64>(0).map(|pages| u32::try_from(pages).unwrap_or(u32::MAX)).failed(what, "the tables"))
         .collect()
 }
+
+/// Tables and materialized views to be analysed, as quoted names: those that `loader` may, and the others. A partitioned table stands
+/// for its partitions.
+///
+/// # Errors
+/// What the server says.
+pub async fn to_analyze(admin: &Client, loader: &str) -> Result<(Vec<String>, Vec<String>), StatementError> {
+    let (what, whom) = ("listing the tables of", "the database");
+    let rows = admin
+        .query(
+            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_has_role($1::text::name, c.relowner, 'USAGE')
+               FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+              WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't'
+                AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+              ORDER BY c.relpages DESC, c.oid",
+            &[&loader],
+        )
+        .await
+        .failed(what, whom)?;
+    let (mut by_loader, mut by_admin) = (Vec::new(), Vec::new());
+    for row in rows {
+        let name: String = row.try_get(0).failed(what, whom)?;
+        if row.try_get(1).failed(what, whom)? {
+            by_loader.push(name);
+        } else {
+            by_admin.push(name);
+        }
+    }
+    Ok((by_loader, by_admin))
+}
+
+/// Gathers statistics of tables given as quoted names.
+///
+/// # Errors
+/// What the server says.
+pub async fn analyze(session: &Client, tables: &[String]) -> Result<(), StatementError> {
+    // Each batch is one command: a database may have ten thousand tables, and a command a reasonable length.
+    for batch in tables.chunks(200) {
+        session.batch_execute(&format!("ANALYZE {}", batch.join(", "))).await.failed("ANALYZE", &batch[0])?;
+    }
+    Ok(())
+}

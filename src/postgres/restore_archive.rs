@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::{
     archive_toc::{self, TocEntry, TocError},
-    tools::ChildEnvironment,
+    child::ChildEnvironment,
 };
 
 /// So much of standard error is kept.

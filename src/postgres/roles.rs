@@ -84,6 +84,18 @@ pub async fn create_missing(admin: &Client, missing: &[&Role], known: &KnownRole
     Ok(created)
 }
 
+/// Drops roles that a failed restore made. Returns those that stayed: something else refers to them by now.
+pub async fn drop_made(admin: &Client, made: &[String]) -> Vec<String> {
+    let mut left = Vec::new();
+    for role in made {
+        if let Err(error) = admin.batch_execute(&format!("DROP ROLE IF EXISTS {}", escape_identifier(role))).await {
+            tracing::debug!(error = %error, "role {role:?} stays");
+            left.push(role.clone());
+        }
+    }
+    left
+}
+
 /// What the record gives a role and a restore does not.
 #[must_use]
 pub fn withheld(role: &Role) -> Vec<&'static str> {

@@ -17,7 +17,10 @@ use crate::{
     },
     format::description::{Description, Table},
     id::{ChunkName, SourceTag},
-    postgres::load::{self, LoadError},
+    postgres::{
+        large_objects_in,
+        load::{self, LoadError},
+    },
 };
 
 /// Chunks that a connection fetches and opens ahead of the server: with plaintext of at most 4 MiB each this stays small.
@@ -200,6 +203,21 @@ impl Loading<'_> {
             }
         }
         Ok(())
+    }
+
+    /// One block of large objects into the session's temporary table.
+    ///
+    /// # Errors
+    /// [`RowsError`].
+    pub async fn large_objects(&self, admin: &Client, source: SourceTag) -> Result<(), RowsError> {
+        let name = "large objects";
+        let found = self.content.source(source).map_err(|source| content_error(name, None, source))?;
+        let mut last = None;
+        let rows = self.rows(name, found.to_vec(), &mut last);
+        load::copy_in(admin, large_objects_in::COPY, name, rows).await.map(drop).map_err(|error| match error {
+            LoadError::Statement(source) => RowsError::Load { table: name.to_owned(), source },
+            LoadError::Rows(error) => error,
+        })
     }
 
     /// One COPY. `last` is the chunk that was opened last: the next table may begin in it.

@@ -1,0 +1,144 @@
+//! What a damaged object hurts: which tables of this backup, which other backups, and which is the newest without it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+
+use super::{Restorer, content::Content, rows};
+use crate::{
+    backup_id::BackupId,
+    format::{description::Description, manifest::Manifest},
+    id::{ChunkName, Locker, Sha256Digest},
+    object_name::ObjectName,
+    operation::failure::Failure,
+    vault::history::History,
+};
+
+/// So many tables and backups are named; the rest is counted.
+const NAMED: usize = 10;
+
+/// Where damage is looked for.
+pub(super) struct Damage<'a> {
+    pub restorer: &'a Restorer<'a>,
+    pub histories: &'a [(Locker, History)],
+    pub chosen: BackupId,
+    pub now: DateTime<Utc>,
+}
+
+/// A damaged object.
+enum Hurt {
+    Chunk(ChunkName),
+    Page(Sha256Digest),
+}
+
+impl Damage<'_> {
+    /// The same failure, saying what is hurt, when it is about a damaged object; unchanged otherwise.
+    pub(super) async fn explain(&self, failure: Failure, content: Option<(&Content, &Description)>) -> Failure {
+        if !matches!(failure.kind, "damaged-object" | "untrusted-object") {
+            return failure;
+        }
+        let Some(hurt) = self.parse(&failure.object) else { return failure };
+        let mut failure = failure;
+        if let (Hurt::Chunk(chunk), Some((content, description))) = (&hurt, content) {
+            let tables = tables_in(*chunk, content, description);
+            if !tables.is_empty() {
+                failure.message.push_str(&format!("; it holds rows of {}", some(&tables)));
+            }
+        }
+        let (mut backups, mut whole) = (Vec::new(), None);
+        let mut pages = HashMap::new();
+        for (locker, history) in self.histories {
+            for backup in history.live(self.now) {
+                match self.needs(*locker, &backup.manifest, &hurt, &mut pages).await {
+                    Some(true) => backups.push(backup.manifest.backup.to_string()),
+                    Some(false) => {
+                        let newer = whole.is_none_or(|(taken_at, _)| taken_at < backup.manifest.taken_at);
+                        if newer {
+                            whole = Some((backup.manifest.taken_at, backup.manifest.backup));
+                        }
+                    }
+                    None => {}
+                }
+            }
+        }
+        if !backups.is_empty() {
+            failure.message.push_str(&format!("; backups hurt: {}", some(&backups)));
+        }
+        failure.hint = match whole {
+            Some((_, backup)) if backup != self.chosen => {
+                format!(
+                    "The target is as it was. The newest backup that does not need it is {backup}: restore that with --backup {backup}."
+                )
+            }
+            _ => "The target is as it was. Every backup needs it: look for a copy of the vault that still has it.".to_owned(),
+        };
+        failure
+    }
+
+    fn parse(&self, object: &str) -> Option<Hurt> {
+        if let Ok(chunk) = object.parse::<ChunkName>() {
+            return Some(Hurt::Chunk(chunk));
+        }
+        let name = object.strip_prefix(self.restorer.vault.store().address())?.trim_start_matches('/');
+        match name.parse::<ObjectName>().ok()? {
+            ObjectName::Chunk { name, .. } => Some(Hurt::Chunk(name)),
+            ObjectName::Page { sha256, .. } => Some(Hurt::Page(sha256)),
+            _ => None,
+        }
+    }
+
+    /// Whether a backup needs the object; `None` when its own index cannot be read.
+    async fn needs(
+        &self,
+        locker: Locker,
+        manifest: &Manifest,
+        hurt: &Hurt,
+        pages: &mut HashMap<Sha256Digest, Option<bool>>,
+    ) -> Option<bool> {
+        let chunk = match hurt {
+            Hurt::Page(sha256) => return Some(manifest.pages.iter().any(|page| page.sha256 == *sha256)),
+            Hurt::Chunk(chunk) => *chunk,
+        };
+        if manifest.description.iter().any(|entry| entry.name == chunk) {
+            return Some(true);
+        }
+        let mut needs = Some(false);
+        for page in &manifest.pages {
+            let known = match pages.get(&page.sha256) {
+                Some(known) => *known,
+                None => {
+                    let read = self.restorer.vault.page(locker, page).await.ok();
+                    let has = read.map(|read| read.entries.iter().any(|entry| entry.name == chunk));
+                    pages.insert(page.sha256, has);
+                    has
+                }
+            };
+            match known {
+                Some(true) => return Some(true),
+                Some(false) => {}
+                None => needs = None,
+            }
+        }
+        needs
+    }
+}
+
+fn tables_in(chunk: ChunkName, content: &Content, description: &Description) -> Vec<String> {
+    let sources: BTreeSet<_> = content
+        .entries()
+        .iter()
+        .filter(|entry| entry.name == chunk)
+        .flat_map(|entry| entry.parts.iter().map(|part| part.source))
+        .collect();
+    description
+        .tables
+        .iter()
+        .filter(|table| table.ranges.iter().any(|range| sources.contains(&range.source)))
+        .map(|table| format!("table {}", rows::shown(table)))
+        .collect()
+}
+
+fn some(names: &[String]) -> String {
+    let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > NAMED { format!("{shown} and {} more", names.len() - NAMED) } else { shown }
+}

@@ -1,0 +1,279 @@
+//! Everything that stands in the way, listed at once, before anything is made.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::Client;
+
+use super::{Request, Restorer, destination::Place, failures, shown};
+use crate::{
+    format::description::Description,
+    operation::failure::{Failure, FailureClass},
+    postgres::{
+        archive_toc::TocEntry,
+        roles::{self, KnownRoles},
+        server_facts::{self, Availability, ServerFacts},
+        tools::{Program, Tool},
+    },
+};
+
+/// One thing that stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// For scripts: `name-taken`, `extension-missing`, …
+    pub kind: &'static str,
+    /// What it is.
+    pub what: String,
+    /// What to do.
+    pub hint: String,
+    /// Whether it is a guard's refusal, which `--allow` lifts.
+    pub guard: bool,
+}
+
+/// What was found on the way there.
+pub(super) struct Preflight {
+    pub findings: Vec<Finding>,
+    pub notes: Vec<String>,
+    pub facts: ServerFacts,
+    pub known_roles: KnownRoles,
+    pub pg_restore: Option<Tool>,
+}
+
+impl Preflight {
+    pub(super) fn add(&mut self, kind: &'static str, what: impl Into<String>, hint: impl Into<String>) {
+        self.findings.push(Finding { kind, what: what.into(), hint: hint.into(), guard: false });
+    }
+
+    fn guard(&mut self, kind: &'static str, what: impl Into<String>, hint: impl Into<String>) {
+        self.findings.push(Finding { kind, what: what.into(), hint: hint.into(), guard: true });
+    }
+
+    /// All findings as one failure; `Ok` when there are none.
+    pub(super) fn verdict(&self, request: &Request) -> Result<(), Failure> {
+        let tenant = &request.tenant;
+        let Some(first) = self.findings.first() else { return Ok(()) };
+        let refused = self.findings.iter().any(|finding| finding.guard);
+        let class = if refused { FailureClass::Refused } else { FailureClass::Failed };
+        let kind = if self.findings.len() == 1 { first.kind } else { "preflight" };
+        let what: Vec<&str> = self.findings.iter().map(|finding| finding.what.as_str()).collect();
+        let mut hints: Vec<&str> = Vec::new();
+        for finding in &self.findings {
+            if !finding.hint.is_empty() && !hints.contains(&finding.hint.as_str()) {
+                hints.push(&finding.hint);
+            }
+        }
+        let message = format!("tenant {tenant} cannot be restored there: {}", what.join("; "));
+        Err(Failure::new(class, kind, tenant, message).hint(format!("{}. Nothing was made.", hints.join("; "))))
+    }
+}
+
+/// Whether `allow` lists `what`, or everything.
+fn allowed(allow: &[String], what: &str) -> bool {
+    allow.iter().any(|allowed| allowed == what || allowed == "all")
+}
+
+impl Restorer<'_> {
+    /// Looks at everything but the loader's login.
+    pub(super) async fn preflight(
+        &self,
+        request: &Request,
+        place: &Place<'_>,
+        description: &Description,
+        toc: &[TocEntry],
+        bytes: u64,
+        admin: &Client,
+    ) -> Result<Preflight, Failure> {
+        let failed = |error| failures::statement(&request.tenant, error);
+        let facts = server_facts::read(admin).await.map_err(failed)?;
+        let known_roles = KnownRoles::read(admin).await.map_err(failed)?;
+        let mut found = Preflight { findings: Vec::new(), notes: Vec::new(), facts, known_roles, pg_restore: None };
+        self.server(&mut found, place, description);
+        self.tool(&mut found, description).await;
+        for (kind, what, hint) in self.place_trouble(request, place, &found.facts, admin).await? {
+            found.add(kind, what, hint);
+        }
+        for trouble in
+            server_facts::locale_trouble(admin, &description.database, found.facts.version_num).await.map_err(failed)?
+        {
+            found.add("locale", trouble, "install the locale on the server's machine and restart the server");
+        }
+        role_findings(&mut found, description);
+        extensions(&mut found, request, description, admin).await.map_err(failed)?;
+        guards(&mut found, request, description, toc);
+        space(&mut found, place, bytes);
+        notes(&mut found, description);
+        let (databases, logins) = server_facts::leftovers(admin).await.map_err(failed)?;
+        for database in databases {
+            found.notes.push(format!(
+                "database {database} on cluster {} is left from a restore that did not end; drop it when none is running",
+                place.server.name
+            ));
+        }
+        for login in logins {
+            found.notes.push(format!(
+                "role {login} on cluster {} is left from a restore that did not end; drop it when none is running",
+                place.server.name
+            ));
+        }
+        Ok(found)
+    }
+
+    fn server(&self, found: &mut Preflight, place: &Place<'_>, description: &Description) {
+        let facts = found.facts.clone();
+        let server = &place.server.name;
+        if facts.in_recovery {
+            found.add("standby", format!("cluster {server} is a standby"), "name its primary with --cluster");
+        }
+        if facts.version_num / 10_000 < description.server_version_num / 10_000 {
+            let what = format!(
+                "cluster {server} runs PostgreSQL {}, the backup is of PostgreSQL {}",
+                facts.version_num / 10_000,
+                description.server_version_num / 10_000
+            );
+            found.add("older-server", what, "restore to a server of the same or a newer major version, with --cluster");
+        }
+        if !facts.create_db {
+            let what = format!("role {} may not create databases on cluster {server}", shown(&facts.role));
+            found.add("no-createdb", what, "grant it CREATEDB, or set `admin =` of the cluster to a role that may");
+        }
+        if place.server.connections < 3 {
+            let what = format!("cluster {server} allows tenure {} connections; a restore needs 3", place.server.connections);
+            found.add("too-few-connections", what, "raise `connections` of the cluster");
+        }
+    }
+
+    async fn tool(&self, found: &mut Preflight, description: &Description) {
+        // One that reads what the pg_dump of that time wrote, and speaks with this server.
+        let dumped_by = description.pg_dump.split_whitespace().find_map(|word| word.split('.').next()?.parse::<u32>().ok());
+        let major = dumped_by.unwrap_or(0).max(found.facts.version_num / 10_000);
+        match self.tools.find(Program::Restore, major).await {
+            Ok(tool) => {
+                if let Some(holes) = tool.version.known_holes() {
+                    found.notes.push(format!(
+                        "{} {} has known holes ({}): update it to {}",
+                        tool.program.name(),
+                        tool.version,
+                        holes.names.join(", "),
+                        holes.fixed_in
+                    ));
+                }
+                found.pg_restore = Some(tool);
+            }
+            Err(error) => found.add("pg-restore", error.to_string(), error.hint()),
+        }
+    }
+}
+
+fn role_findings(found: &mut Preflight, description: &Description) {
+    let missing: Vec<_> = roles::missing(&description.roles, &found.known_roles).into_iter().cloned().collect();
+    if missing.is_empty() {
+        return;
+    }
+    let names: Vec<String> = missing.iter().map(|role| shown(&role.name)).collect();
+    if !found.facts.create_role {
+        let what = format!("roles are missing and role {} may not create any: {}", shown(&found.facts.role), names.join(", "));
+        let hint = missing
+            .iter()
+            .map(|role| format!("CREATE ROLE {} NOLOGIN;", crate::postgres::quote::identifier(&role.name)))
+            .collect::<Vec<_>>()
+            .join(" ");
+        found.add("role-missing", what, format!("make them: {}", shown(&hint)));
+        return;
+    }
+    for role in missing {
+        let withheld = roles::withheld(&role);
+        if !withheld.is_empty() {
+            found.notes.push(format!("role {} was made without {}, which it had", shown(&role.name), withheld.join(", ")));
+        }
+    }
+}
+
+async fn extensions(
+    found: &mut Preflight,
+    request: &Request,
+    description: &Description,
+    admin: &Client,
+) -> Result<(), crate::postgres::statement::StatementError> {
+    let available = server_facts::extensions(admin, &description.extensions).await?;
+    for extension in description.extensions.iter().filter(|extension| extension.name != "plpgsql") {
+        let (name, allowance) = (shown(&extension.name), format!("extension:{}", extension.name));
+        let may = allowed(&request.allow, &allowance);
+        match available.get(&extension.name) {
+            Some(Availability::Trusted) => {}
+            Some(Availability::Untrusted) if may => {}
+            Some(Availability::Untrusted) => {
+                found.guard(
+                    "needs-allow",
+                    format!("extension {name} runs with the server's rights"),
+                    format!("add --allow '{}'", shown(&allowance)),
+                );
+            }
+            Some(Availability::OtherVersion(other)) if may => {
+                found.notes.push(format!("extension {name} has version {other}, not {}", shown(&extension.version)));
+            }
+            Some(Availability::OtherVersion(other)) => found.add(
+                "extension-version",
+                format!("extension {name} is not available in version {}, only in {}", shown(&extension.version), shown(other)),
+                format!("install that version on the server, or take the other with --allow '{}'", shown(&allowance)),
+            ),
+            Some(Availability::Missing) | None => found.add(
+                "extension-missing",
+                format!("extension {name} {} is not installed on the server", shown(&extension.version)),
+                "install its package on the server's machine",
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// What runs with the server's rights, or reaches out of the database.
+fn guards(found: &mut Preflight, request: &Request, description: &Description, toc: &[TocEntry]) {
+    let of_kind = |kinds: &[&str]| -> BTreeSet<String> {
+        toc.iter().filter(|entry| kinds.contains(&entry.kind.as_str())).map(|entry| entry.tag.clone()).collect()
+    };
+    let mut functions: BTreeSet<String> = description.untrusted_functions.iter().cloned().collect();
+    functions.extend(of_kind(&[
+        "PROCEDURAL LANGUAGE",
+        "ACCESS METHOD",
+        "TRANSFORM",
+        "TEXT SEARCH TEMPLATE",
+        "TEXT SEARCH PARSER",
+    ]));
+    let mut triggers: BTreeSet<String> = description.event_triggers.iter().cloned().collect();
+    triggers.extend(of_kind(&["EVENT TRIGGER"]));
+    let mut subscriptions: BTreeSet<String> = description.subscriptions.iter().cloned().collect();
+    subscriptions.extend(of_kind(&["SUBSCRIPTION"]));
+    for (allowance, what, names) in [
+        ("c-functions", "functions that run with the server's rights", functions),
+        ("event-triggers", "event triggers", triggers),
+        ("subscriptions", "subscriptions", subscriptions),
+    ] {
+        if !names.is_empty() && !allowed(&request.allow, allowance) {
+            let names: Vec<String> = names.iter().map(|name| shown(name)).collect();
+            found.guard("needs-allow", format!("it has {what}: {}", names.join(", ")), format!("add --allow {allowance}"));
+        }
+    }
+}
+
+/// Asked of the machine itself where the server runs on it: over a socket, with a data directory that can be seen.
+fn space(found: &mut Preflight, place: &Place<'_>, bytes: u64) {
+    let Some(directory) = &found.facts.data_directory else { return };
+    if !place.server.admin.endpoint().starts_with('/') {
+        return;
+    }
+    let Ok(disk) = rustix::fs::statvfs(directory.as_str()) else { return };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free < bytes {
+        let what =
+            format!("{} MB are free under {}, the rows alone are {} MB", free / 1_000_000, shown(directory), bytes / 1_000_000);
+        found.add("no-space", what, "make room on the server's machine");
+    }
+}
+
+fn notes(found: &mut Preflight, description: &Description) {
+    if let Some(tablespace) = &description.database.tablespace {
+        found.notes.push(format!("the database was in tablespace {}; it is in the default one now", shown(tablespace)));
+    }
+    for not in &description.not_captured {
+        found.notes.push(format!("not in the backup: {} {}: {}", not.kind, shown(&not.object), not.reason));
+    }
+}

@@ -49,7 +49,7 @@ pub enum ObjectError {
         object: String,
         /// Why.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
 }
 
@@ -100,7 +100,7 @@ impl Vault {
             Err(error) if error.kind == StoreErrorKind::TooLarge => {
                 return Err(ObjectError::Damaged { object: object(), what: format!("longer than its {size} bytes") });
             }
-            Err(source) => return Err(ObjectError::Store { object: object(), source }),
+            Err(source) => return Err(ObjectError::Store { object: object(), source: Box::new(source) }),
         };
         if bytes.len() as u64 != size {
             return Err(ObjectError::Damaged { object: object(), what: format!("{} bytes instead of {size}", bytes.len()) });

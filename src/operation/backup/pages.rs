@@ -31,6 +31,9 @@ enum Border {
     Large { relation: SourceTag, block: usize },
 }
 
+/// Order within a page: number of the range, source, position of the part.
+type Order = (usize, SourceTag, u32);
+
 /// Groups entries into pages; the result depends on the entries alone, not on the order in which they come.
 #[must_use]
 pub fn group(description: &Description, entries: Vec<Entry>) -> Vec<IndexPage> {
@@ -45,7 +48,7 @@ pub fn group(description: &Description, entries: Vec<Entry>) -> Vec<IndexPage> {
     let small = entries.iter().filter(|entry| !place.contains_key(&first(entry))).count();
     let buckets = (small / BUCKET).next_power_of_two();
 
-    let mut pages: BTreeMap<Border, Vec<((usize, SourceTag, u32), Entry)>> = BTreeMap::new();
+    let mut pages: BTreeMap<Border, Vec<(Order, Entry)>> = BTreeMap::new();
     for entry in entries {
         let source = first(&entry);
         let position = entry.parts.first().map_or(0, |part| part.position);

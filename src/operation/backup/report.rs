@@ -157,7 +157,7 @@ impl BackupReport {
                 Ok(discovery) => {
                     self.findings.extend(discovery.closed.iter().map(|closed| {
                         format!("tenant {} on {} is not backed up: {}", closed.tenant, cluster.name, closed.because)
-                    }))
+                    }));
                 }
                 Err(failure) => {
                     self.fleet_failed = true;

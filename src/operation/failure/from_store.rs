@@ -109,7 +109,7 @@ impl From<ObjectError> for Failure {
     fn from(error: ObjectError) -> Self {
         let message = error.to_string();
         match error {
-            ObjectError::Store { source, .. } => source.into(),
+            ObjectError::Store { source, .. } => Self::from(*source),
             ObjectError::Page(error) => error.into(),
             ObjectError::Missing { object } | ObjectError::Damaged { object, .. } => {
                 Self::new(FailureClass::Integrity, "damaged-object", object, message)

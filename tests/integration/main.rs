@@ -9,5 +9,6 @@ mod connection;
 #[allow(dead_code, reason = "offered to every test, used by some")]
 mod harness;
 mod json_schemas;
+mod layering;
 mod store_conformance;
 mod store_directory;

@@ -56,7 +56,7 @@ pub struct StoreFacts {
     /// Lifecycle rules that expire current objects, one line of text each.
     pub expiring_rules: Option<Vec<String>>,
     /// Whether [`PutMode::CreateOnly`] is decided by the store itself, as a probe in this bucket showed.
-    pub create_only: bool,
+    pub create_only: Option<bool>,
     /// The store's clock minus ours, in seconds, where the store has a clock of its own.
     pub clock_ahead_seconds: Option<i64>,
 }

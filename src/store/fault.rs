@@ -1,1 +1,180 @@
-//! To come.
+//! A store that fails when told to, for tests of what stands above it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+
+use super::{Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts};
+
+/// A method of [`Store`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// [`Store::put`].
+    Put,
+    /// [`Store::get`].
+    Get,
+    /// [`Store::head`].
+    Head,
+    /// [`Store::list`].
+    List,
+    /// [`Store::list_folders`].
+    ListFolders,
+    /// [`Store::delete`].
+    Delete,
+    /// [`Store::facts`].
+    Facts,
+}
+
+/// How a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It does not take place.
+    Refused(StoreErrorKind),
+    /// It takes place, and then the answer is lost: [`StoreErrorKind::Unavailable`]. A listing breaks off after its first object.
+    Lost,
+}
+
+/// Another store, the calls that were made, and those that are to fail.
+pub struct FaultStore {
+    inner: Arc<dyn Store>,
+    calls: Mutex<Vec<(Operation, String)>>,
+    planned: Mutex<Vec<Planned>>,
+}
+
+struct Planned {
+    operation: Operation,
+    part: String,
+    /// Calls that match, this one included, until the fault.
+    countdown: usize,
+    fault: Fault,
+}
+
+impl FaultStore {
+    /// Passes everything on to `inner` until told otherwise.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, calls: Mutex::default(), planned: Mutex::default() }
+    }
+
+    /// Makes the `nth` call from now (1 is the next) of `operation` on a name or prefix that contains `part` fail, once.
+    pub fn fail(&self, operation: Operation, part: &str, nth: usize, fault: Fault) {
+        lock(&self.planned).push(Planned { operation, part: part.to_owned(), countdown: nth, fault });
+    }
+
+    /// How often `operation` was called on a name or prefix that contains `part`.
+    pub fn calls(&self, operation: Operation, part: &str) -> usize {
+        lock(&self.calls).iter().filter(|(called, name)| *called == operation && name.contains(part)).count()
+    }
+
+    fn next_fault(&self, operation: Operation, name: &str) -> Option<Fault> {
+        lock(&self.calls).push((operation, name.to_owned()));
+        let mut planned = lock(&self.planned);
+        for plan in planned.iter_mut().filter(|plan| plan.operation == operation && name.contains(&plan.part)) {
+            plan.countdown = plan.countdown.saturating_sub(1);
+        }
+        let due = planned.iter().position(|plan| plan.countdown == 0)?;
+        Some(planned.remove(due).fault)
+    }
+
+    fn error(&self, name: &str, kind: StoreErrorKind) -> StoreError {
+        let (address, name) = (self.inner.address().to_owned(), name.to_owned());
+        StoreError { operation: "injected fault in", address, name, kind, attempts: 1, elapsed: Duration::ZERO, source: None }
+    }
+
+    async fn call<T>(
+        &self,
+        operation: Operation,
+        name: &str,
+        inner: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match self.next_fault(operation, name) {
+            None => inner.await,
+            Some(Fault::Refused(kind)) => Err(self.error(name, kind)),
+            Some(Fault::Lost) => {
+                inner.await?;
+                Err(self.error(name, StoreErrorKind::Unavailable))
+            }
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for FaultStore {
+    fn address(&self) -> &str {
+        self.inner.address()
+    }
+
+    async fn put(&self, name: &str, body: Bytes, mode: PutMode) -> Result<PutOutcome, StoreError> {
+        self.call(Operation::Put, name, self.inner.put(name, body, mode)).await
+    }
+
+    async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {
+        self.call(Operation::Get, name, self.inner.get(name, limit)).await
+    }
+
+    async fn head(&self, name: &str) -> Result<Option<Listed>, StoreError> {
+        self.call(Operation::Head, name, self.inner.head(name)).await
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>> {
+        let failed = |kind| stream::iter([Err(self.error(prefix, kind))]);
+        match self.next_fault(Operation::List, prefix) {
+            None => self.inner.list(prefix),
+            Some(Fault::Refused(kind)) => failed(kind).boxed(),
+            Some(Fault::Lost) => self.inner.list(prefix).take(1).chain(failed(StoreErrorKind::Unavailable)).boxed(),
+        }
+    }
+
+    async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.call(Operation::ListFolders, prefix, self.inner.list_folders(prefix)).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        self.call(Operation::Delete, name, self.inner.delete(name)).await
+    }
+
+    async fn facts(&self) -> Result<StoreFacts, StoreError> {
+        self.call(Operation::Facts, "", self.inner.facts()).await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt;
+
+    use super::*;
+    use crate::store::directory::DirectoryStore;
+
+    #[tokio::test]
+    async fn the_nth_matching_call_fails_and_no_other() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = FaultStore::new(Arc::new(DirectoryStore::open(scratch.path()).await.unwrap()));
+        let put = async |name: &str| store.put(name, "x".into(), PutMode::CreateOnly).await.map_err(|error| error.kind);
+        store.fail(Operation::Put, "b/", 2, Fault::Refused(StoreErrorKind::Full));
+        store.fail(Operation::Put, "c/", 1, Fault::Lost);
+        for (name, outcome) in [
+            ("b/1", Ok(PutOutcome::Stored)),
+            ("a/1", Ok(PutOutcome::Stored)),
+            ("b/2", Err(StoreErrorKind::Full)),
+            ("b/3", Ok(PutOutcome::Stored)),
+            ("c/1", Err(StoreErrorKind::Unavailable)),
+        ] {
+            assert_eq!(put(name).await, outcome, "{name}");
+        }
+        assert_eq!(store.calls(Operation::Put, "b/"), 3);
+        assert_eq!(store.head("b/2").await.unwrap(), None, "a refused call does not take place");
+        assert!(store.head("c/1").await.unwrap().is_some(), "a lost one does");
+
+        store.fail(Operation::List, "b/", 1, Fault::Lost);
+        let mut listing = store.list("b/");
+        assert!(listing.try_next().await.unwrap().is_some());
+        assert_eq!(listing.try_next().await.unwrap_err().kind, StoreErrorKind::Unavailable);
+    }
+}

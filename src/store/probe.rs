@@ -2,15 +2,18 @@
 
 use bytes::Bytes;
 
-use super::{PutMode, PutOutcome, Store, StoreError};
+use super::{PutMode, PutOutcome, Store, StoreError, StoreErrorKind};
 
-/// Whether the store itself refuses a second creation of one name. Leaves nothing behind.
-pub(super) async fn create_only(store: &dyn Store) -> Result<bool, StoreError> {
+/// Whether the store itself refuses a second creation of one name; `None` if nothing may be written. Leaves nothing behind.
+pub(super) async fn create_only(store: &dyn Store) -> Result<Option<bool>, StoreError> {
     let name = format!("probe/{}", random_name());
-    store.put(&name, Bytes::from_static(b"first"), PutMode::CreateOnly).await?;
+    match store.put(&name, Bytes::from_static(b"first"), PutMode::CreateOnly).await {
+        Err(StoreError { kind: StoreErrorKind::Denied, .. }) => return Ok(None),
+        outcome => outcome?,
+    };
     let second = store.put(&name, Bytes::from_static(b"second"), PutMode::CreateOnly).await;
     store.delete(&name).await?;
-    Ok(second? == PutOutcome::Exists)
+    Ok(Some(second? == PutOutcome::Exists))
 }
 
 /// A name segment that nobody else has.

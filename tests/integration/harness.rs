@@ -1,5 +1,6 @@
 //! Real parts for the tests, started on demand and gone when the test binary ends, however it ends.
 
+pub mod http;
 pub mod postgres;
 pub mod s3;
 pub mod watchdog;

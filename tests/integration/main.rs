@@ -12,3 +12,4 @@ mod json_schemas;
 mod layering;
 mod store_conformance;
 mod store_directory;
+mod store_s3;

@@ -237,7 +237,7 @@ async fn bad_names_stay_outside(store: &dyn Store) {
 
 async fn facts_leave_nothing(store: &dyn Store) {
     let facts = store.facts().await.unwrap();
-    assert!(facts.create_only, "{facts:?}");
+    assert_eq!(facts.create_only, Some(true));
     assert_eq!(facts.object_lock, Some(false));
     assert!(facts.clock_ahead_seconds.is_none_or(|seconds| seconds.abs() <= 60), "{facts:?}");
 }

@@ -128,15 +128,58 @@ fn profile(name: &str, user: &str, secret: &str) -> String {
     format!("[{name}]\naws_access_key_id = {}KEY\naws_secret_access_key = {secret}\n", user.to_uppercase())
 }
 
+/// A new CA: its certificate, with the key beside it.
+pub fn make_ca(folder: &Path) -> PathBuf {
+    openssl(folder, &format!("req -x509 {NEW_KEY} -days 30 -subj /CN=tenure-test-s3 -keyout ca.key -out ca.crt"));
+    folder.join("ca.crt")
+}
+
 /// A CA, and a certificate of its for `localhost` in `server.crt` and `server.key`.
 fn make_certificate(folder: &Path) -> PathBuf {
-    let openssl = |arguments: &str| run(Command::new("openssl").args(arguments.split(' ')).current_dir(folder));
-    let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    openssl(&format!("req -x509 {new_key} -days 30 -subj /CN=tenure-test-s3 -keyout ca.key -out ca.crt"));
-    openssl(&format!("req {new_key} -subj /CN=localhost -keyout server.key -out server.csr"));
+    let ca = make_ca(folder);
+    openssl(folder, &format!("req {NEW_KEY} -subj /CN=localhost -keyout server.key -out server.csr"));
     std::fs::write(folder.join("server.ext"), "subjectAltName=DNS:localhost").unwrap();
-    openssl("x509 -req -days 30 -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile server.ext -out server.crt");
-    folder.join("ca.crt")
+    let sign = "x509 -req -days 30 -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile server.ext -out server.crt";
+    openssl(folder, sign);
+    ca
+}
+
+const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+
+fn openssl(folder: &Path, arguments: &str) {
+    run(Command::new("openssl").args(arguments.split(' ')).current_dir(folder));
+}
+
+/// Lets a user do `actions` in a bucket and on its objects, and nothing else.
+pub async fn grant(client: &aws_sdk_s3::Client, bucket: &str, user: &str, actions: &[&str]) {
+    let policy = serde_json::json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow",
+        "Principal": {"AWS": [format!("arn:aws:iam::000000000000:user/{user}")]},
+        "Action": actions,
+        "Resource": [format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*")],
+    }]});
+    client.put_bucket_policy().bucket(bucket).policy(policy.to_string()).send().await.unwrap();
+}
+
+/// A lifecycle rule for current objects.
+pub async fn expire_after_days(client: &aws_sdk_s3::Client, bucket: &str, prefix: &str, days: i32) {
+    use aws_sdk_s3::types::{
+        BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
+    };
+    let rule = LifecycleRule::builder()
+        .id(format!("{days} days"))
+        .expiration(LifecycleExpiration::builder().days(days).build())
+        .filter(LifecycleRuleFilter::builder().prefix(prefix).build())
+        .status(ExpirationStatus::Enabled);
+    let rules = BucketLifecycleConfiguration::builder().rules(rule.build().unwrap()).build().unwrap();
+    client.put_bucket_lifecycle_configuration().bucket(bucket).lifecycle_configuration(rules).send().await.unwrap();
+}
+
+/// Turns versioning on.
+pub async fn keep_versions(client: &aws_sdk_s3::Client, bucket: &str) {
+    use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+    let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    client.put_bucket_versioning().bucket(bucket).versioning_configuration(on).send().await.unwrap();
 }
 
 struct Ports {
@@ -160,7 +203,7 @@ fn try_start(program: &Path, folder: &Path) -> Option<(Ports, Watchdog)> {
         .args([format!("-volume.port={volume}"), format!("-volume.port.grpc={volume_grpc}")])
         .args([format!("-filer.port={filer}"), format!("-filer.port.grpc={filer_grpc}")])
         .args([format!("-filer.localSocket={}", path("filer.sock")), format!("-dir={}", path("data"))])
-        .args(["-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"])
+        .args(["-s3", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
         .args([format!("-s3.port={s3}"), format!("-s3.port.grpc={s3_grpc}"), format!("-s3.port.https={https}")])
         .args([format!("-s3.config={}", path("s3.json"))])
         .args([format!("-s3.cert.file={}", path("server.crt")), format!("-s3.key.file={}", path("server.key"))])

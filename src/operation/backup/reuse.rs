@@ -87,7 +87,7 @@ impl Reuse {
                     }
                     read.entries.iter().for_each(|entry| take(&mut reuse, entry));
                 }
-                Err(ObjectError::Store { object, source }) => return Err(DocumentError::Store { object, source: source.into() }),
+                Err(ObjectError::Store { object, source }) => return Err(DocumentError::Store { object, source }),
                 Err(damage) => reuse.lost.push(damage.to_string()),
             }
         }

@@ -1,5 +1,7 @@
 //! The command line: one file per verb, each of which turns arguments into a request, runs one operation, and prints its report.
 
+mod backup;
+mod clusters;
 mod completions;
 mod config;
 pub mod edge;
@@ -50,6 +52,8 @@ pub struct Cli {
 pub enum Command {
     /// Set up a vault, a keyring, and the configuration
     Init(Box<init::Args>),
+    /// Back tenants up
+    Backup(backup::Args),
     /// List a tenant's backups
     List(list::Args),
     /// Show one backup
@@ -86,6 +90,7 @@ impl Cli {
 pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
     match command {
         Command::Init(args) => init::run(*args, edge).await,
+        Command::Backup(args) => backup::run(args, edge).await,
         Command::List(args) => list::run(args, edge).await,
         Command::Show(args) => show::run(args, edge).await,
         Command::Verify(args) => verify::run(args, edge).await,

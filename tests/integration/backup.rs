@@ -12,6 +12,7 @@ use tenure::{
     object_name::{Document, ObjectName},
     operation::{
         backup::{Backup, BackupReport, Budget, Outcome, Promise, Which},
+        failure::FailureClass,
         fleet::Cluster,
         progress::Silent,
         verify::{self, Verify, VerifyReport},
@@ -207,7 +208,7 @@ async fn a_lost_key_never_becomes_a_new_tenant() {
     let records = site.folder().join(format!("keyring/t/{tag}"));
     std::fs::rename(&records, site.folder().join("away")).unwrap();
     let report = site.all().await;
-    assert_eq!(report.class.map(|class| class.code()), Some(5), "{report:?}");
+    assert_eq!(report.class.map(FailureClass::code), Some(5), "{report:?}");
     let outcome = |tenant: &str| report.results.iter().find(|result| result.tenant == tenant).map(|result| result.outcome);
     assert_eq!((outcome("acme"), outcome("other")), (Some(Outcome::Failed), Some(Outcome::Done)));
     std::fs::rename(site.folder().join("away"), &records).unwrap();
@@ -227,7 +228,7 @@ async fn anything_under_erased_or_gone_refuses() {
         std::fs::create_dir_all(&place).unwrap();
         std::fs::write(place.join(format!("{}.json", RecordId::random())), b"not even JSON").unwrap();
         let report = site.all().await;
-        assert_eq!(report.class.map(|class| class.code()), Some(4), "{report:?}");
+        assert_eq!(report.class.map(FailureClass::code), Some(4), "{report:?}");
         assert_eq!(report.results[0].outcome, Outcome::Refused);
         std::fs::remove_dir_all(&place).unwrap();
     }

@@ -78,7 +78,7 @@ pub async fn heap_pages(session: &Client, tables: &[&Table]) -> Result<Vec<u32>,
     let rows = session
         .query(
             "SELECT COALESCE(pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint, 0)::bigint
-               FROM pg_catalog.unnest($1::text[], $2::text[]) WITH ORDINALITY AS t(nsp, rel, at)
+               FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS t(nsp, rel, at)
                LEFT JOIN (pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                           JOIN pg_catalog.pg_am AS m ON m.oid = c.relam AND m.amname = 'heap')
                  ON n.nspname = t.nsp AND c.relname = t.rel

@@ -22,7 +22,7 @@ pub async fn set(admin: &Client, sequences: &[Sequence]) -> Result<(), Statement
         admin
             .query(
                 "SELECT pg_catalog.setval(pg_catalog.format('%I.%I', nsp, rel)::pg_catalog.regclass, value, called)
-                   FROM pg_catalog.unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[]) AS s(nsp, rel, value, called)",
+                   FROM unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[]) AS s(nsp, rel, value, called)",
                 &[&schemas, &names, &values, &called],
             )
             .await

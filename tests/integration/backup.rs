@@ -1,8 +1,7 @@
 //! Backups of real databases, through the library.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
-
 use chrono::{DateTime, TimeDelta, Utc};
+<<<<<<< HEAD
 use secrecy::ExposeSecret as _;
 use tenure::{
     format::root::{KeyringRoot, VaultRoot},
@@ -28,106 +27,14 @@ use tenure::{
     store::{Store, directory::DirectoryStore},
     tenant::TenantName,
     vault::Vault,
+=======
+use tenure::{id::RecordId, operation::backup::Outcome, tenant::TenantName};
+
+use crate::harness::{
+    postgres::shared,
+    site::{Site, walk},
+>>>>>>> 6ec9683 (Test that a restored database dumps like a copy by PostgreSQL's own tools)
 };
-use tokio_util::sync::CancellationToken;
-
-use crate::harness::postgres::{shared, unique};
-
-/// An installation in a folder, for one test's tenants on the shared cluster.
-struct Site {
-    _folder: tempfile::TempDir,
-    backup: Backup,
-    identity: RecoveryIdentity,
-    stem: String,
-}
-
-const ALL: &str = "tenure-manifest,tenure-key,tenure-run,tenure-root";
-
-impl Site {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = |name: &str| {
-            let path = folder.path().join(name);
-            async move { Arc::new(DirectoryStore::create(&path).await.unwrap()) as Arc<dyn Store> }
-        };
-        let (vault, keyring) = (store("vault").await, store("keyring").await);
-        let signer = SigningKey::generate("worker");
-        let signers = format!("worker@test namespaces=\"{ALL}\" {}\n", signer.public_openssh().unwrap());
-        let trust = AllowedSigners::parse(&signers).unwrap();
-        let (installation, name_key) = (InstallationId::random(), NameKey::random());
-        let keep = "6 months".parse().unwrap();
-        let root = VaultRoot {
-            format: 1,
-            store_id: RecordId::random(),
-            installation,
-            name_key_sha256: name_key.sha256(),
-            max_run_seconds: 86_400,
-            settle_seconds: 172_800,
-            max_keep: "10 years".parse().unwrap(),
-        };
-        signed::create(&*vault, &Document::VaultRoot, &root, Namespace::Root, &signer).await.unwrap();
-        signed::create_bytes(&*vault, &Document::Signers(1), signers.into_bytes().into(), Namespace::Root, &signer)
-            .await
-            .unwrap();
-        let keyring_root = serde_json::to_vec(&KeyringRoot { format: 1, installation, name_key }).unwrap();
-        signed::create_object(&*keyring, &ObjectName::Document(Document::KeyringRoot), keyring_root.into()).await.unwrap();
-        let vault = Vault::open(vault, &trust).await.unwrap();
-        let keyring = Keyring::open(keyring, Vec::new(), vault.root(), vault.signers().clone()).await.unwrap();
-        let (secret, recipient) = RecoveryIdentity::generate();
-        let environment = LibpqEnvironment { home: None, user: "nobody".to_owned(), variables: BTreeMap::new() };
-        let stem = unique("b");
-        let cluster = Cluster {
-            name: "eu-1".to_owned(),
-            target: Target::parse(&shared().description(), &environment).unwrap(),
-            rules: Rules { rule: Rule::Databases(format!("{stem}_{{tenant}}").parse().unwrap()), ignore: Vec::new() },
-            roles: Vec::new(),
-            connections: 8,
-        };
-        let backup = Backup {
-            vault,
-            keyring,
-            recipients: Arc::new(RecoveryRecipients::parse(&[recipient]).unwrap()),
-            signer: Arc::new(signer),
-            clusters: vec![cluster],
-            tools: Arc::new(Tools::new(None, None)),
-            jobs: 4,
-            lock_timeout: Duration::from_secs(5),
-            promise: Arc::new(move |_| Promise { keep, exclude_data: Vec::new() }),
-            budget: Budget::default(),
-            clock: Utc::now,
-            progress: Arc::new(Silent),
-            cancel: CancellationToken::new(),
-            version: "test".to_owned(),
-        };
-        let identity = RecoveryIdentity::parse(secret.expose_secret().as_bytes(), age::NoCallbacks).unwrap();
-        Self { _folder: folder, backup, identity, stem }
-    }
-
-    fn database(&self, tenant: &str) -> String {
-        let name = format!("{}_{tenant}", self.stem);
-        shared().create_database(&name);
-        name
-    }
-
-    fn folder(&self) -> &Path {
-        self._folder.path()
-    }
-
-    async fn all(&self) -> BackupReport {
-        self.backup.clone().run(&Which::All { accept_missing: false }).await.unwrap()
-    }
-
-    async fn verify(&self, with_identity: bool) -> VerifyReport {
-        let verify = Verify {
-            vault: &self.backup.vault,
-            keyring: &self.backup.keyring,
-            identity: with_identity.then_some(&self.identity),
-            progress: &Silent,
-            cancel: &self.backup.cancel,
-        };
-        verify.run(&verify::Which::All, Utc::now()).await.unwrap()
-    }
-}
 
 const TABLES: &str = "CREATE TABLE a (id int PRIMARY KEY, t text);
     INSERT INTO a SELECT n, repeat(md5(n::text), 5) FROM generate_series(1, 20000) n;
@@ -260,14 +167,4 @@ async fn chunks_of_a_backup_that_is_about_to_expire_are_not_built_upon() {
     let report = site.all().await;
     assert_eq!(report.results[0].chunks_reused, 0, "{report:?}");
     assert_eq!(report.class, None);
-}
-
-fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
-    }
-    files.sort();
-    files
 }

@@ -3,4 +3,5 @@
 pub mod http;
 pub mod postgres;
 pub mod s3;
+pub mod site;
 pub mod watchdog;

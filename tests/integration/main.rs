@@ -10,6 +10,7 @@ mod connection;
 mod harness;
 mod json_schemas;
 mod layering;
+mod restore;
 mod store_conformance;
 mod store_directory;
 mod store_s3;

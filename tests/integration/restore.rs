@@ -1,0 +1,74 @@
+//! Restores of real databases, through the library.
+
+mod fidelity;
+
+use std::collections::BTreeMap;
+
+use chrono::Utc;
+use tenure::{
+    operation::{
+        failure::Failure,
+        progress::Silent,
+        restore::{Destination, Report, Request, Restorer, Which},
+    },
+    postgres::Target,
+};
+
+use crate::harness::{postgres, site::Site};
+
+/// A request for the newest backup.
+fn latest(tenant: &str) -> Request {
+    Request {
+        tenant: tenant.parse().unwrap(),
+        which: Which::Latest,
+        into: None,
+        cluster: None,
+        replace: false,
+        allow: Vec::new(),
+        accept_gap: false,
+        keep_failed: false,
+    }
+}
+
+/// The newest backup into another database.
+fn copy(tenant: &str, into: &str) -> Request {
+    Request { into: Some(into.to_owned()), ..latest(tenant) }
+}
+
+/// The cluster of `site` as a place to restore to.
+fn here(site: &Site) -> Destination {
+    let cluster = &site.backup.clusters[0];
+    Destination {
+        name: cluster.name.clone(),
+        admin: cluster.target.clone(),
+        loader: None,
+        rules: cluster.rules.clone(),
+        roles: Vec::new(),
+        connections: 6,
+    }
+}
+
+/// Another server under the same name.
+fn there(site: &Site, server: &postgres::Cluster) -> Destination {
+    let environment = tenure::postgres::LibpqEnvironment { home: None, user: "nobody".into(), variables: BTreeMap::new() };
+    Destination { admin: Target::parse(&server.description(), &environment).unwrap(), ..here(site) }
+}
+
+async fn restore_to(site: &Site, destination: Destination, request: &Request) -> Result<Report, Failure> {
+    let clusters = BTreeMap::from([(destination.name.clone(), destination)]);
+    let restorer = Restorer {
+        vault: &site.backup.vault,
+        keyring: &site.backup.keyring,
+        clusters: &clusters,
+        tools: &site.backup.tools,
+        signer: &site.backup.signer,
+        jobs: 3,
+        progress: &Silent,
+        cancel: &site.backup.cancel,
+    };
+    restorer.restore(request, site.identity(), Utc::now()).await
+}
+
+async fn restore(site: &Site, request: &Request) -> Result<Report, Failure> {
+    restore_to(site, here(site), request).await
+}

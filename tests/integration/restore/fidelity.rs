@@ -1,0 +1,184 @@
+//! What comes back is what was there.
+
+use std::process::Command;
+
+use super::*;
+use crate::harness::postgres::{Cluster, Options, bin, run, shared};
+
+/// `pg_dump` as text, without what is random.
+fn dump(server: &Cluster, database: &str) -> String {
+    let mut command = Command::new(bin().join("pg_dump"));
+    command.env_clear().env("PGHOST", server.socket_folder()).env("PGPORT", server.port().to_string()).env("PGUSER", "postgres");
+    command.env("PGDATABASE", database).args(["--restrict-key=abc", "--no-sync"]);
+    let text = String::from_utf8(run(&mut command).stdout).unwrap();
+    text
+}
+
+/// A copy of a database by PostgreSQL's own tools.
+fn plain_copy(server: &Cluster, database: &str, copy: &str) {
+    server.create_database(copy);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let tool = |name: &str| {
+        let mut command = Command::new(bin().join(name));
+        command.env_clear().env("PGHOST", server.socket_folder()).env("PGPORT", server.port().to_string());
+        command.env("PGUSER", "postgres").env("PGDATABASE", database);
+        command
+    };
+    run(tool("pg_dump").arg("-Fc").arg("-f").arg(file.path()));
+    run(tool("pg_restore").arg("-d").arg(copy).arg("--exit-on-error").arg(file.path()));
+}
+
+/// Rows of dumps come in another order when a table was loaded in parts.
+fn sorted(dump: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = dump.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+const EVERYTHING: &str = r#"
+CREATE SCHEMA "sche ma" AUTHORIZATION "ow ner";
+CREATE SCHEMA plain;
+GRANT USAGE ON SCHEMA plain TO reader;
+CREATE EXTENSION hstore SCHEMA plain;
+CREATE TYPE mood AS ENUM ('sad', 'ok');
+ALTER TYPE mood OWNER TO "ow ner";
+CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+CREATE TABLE "sche ma"."ta""ble" (
+  id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "a col" text COLLATE "C", b bytea, m mood, d positive,
+  twice int GENERATED ALWAYS AS (id * 2) STORED, j jsonb, h plain.hstore, ts timestamptz, iv interval, f float8, money money,
+  UNIQUE ("a col", id));
+ALTER TABLE "sche ma"."ta""ble" OWNER TO "ow ner";
+INSERT INTO "sche ma"."ta""ble" ("a col", b, m, d, j, h, ts, iv, f, money)
+  SELECT E'line\n\t\\' || n, decode(md5(n::text), 'hex'), 'ok', n, jsonb_build_object('n', n), plain.hstore('k', n::text),
+         '2026-01-01'::timestamptz + n * interval '1 minute', n * interval '-1 hour', n / 3.0, n::numeric::money
+    FROM generate_series(1, 3000) n;
+CREATE INDEX ON "sche ma"."ta""ble" (lower("a col"));
+CREATE TABLE plain.super (a int PRIMARY KEY, b text);
+INSERT INTO plain.super VALUES (1, 'x'), (2, NULL);
+CREATE TABLE plain.owned (a int REFERENCES plain.super, t text);
+ALTER TABLE plain.owned OWNER TO "ow ner";
+INSERT INTO plain.owned SELECT 1 + n % 2, repeat('y', 10000) || n FROM generate_series(1, 50) n;
+REVOKE INSERT ON plain.owned FROM "ow ner";
+GRANT SELECT (t) ON plain.owned TO reader;
+CREATE TABLE plain.nothing ();
+INSERT INTO plain.nothing DEFAULT VALUES; INSERT INTO plain.nothing DEFAULT VALUES;
+CREATE TABLE plain.empty (a int);
+CREATE TABLE plain.part (k int, v text) PARTITION BY RANGE (k);
+CREATE TABLE plain.part1 PARTITION OF plain.part FOR VALUES FROM (0) TO (10);
+CREATE TABLE plain.part2 (v text, k int);
+ALTER TABLE plain.part ATTACH PARTITION plain.part2 FOR VALUES FROM (10) TO (20);
+CREATE INDEX ON plain.part (v);
+INSERT INTO plain.part SELECT n, 'v' || n FROM generate_series(0, 19) n;
+CREATE TABLE plain.parent (a int, b int); CREATE TABLE plain.child (c int) INHERITS (plain.parent);
+INSERT INTO plain.parent VALUES (1, 2); INSERT INTO plain.child VALUES (3, 4, 5);
+CREATE SEQUENCE plain.seq INCREMENT 5 START 7; SELECT nextval('plain.seq'); SELECT nextval('plain.seq');
+CREATE SEQUENCE plain.unused OWNED BY plain.super.a;
+CREATE VIEW plain.vi AS SELECT * FROM plain.owned; ALTER VIEW plain.vi OWNER TO "ow ner"; GRANT SELECT ON plain.super, plain.owned TO "ow ner";
+CREATE MATERIALIZED VIEW plain.mv AS SELECT count(*) AS c FROM plain.owned; CREATE UNIQUE INDEX ON plain.mv (c);
+ALTER MATERIALIZED VIEW plain.mv OWNER TO "ow ner";
+CREATE FUNCTION plain.tf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER tr BEFORE INSERT ON plain.owned FOR EACH ROW EXECUTE FUNCTION plain.tf();
+ALTER TABLE plain.owned ENABLE ROW LEVEL SECURITY;
+CREATE POLICY po ON plain.owned TO reader USING (a = 1);
+CREATE STATISTICS plain.st ON a, b FROM plain.super;
+COMMENT ON TABLE plain.super IS 'it''s'; COMMENT ON INDEX plain.super_pkey IS 'pk'; COMMENT ON EXTENSION hstore IS 'mine';
+ALTER DEFAULT PRIVILEGES FOR ROLE "ow ner" IN SCHEMA plain GRANT SELECT ON TABLES TO reader;
+CREATE PUBLICATION pub FOR TABLE plain.super;
+CREATE RULE ru AS ON DELETE TO plain.super DO INSTEAD NOTHING;
+SELECT lo_from_bytea(70001, decode(repeat('ab', 300000), 'hex')); SELECT lo_create(70002);
+SELECT lo_put(70002, 600000, '\x01'); COMMENT ON LARGE OBJECT 70002 IS 'sparse'; SELECT lo_create(70003);
+ALTER LARGE OBJECT 70001 OWNER TO "ow ner"; GRANT SELECT ON LARGE OBJECT 70001 TO reader;
+"#;
+
+fn roles(server: &Cluster) {
+    server.sql(
+        "postgres",
+        r#"DO $$ BEGIN
+             PERFORM pg_advisory_xact_lock(4711);
+             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ow ner') THEN CREATE ROLE "ow ner"; CREATE ROLE reader; END IF;
+           END $$"#,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_comes_back() {
+    let site = Site::new().await;
+    let server = shared();
+    roles(server);
+    let database = site.database("acme");
+    server.sql(&database, EVERYTHING);
+    server.sql(
+        "postgres",
+        &format!(
+            r#"ALTER DATABASE "{database}" OWNER TO "ow ner"; ALTER DATABASE "{database}" SET search_path TO plain, "$user";
+               ALTER DATABASE "{database}" SET work_mem TO '8MB'; ALTER ROLE reader IN DATABASE "{database}" SET datestyle TO 'German';
+               REVOKE CONNECT ON DATABASE "{database}" FROM PUBLIC; GRANT CONNECT ON DATABASE "{database}" TO reader;
+               ALTER DATABASE "{database}" CONNECTION LIMIT 17; COMMENT ON DATABASE "{database}" IS 'a "comment"'"#
+        ),
+    );
+    assert_eq!(site.all().await.class, None);
+    let into = format!("{}copy", site.name("").trim_end_matches('_'));
+    let report = restore(&site, &copy("acme", &into)).await.unwrap();
+    assert!(report.proven);
+    assert_eq!(report.database, into);
+    assert_eq!(report.tables, 9, "{report:?}");
+    assert_eq!(report.created_roles, Vec::<String>::new());
+
+    let by_tools = format!("{into}_tools");
+    plain_copy(server, &database, &by_tools);
+    let (ours, theirs) = (dump(server, &into), dump(server, &by_tools));
+    assert_eq!(sorted(&ours), sorted(&theirs));
+
+    let properties = |name: &str| {
+        server.sql(
+            "postgres",
+            &format!(
+                "SELECT pg_get_userbyid(datdba), encoding, datcollate, datctype, datlocprovider, datconnlimit, datistemplate, datallowconn,
+                        (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(datacl) x), shobj_description(d.oid, 'pg_database'),
+                        (SELECT array_agg((setrole, setconfig)::text ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid)
+                   FROM pg_database d WHERE datname = '{name}'"
+            ),
+        )
+    };
+    assert_eq!(properties(&into), properties(&database));
+    assert_eq!(
+        server.sql(&into, "SELECT count(*) FROM pg_stat_user_tables WHERE last_analyze IS NOT NULL AND n_live_tup > 0") == "0",
+        false
+    );
+    assert_eq!(
+        server
+            .sql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'tenure_loader_%' AND rolvaliduntil IS NULL")
+            .trim(),
+        "0"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_server_gets_roles_and_the_tenant_back() {
+    let site = Site::new().await;
+    roles(shared());
+    let database = site.database("acme");
+    shared().sql(&database, EVERYTHING);
+    assert_eq!(site.all().await.class, None);
+    // The socket refuses the loader there, so it comes over TCP.
+    let server = Cluster::start(&Options {
+        hba: vec!["local all postgres trust".into(), "local all all reject".into()],
+        ..Options::default()
+    });
+    let report = restore_to(&site, there(&site, &server), &latest("acme")).await.unwrap();
+    assert_eq!(report.database, database);
+    assert_eq!(report.created_roles, ["ow ner", "reader"]);
+    assert_eq!(
+        server
+            .sql(
+                "postgres",
+                "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'tenure%' OR rolcanlogin AND rolname <> 'postgres'"
+            )
+            .trim(),
+        "0"
+    );
+    let by_tools = format!("{database}_tools");
+    plain_copy(shared(), &database, &by_tools);
+    assert_eq!(sorted(&dump(&server, &database)), sorted(&dump(shared(), &by_tools)));
+    assert_eq!(server.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'tenure%'").trim(), "0");
+}

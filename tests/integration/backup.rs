@@ -1,39 +1,15 @@
 //! Backups of real databases, through the library.
 
 use chrono::{DateTime, TimeDelta, Utc};
-<<<<<<< HEAD
-use secrecy::ExposeSecret as _;
 use tenure::{
-    format::root::{KeyringRoot, VaultRoot},
-    id::{InstallationId, RecordId},
-    keyring::Keyring,
-    name_key::NameKey,
-    object_name::{Document, ObjectName},
-    operation::{
-        backup::{Backup, BackupReport, Budget, Outcome, Promise, Which},
-        failure::FailureClass,
-        fleet::Cluster,
-        progress::Silent,
-        verify::{self, Verify, VerifyReport},
-    },
-    postgres::{
-        LibpqEnvironment, Target,
-        discover::{Rule, Rules},
-        tools::Tools,
-    },
-    seal::{RecoveryIdentity, RecoveryRecipients},
-    signature::{AllowedSigners, Namespace, SigningKey},
-    signed,
-    store::{Store, directory::DirectoryStore},
+    id::RecordId,
+    operation::{backup::Outcome, failure::FailureClass},
     tenant::TenantName,
-    vault::Vault,
-=======
-use tenure::{id::RecordId, operation::backup::Outcome, tenant::TenantName};
+};
 
 use crate::harness::{
     postgres::shared,
     site::{Site, walk},
->>>>>>> 6ec9683 (Test that a restored database dumps like a copy by PostgreSQL's own tools)
 };
 
 const TABLES: &str = "CREATE TABLE a (id int PRIMARY KEY, t text);

@@ -128,6 +128,14 @@ pub struct StoreError {
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+impl StoreError {
+    /// A failure that was met at the first try, in no time.
+    fn at_once(operation: &'static str, address: &str, name: &str, kind: StoreErrorKind) -> Self {
+        let (address, name) = (address.to_owned(), name.to_owned());
+        Self { operation, address, name, kind, attempts: 1, elapsed: std::time::Duration::ZERO, source: None }
+    }
+}
+
 struct Tries(u32, std::time::Duration);
 
 impl std::fmt::Display for Tries {

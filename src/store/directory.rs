@@ -146,8 +146,10 @@ impl Shared {
         let (path, segment) = tree::split(name);
         for _ in 0..ATTEMPTS {
             let mut incoming = Incoming::write(incoming::open(&self.folders.root().fd)?, body)?;
-            if !self.swept.swap(true, Ordering::Relaxed) {
-                incoming::sweep(&incoming)?;
+            if !self.swept.swap(true, Ordering::Relaxed)
+                && let Err(problem) = incoming::sweep(&incoming)
+            {
+                tracing::warn!(error = ?problem.source, "old temporary files in {} stay", incoming::FOLDER);
             }
             let folder = self.folders.make(path)?;
             let named = match mode {
@@ -273,10 +275,10 @@ fn make_root(path: &Path) -> Result<(), Problem> {
     }
     for folder in missing.iter().rev() {
         match rustix::fs::mkdir(folder, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            Ok(()) => tree::set_mode(std::fs::File::open(folder).map_err(tree::io)?, Mode::RWXU)?,
+            Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
-        tree::set_mode(std::fs::File::open(folder).map_err(tree::io)?, Mode::RWXU)?;
         let parent = folder.parent().ok_or(StoreErrorKind::NoSuchStore)?;
         std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(tree::io)?;
     }
@@ -292,14 +294,7 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T, Problem> +
 
 impl Problem {
     fn at(self, operation: &'static str, address: &str, name: &str) -> StoreError {
-        StoreError {
-            operation,
-            address: address.to_owned(),
-            name: name.to_owned(),
-            kind: self.kind,
-            attempts: 1,
-            elapsed: std::time::Duration::ZERO,
-            source: self.source.map(Into::into),
-        }
+        let source = self.source.map(Into::into);
+        StoreError { source, ..StoreError::at_once(operation, address, name, self.kind) }
     }
 }

@@ -1,7 +1,6 @@
 //! A store that fails when told to, for tests of what stands above it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -80,8 +79,7 @@ impl FaultStore {
     }
 
     fn error(&self, name: &str, kind: StoreErrorKind) -> StoreError {
-        let (address, name) = (self.inner.address().to_owned(), name.to_owned());
-        StoreError { operation: "injected fault in", address, name, kind, attempts: 1, elapsed: Duration::ZERO, source: None }
+        StoreError::at_once("injected fault in", self.inner.address(), name, kind)
     }
 
     async fn call<T>(

@@ -83,53 +83,52 @@ impl From<StoreErrorKind> for Failure {
     }
 }
 
-/// The last failure, and what it took.
-#[derive(Debug)]
-pub(super) struct GaveUp {
-    pub failure: Failure,
-    pub tries: u32,
-    pub elapsed: Duration,
+/// What is called, for messages.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub operation: &'static str,
+    pub address: &'a str,
+    pub name: &'a str,
 }
 
-impl GaveUp {
-    /// A failure without a try.
-    pub fn at_once(failure: Failure) -> Self {
-        Self { failure, tries: 1, elapsed: Duration::ZERO }
+impl Call<'_> {
+    pub fn failed(&self, failure: Failure) -> StoreError {
+        let source = failure.source;
+        StoreError { source, ..StoreError::at_once(self.operation, self.address, self.name, failure.kind) }
     }
 
-    pub fn at(self, operation: &'static str, address: &str, name: &str) -> StoreError {
-        StoreError {
-            operation,
-            address: address.to_owned(),
-            name: name.to_owned(),
-            kind: self.failure.kind,
-            attempts: self.tries,
-            elapsed: self.elapsed,
-            source: self.failure.source,
-        }
+    fn log_again(&self, failure: &Failure, attempts: u32, wait: Duration) {
+        let Self { operation, address, name } = self;
+        let error = failure.source.as_deref().map(|error| error as &dyn std::error::Error);
+        tracing::debug!(
+            store.attempts = attempts,
+            wait_ms = wait.as_millis(),
+            error,
+            "{operation} {address}/{name} is tried again"
+        );
     }
 }
 
 /// Calls `once` with 1, 2, … until it succeeds, fails for good, or the limits are reached.
-pub(super) async fn retry<T, F>(limits: &Limits, mut once: impl FnMut(u32) -> F) -> Result<T, GaveUp>
+pub(super) async fn retry<T, F>(limits: &Limits, call: Call<'_>, mut once: impl FnMut(u32) -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, Failure>>,
 {
     let begin = Instant::now();
-    let mut tries = 1;
+    let mut attempts = 1;
     loop {
-        let failure = match once(tries).await {
+        let failure = match once(attempts).await {
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         };
-        let wait = limits.wait(tries);
+        let wait = limits.wait(attempts);
         let elapsed = begin.elapsed();
-        if !failure.passing || tries >= limits.tries || elapsed + wait >= limits.total {
-            return Err(GaveUp { failure, tries, elapsed });
+        if !failure.passing || attempts >= limits.tries || elapsed + wait >= limits.total {
+            return Err(StoreError { attempts, elapsed, ..call.failed(failure) });
         }
-        tracing::debug!(store.tries = tries, wait_ms = wait.as_millis(), error = failure.source.as_deref(), "trying again");
+        call.log_again(&failure, attempts, wait);
         tokio::time::sleep(wait).await;
-        tries += 1;
+        attempts += 1;
     }
 }
 
@@ -137,28 +136,30 @@ where
 mod tests {
     use super::*;
 
+    const CALL: Call<'_> = Call { operation: "get", address: "s3://bucket", name: "a" };
+
     fn limits() -> Limits {
         Limits { first_wait: Duration::from_micros(10), tries: 4, ..Limits::default() }
     }
 
     #[tokio::test]
     async fn what_passes_is_tried_until_it_succeeds_or_the_tries_are_used_up() {
-        let done = retry(&limits(), |n| async move { if n < 4 { Err(Failure::passing("busy")) } else { Ok(n) } }).await;
+        let done = retry(&limits(), CALL, |n| async move { if n < 4 { Err(Failure::passing("busy")) } else { Ok(n) } }).await;
         assert_eq!(done.unwrap(), 4);
-        let failed = retry(&limits(), |_| async { Err::<(), _>(Failure::passing("busy")) }).await;
-        assert_eq!(failed.unwrap_err().tries, 4);
+        let failed = retry(&limits(), CALL, |_| async { Err::<(), _>(Failure::passing("busy")) }).await;
+        assert_eq!(failed.unwrap_err().attempts, 4);
     }
 
     #[tokio::test]
     async fn what_lasts_is_tried_once() {
-        let failed = retry(&limits(), |_| async { Err::<(), _>(StoreErrorKind::Denied.into()) }).await.unwrap_err();
-        assert_eq!((failed.tries, failed.failure.kind), (1, StoreErrorKind::Denied));
+        let failed = retry(&limits(), CALL, |_| async { Err::<(), _>(StoreErrorKind::Denied.into()) }).await.unwrap_err();
+        assert_eq!((failed.attempts, failed.kind), (1, StoreErrorKind::Denied));
     }
 
     #[tokio::test]
     async fn no_try_begins_after_the_total_time() {
         let limits = Limits { total: Duration::ZERO, ..limits() };
-        assert_eq!(retry(&limits, |_| async { Err::<(), _>(Failure::passing("busy")) }).await.unwrap_err().tries, 1);
+        assert_eq!(retry(&limits, CALL, |_| async { Err::<(), _>(Failure::passing("busy")) }).await.unwrap_err().attempts, 1);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 pub use super::retry::Limits;
-use super::retry::{Failure, GaveUp, retry};
+use super::retry::{Call, Failure, retry};
 use super::{Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, is_valid_name, is_valid_prefix};
 
 /// The object that create-only PUTs are tried with. It stays, so that many processes can try at once.
@@ -105,6 +105,8 @@ enum Put {
     Done,
     /// The condition did not hold.
     Taken,
+    /// The server knows no conditions.
+    NoConditions,
 }
 
 impl S3Store {
@@ -115,10 +117,12 @@ impl S3Store {
     /// certificates cannot be read.
     pub async fn connect(settings: S3Settings) -> Result<Self, StoreError> {
         let address = settings.address();
-        let client = match connect::client(&settings).await {
-            Ok(client) => client,
-            Err(failure) => return Err(GaveUp::at_once(failure).at("open", &address, "")),
-        };
+        let open = Call { operation: "open", address: &address, name: "" };
+        // Credentials may come from a program, or from a server that hangs.
+        let limit = settings.limits.answer;
+        let client = tokio::time::timeout(limit, connect::client(&settings)).await;
+        let client = client.unwrap_or_else(|_| Err(Failure::passing(format!("no credentials within {limit:?}"))));
+        let client = client.map_err(|failure| open.failed(failure))?;
         Ok(Self {
             address,
             credentials: connect::whose(&settings),
@@ -137,7 +141,7 @@ impl S3Store {
     }
 
     fn require(&self, valid: bool, operation: &'static str, name: &str) -> Result<(), StoreError> {
-        if valid { Ok(()) } else { Err(GaveUp::at_once(StoreErrorKind::BadName.into()).at(operation, &self.address, name)) }
+        if valid { Ok(()) } else { Err(StoreError::at_once(operation, &self.address, name, StoreErrorKind::BadName)) }
     }
 
     /// One call with all its tries.
@@ -145,7 +149,7 @@ impl S3Store {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        retry(&self.limits, once).await.map_err(|gave_up| gave_up.at(operation, &self.address, name))
+        retry(&self.limits, Call { operation, address: &self.address, name }, once).await
     }
 
     /// One try, or part of one, that carries `bytes`.
@@ -168,6 +172,7 @@ impl S3Store {
         match self.in_time(body.len() as u64, call.send()).await? {
             Ok(_) => Ok(Put::Done),
             Err(error) if if_absent && answer::status_and_code(&error).0 == 412 => Ok(Put::Taken),
+            Err(error) if if_absent && answer::status_and_code(&error).0 == 501 => Ok(Put::NoConditions),
             Err(error) => Err(answer::failure(error, &self.credentials)),
         }
     }
@@ -177,6 +182,7 @@ impl S3Store {
             return match self.put_once(name, body, true).await? {
                 Put::Done => Ok(PutOutcome::Stored),
                 Put::Taken => self.compare(name, body, attempt > 1).await,
+                Put::NoConditions => Err(Failure::lasting(StoreErrorKind::Refused, "the server no longer knows conditions")),
             };
         }
         // As good as it gets here: two who look at the same moment both write, and the later one wins. Both read back what stays.
@@ -261,12 +267,10 @@ impl S3Store {
             self.attempt("put", PROBE, |_| async {
                 // The object's being there, from this or an earlier process, is what the last PUT is to be refused for.
                 for _ in 0..2 {
-                    match self.put_once(PROBE, &Bytes::from_static(b"tenure"), true).await {
-                        Ok(Put::Done) => {}
-                        Ok(Put::Taken) => return Ok(true),
-                        // Some servers refuse a condition that they do not know.
-                        Err(Failure { kind: StoreErrorKind::Refused, .. }) => return Ok(false),
-                        Err(failure) => return Err(failure),
+                    match self.put_once(PROBE, &Bytes::from_static(b"tenure"), true).await? {
+                        Put::Done => {}
+                        Put::Taken => return Ok(true),
+                        Put::NoConditions => return Ok(false),
                     }
                 }
                 Ok(false)

@@ -27,6 +27,7 @@ fn process(job: &str, root: &Path) -> Command {
 
 /// Does nothing in an ordinary run.
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::print_stdout, reason = "as a process of its own it has no other way to tell")]
 async fn another_process() {
     let Ok(job) = std::env::var(JOB) else { return };
     let store: Arc<dyn Store> = Arc::new(DirectoryStore::open(Path::new(&std::env::var(ROOT).unwrap())).await.unwrap());

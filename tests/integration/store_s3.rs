@@ -114,6 +114,7 @@ async fn a_profile_goes_before_the_environment_and_is_named_when_it_fails() {
 
 /// Does nothing in an ordinary run.
 #[tokio::test]
+#[allow(clippy::print_stdout, reason = "as a process of its own it has no other way to tell")]
 async fn a_process_with_a_profile() {
     let Ok(job) = std::env::var(CHILD) else { return };
     let (profile, place) = job.split_once(' ').unwrap();

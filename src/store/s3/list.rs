@@ -7,7 +7,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::{S3Store, answer, time};
-use crate::store::retry::Failure;
+use crate::store::retry::{Call, Failure};
 use crate::store::{Listed, StoreError, StoreErrorKind, is_valid_name, is_valid_prefix};
 
 /// Which page comes next.
@@ -45,7 +45,7 @@ fn listed(store: &S3Store, prefix: &str, object: &aws_sdk_s3::types::Object) -> 
     let size = u64::try_from(object.size().unwrap_or(0)).unwrap_or(0);
     Some(match time(object.last_modified().copied()) {
         Ok(modified) => Ok(Listed { name: name.to_owned(), size, modified }),
-        Err(failure) => Err(super::GaveUp::at_once(failure).at("list", &store.address, prefix)),
+        Err(failure) => Err(Call { operation: "list", address: &store.address, name: prefix }.failed(failure)),
     })
 }
 

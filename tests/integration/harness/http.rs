@@ -96,9 +96,9 @@ async fn serve(mut client: TcpStream, upstream: Option<SocketAddr>, decide: impl
             Action::Stall(bytes) => {
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", bytes + 1);
                 client.write_all(&[head.as_bytes(), &vec![0; bytes]].concat()).await.ok();
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
-            Action::Hang => std::future::pending().await,
+            Action::Hang => std::future::pending::<()>().await,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The command line: one file per verb, each of which turns arguments into a request, runs one operation, and prints its report.
 
+mod admit;
 mod backup;
-mod clusters;
+pub mod clusters;
 mod completions;
 mod config;
 pub mod edge;
@@ -13,10 +14,12 @@ mod list;
 mod man;
 pub mod output;
 pub mod process;
+mod restore;
 pub mod schema;
 mod show;
 mod stores;
 pub mod table;
+mod tenants;
 mod usage;
 mod verify;
 
@@ -52,7 +55,9 @@ pub struct Cli {
 pub enum Command {
     /// Set up a vault, a keyring, and the configuration
     Init(Box<init::Args>),
-    /// Back tenants up
+    /// List every tenant, with its place and its newest backup
+    Tenants,
+    /// Back up tenants
     Backup(backup::Args),
     /// List a tenant's backups
     List(list::Args),
@@ -60,6 +65,10 @@ pub enum Command {
     Show(show::Args),
     /// Check that backups are whole
     Verify(verify::Args),
+    /// Restore a tenant, with proof
+    Restore(Box<restore::Args>),
+    /// Say that a tenant's database is rightly another one now
+    Admit(admit::Args),
     /// Look at the tenants' keys
     Keys(keys::Args),
     /// Look at the configuration
@@ -90,7 +99,10 @@ impl Cli {
 pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
     match command {
         Command::Init(args) => init::run(*args, edge).await,
+        Command::Tenants => tenants::run(edge).await,
         Command::Backup(args) => backup::run(args, edge).await,
+        Command::Restore(args) => restore::run(*args, edge).await,
+        Command::Admit(args) => admit::run(args, edge).await,
         Command::List(args) => list::run(args, edge).await,
         Command::Show(args) => show::run(args, edge).await,
         Command::Verify(args) => verify::run(args, edge).await,

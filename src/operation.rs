@@ -13,4 +13,5 @@ pub mod keys;
 pub mod list;
 pub mod progress;
 pub mod restore;
+pub mod tenants;
 pub mod verify;

@@ -1,74 +1,128 @@
-//! The configured clusters, as operations take them.
+//! The configured PostgreSQL servers, as operations want them.
 
-use std::{collections::BTreeMap, env, path::PathBuf};
+use std::collections::BTreeMap;
 
 use crate::{
-    config::{Config, cluster},
+    config::{Config, cluster::Cluster as Configured},
     operation::{
         failure::{Failure, FailureClass},
         fleet::Cluster,
+        restore::Destination,
     },
     postgres::{
-        LibpqEnvironment, Target,
+        ConnInfoError, Target,
+        conninfo::LibpqEnvironment,
         discover::{Rule, Rules},
         tools::Tools,
     },
 };
 
-/// Everything that libpq would take from the environment.
+/// What libpq would look at besides the description.
 #[must_use]
 pub fn libpq_environment() -> LibpqEnvironment {
-    let variables: BTreeMap<String, String> = env::vars().filter(|(name, _)| name.starts_with("PG")).collect();
-    LibpqEnvironment { home: env::var_os("HOME").map(PathBuf::from), user: whoami::username(), variables }
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    LibpqEnvironment::new(std::env::var_os("HOME").map(Into::into), whoami::username(), variables)
 }
 
-/// Resolves every cluster of the configuration.
+/// Resolves one description of a cluster, with its password command.
 ///
 /// # Errors
-/// A description that libpq would not understand, or that asks for something that cannot be honoured.
-pub fn clusters(config: &Config) -> Result<Vec<Cluster>, Failure> {
-    let environment = libpq_environment();
-    config.cluster.iter().map(|(name, cluster)| resolve(name, cluster, &environment)).collect()
-}
-
-/// PostgreSQL's own programs, where the configuration and the search path say.
-#[must_use]
-pub fn tools(config: &Config) -> Tools {
-    Tools::new(config.postgres.bin.clone(), env::var_os("PATH"))
-}
-
-fn resolve(name: &str, cluster: &cluster::Cluster, environment: &LibpqEnvironment) -> Result<Cluster, Failure> {
-    let rule = match (&cluster.databases, &cluster.query) {
-        (Some(pattern), _) => Rule::Databases(pattern.parse().map_err(|error| {
-            Failure::new(FailureClass::Usage, "configuration", name, format!("cluster.{name}.databases cannot be used"))
-                .hint("Write {tenant} in it exactly once, like \"tenant_{tenant}\".")
-                .because(error)
-        })?),
-        (None, query) => Rule::Query(query.clone().unwrap_or_default()),
-    };
-    Ok(Cluster {
-        name: name.to_owned(),
-        target: target(&format!("cluster.{name}.primary"), &cluster.primary, &cluster.password_command, environment)?,
-        rules: Rules { rule, ignore: cluster.ignore.clone() },
-        roles: cluster.roles.clone(),
-        connections: cluster.connections,
+/// What libpq would not understand, or what we cannot honour.
+pub fn target(configured: &Configured, description: &str, environment: &LibpqEnvironment) -> Result<Target, ConnInfoError> {
+    let target = Target::parse(description, environment)?;
+    Ok(match &configured.password_command[..] {
+        [] => target,
+        command => target.with_password_command(command.to_vec()),
     })
 }
 
-/// Resolves one description; `key` is where it stands.
+/// Every cluster, for backups and discovery.
 ///
 /// # Errors
-/// A description that libpq would not understand, or that asks for something that cannot be honoured.
-pub fn target(
+/// A description or a rule that is wrong.
+pub fn fleet(config: &Config) -> Result<Vec<Cluster>, Failure> {
+    let environment = libpq_environment();
+    let clusters = config.cluster.iter().map(|(name, configured)| {
+        Ok(Cluster {
+            name: name.clone(),
+            target: resolve(name, "primary", configured, &configured.primary, &environment)?,
+            rules: rules(name, configured)?,
+            roles: configured.roles.clone(),
+            connections: configured.connections,
+        })
+    });
+    let clusters: Vec<Cluster> = clusters.collect::<Result<_, Failure>>()?;
+    if clusters.is_empty() {
+        return Err(Failure::new(FailureClass::Usage, "configuration", "cluster", "the configuration names no cluster")
+            .hint("add a [cluster.NAME] with `primary` and `databases`"));
+    }
+    Ok(clusters)
+}
+
+/// Every cluster, for restores.
+///
+/// # Errors
+/// A description or a rule that is wrong.
+pub fn destinations(config: &Config) -> Result<BTreeMap<String, Destination>, Failure> {
+    let environment = libpq_environment();
+    let destinations = config.cluster.iter().map(|(name, configured)| {
+        let admin = configured.admin.as_ref().unwrap_or(&configured.primary);
+        let loader = configured.loader.as_ref();
+        let destination = Destination {
+            name: name.clone(),
+            admin: resolve(name, "admin", configured, admin, &environment)?,
+            loader: loader.map(|loader| resolve(name, "loader", configured, loader, &environment)).transpose()?,
+            rules: rules(name, configured)?,
+            roles: configured.roles.clone(),
+            connections: configured.connections,
+        };
+        Ok((name.clone(), destination))
+    });
+    destinations.collect()
+}
+
+/// Where PostgreSQL's programs are looked for.
+#[must_use]
+pub fn tools(config: &Config) -> Tools {
+    let bin = config.postgres.bin.as_ref().map(|bin| config.path(bin.as_ref()).display().to_string());
+    Tools::new(bin, std::env::var_os("PATH"))
+}
+
+/// A cluster's name that the configuration has.
+///
+/// # Errors
+/// It has no such cluster.
+pub fn named(config: &Config, name: String) -> Result<String, Failure> {
+    if config.cluster.contains_key(&name) {
+        return Ok(name);
+    }
+    let known: Vec<&str> = config.cluster.keys().map(String::as_str).collect();
+    Err(Failure::new(FailureClass::Usage, "unknown-cluster", &name, format!("the configuration has no cluster `{name}`"))
+        .hint(format!("it has {}", known.join(", "))))
+}
+
+fn resolve(
+    name: &str,
     key: &str,
+    configured: &Configured,
     description: &str,
-    password_command: &[String],
     environment: &LibpqEnvironment,
 ) -> Result<Target, Failure> {
-    let target = Target::parse(description, environment).map_err(|error| {
-        Failure::new(FailureClass::Usage, "configuration", key, format!("{key} cannot be used"))
-            .hint("It is one libpq connection description, like `service=eu1` or `host=db1 user=tenure`.")
+    target(configured, description, environment).map_err(|error| {
+        let key = format!("cluster.{name}.{key}");
+        Failure::new(FailureClass::Usage, "configuration", &key, format!("`{key}` cannot be used"))
+            .hint("it is a connection description as `psql` takes it: key=value words, or a postgresql:// address")
             .because(error)
-    })?;
-    Ok(if password_command.is_empty() { target } else { target.with_password_command(password_command.to_vec()) })
+    })
+}
+
+fn rules(name: &str, configured: &Configured) -> Result<Rules, Failure> {
+    let rule = match (&configured.databases, &configured.query) {
+        (Some(pattern), _) => Rule::Databases(pattern.parse().map_err(|error| {
+            let key = format!("cluster.{name}.databases");
+            Failure::new(FailureClass::Usage, "configuration", &key, format!("`{key}` cannot be used")).because(error)
+        })?),
+        (None, query) => Rule::Query(query.clone().unwrap_or_default()),
+    };
+    Ok(Rules { rule, ignore: configured.ignore.clone() })
 }

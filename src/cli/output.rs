@@ -114,6 +114,14 @@ impl Output {
         ExitCode::from(code)
     }
 
+    /// Says on standard error what is wrong with one of many, for people only: a document has it already.
+    pub fn complain(&self, object: &str, message: &str, hint: &str) {
+        if !self.json {
+            let failure = Failure::new(FailureClass::Failed, "", object, format!("{object}: {message}")).hint(hint);
+            std::io::stderr().lock().write_all(self.describe(&failure).as_bytes()).ok();
+        }
+    }
+
     /// `error: …`, then each cause, then `hint: …`.
     #[must_use]
     pub fn describe(&self, failure: &Failure) -> String {

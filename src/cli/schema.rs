@@ -8,9 +8,13 @@ use super::{
     output::{Document, ErrorDocument},
 };
 use crate::operation::{
+    admit::AdmitReport,
+    backup::BackupReport,
     init::InitReport,
     keys::{KeysCheckReport, KeysReport},
     list::{ListReport, ShowReport},
+    restore,
+    tenants::TenantsReport,
     verify::VerifyReport,
 };
 
@@ -18,6 +22,8 @@ use crate::operation::{
 #[must_use]
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
+        ("admit", of::<AdmitReport>()),
+        ("backup", of::<BackupReport>()),
         ("config-show", of::<ConfigReport>()),
         ("error", schema_for!(ErrorDocument)),
         ("init", of::<InitReport>()),
@@ -25,7 +31,9 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("keys-list", of::<KeysReport>()),
         ("list", of::<ListReport>()),
         ("list-all", of::<ListAllReport>()),
+        ("restore", of::<restore::Report>()),
         ("show", of::<ShowReport>()),
+        ("tenants", of::<TenantsReport>()),
         ("verify", of::<VerifyReport>()),
     ]
 }

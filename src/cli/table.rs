@@ -59,6 +59,17 @@ pub fn duration(milliseconds: u64) -> String {
     }
 }
 
+/// `12 min`, `26 h`, `3 days`: how old something is.
+#[must_use]
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,66 @@
+//! `tenure admit`.
+
+use super::{
+    clusters,
+    edge::{Edge, Ended},
+    installation::{Installation, read_signing_key},
+    table::table,
+};
+use crate::{
+    config::store::Role,
+    operation::{
+        admit::{Admit, AdmitReport, Which},
+        failure::Failure,
+    },
+    printable::Printable,
+    tenant::TenantName,
+};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Tenants whose database is another one now, and rightly so
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    tenants: Vec<TenantName>,
+
+    /// Admit the database that each tenant is found in now as its source
+    #[arg(long, required = true)]
+    source: bool,
+
+    /// Every known tenant that is found on --cluster
+    #[arg(long, requires = "cluster")]
+    all: bool,
+
+    /// The cluster, with --all
+    #[arg(long, value_name = "NAME", requires = "all")]
+    cluster: Option<String>,
+}
+
+pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let installation = Installation::open(edge, Role::Writer).await?;
+    let Installation { config, vault, keyring } = &installation;
+    let admit = Admit { vault, keyring, clusters: &clusters::fleet(config)?, signer: &read_signing_key(config, "operator")? };
+    let which = match args.cluster {
+        Some(cluster) => Which::Cluster(clusters::named(config, cluster)?),
+        None => Which::Named(args.tenants),
+    };
+    let report = admit.run(&which, edge.now()).await?;
+    edge.output.report("admit", &report, text)?;
+    Ok(Ended::default())
+}
+
+fn text(report: &AdmitReport) -> String {
+    if report.admitted.is_empty() {
+        return "no known tenant was found there\n".to_owned();
+    }
+    let rows = report.admitted.iter().map(|admitted| {
+        [
+            Printable(&admitted.tenant).to_string(),
+            admitted.cluster.clone(),
+            Printable(&admitted.database).to_string(),
+            admitted.database_oid.to_string(),
+            if admitted.changed { "admitted" } else { "was right already" }.to_owned(),
+        ]
+    });
+    table(["TENANT", "CLUSTER", "DATABASE", "OID", "SOURCE"], &[3], rows)
+}

@@ -1,0 +1,189 @@
+//! `tenure restore`.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+
+use super::{
+    clusters,
+    edge::{Edge, Ended},
+    installation::{Installation, read_identity, read_signing_key},
+    table::{count, duration, size, time},
+};
+use crate::{
+    config::{restore::is_allowance, store::Role},
+    operation::{
+        failure::Failure,
+        restore::{Report, Request, Restorer, Which},
+    },
+    printable::Printable,
+    tenant::TenantName,
+};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The tenant
+    tenant: TenantName,
+
+    /// Recovery kit or age identity file
+    #[arg(long, value_name = "FILE")]
+    identity: PathBuf,
+
+    /// The newest backup taken at or before this time, like 2026-11-21T03:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = zoned_time, conflicts_with = "backup")]
+    at: Option<DateTime<Utc>>,
+
+    /// This backup: its id, a unique beginning of it, or `latest`
+    #[arg(long, value_name = "BACKUP")]
+    backup: Option<String>,
+
+    /// Name of the new database [default: the tenant's own]
+    #[arg(long, value_name = "DATABASE")]
+    into: Option<String>,
+
+    /// Cluster to restore to [default: the tenant's own]
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+
+    /// Put the live database aside under another name, and the restored one into its place
+    #[arg(long)]
+    replace: bool,
+
+    /// Restore what runs with the server's rights: c-functions, extension:NAME, event-triggers, subscriptions, all; may be given again
+    #[arg(long, value_name = "WHAT", value_parser = allowance)]
+    allow: Vec<String>,
+
+    /// Take the newest good backup although a newer one is missing or not to be trusted
+    #[arg(long)]
+    accept_gap: bool,
+
+    /// Leave a copy that could not be proven where it was built, instead of dropping it
+    #[arg(long)]
+    keep_failed: bool,
+
+    /// Connections that load at once [default: `limits.jobs`]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    jobs: Option<u32>,
+}
+
+fn allowance(text: &str) -> Result<String, String> {
+    match is_allowance(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("expected one of {}", crate::config::restore::ALLOWANCES)),
+    }
+}
+
+/// A time with its zone. Without one it would mean something else on each host.
+fn zoned_time(text: &str) -> Result<DateTime<Utc>, String> {
+    for form in [
+        "%Y-%m-%dT%H:%M:%S%.f%#z",
+        "%Y-%m-%d %H:%M:%S%.f%#z",
+        "%Y-%m-%dT%H:%M%#z",
+        "%Y-%m-%d %H:%M%#z",
+        "%Y-%m-%d %H:%M:%S%.f %#z",
+        "%Y-%m-%d %H:%M %#z",
+    ] {
+        // chrono takes `Z` for `%#z` only in RFC 3339 itself.
+        let zulu = text.strip_suffix('Z').or(text.strip_suffix(" UTC")).map(|local| format!("{local}+00:00"));
+        if let Ok(time) = DateTime::parse_from_str(zulu.as_deref().unwrap_or(text), form) {
+            return Ok(time.to_utc());
+        }
+    }
+    let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
+    if local.iter().any(|form| NaiveDateTime::parse_from_str(text, form).is_ok()) {
+        return Err(format!("it has no time zone: write {}Z for UTC, or an offset like +01:00", text.replace(' ', "T")));
+    }
+    Err("expected a time with its zone, like 2026-11-21T03:00:00Z or 2026-11-21T04:00:00+01:00".to_owned())
+}
+
+pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let identity = read_identity(&args.identity)?;
+    let installation = Installation::open(edge, Role::Restorer).await?;
+    let Installation { config, vault, keyring } = &installation;
+    let mut allow = config.restore.allow.clone();
+    allow.extend(args.allow);
+    let request = Request {
+        tenant: args.tenant,
+        which: match (args.at, args.backup) {
+            (Some(time), _) => Which::At(time),
+            (None, Some(backup)) => Which::Backup(backup),
+            (None, None) => Which::Latest,
+        },
+        into: args.into,
+        cluster: args.cluster,
+        replace: args.replace,
+        allow,
+        accept_gap: args.accept_gap,
+        keep_failed: args.keep_failed,
+    };
+    let restorer = Restorer {
+        vault,
+        keyring,
+        clusters: &clusters::destinations(config)?,
+        tools: &clusters::tools(config),
+        signer: &read_signing_key(config, "restorer")?,
+        jobs: args.jobs.unwrap_or(config.limits.jobs) as usize,
+        progress: &*edge.progress(),
+        cancel: &edge.stop,
+    };
+    let report = restorer.restore(&request, identity, edge.now()).await?;
+    edge.output.report("restore", &report, text)?;
+    Ok(Ended::default())
+}
+
+fn text(report: &Report) -> String {
+    let mut text = format!(
+        "{} is restored as database {} on {}, from backup {} of {}\n",
+        report.tenant,
+        Printable(&report.database),
+        report.cluster,
+        report.backup,
+        time(report.taken_at)
+    );
+    text.push_str(&format!(
+        "proven: {} with {} ({}) read back, each equal to what was recorded when it was backed up\n",
+        count(report.tables, "table"),
+        count(report.rows, "row"),
+        size(report.bytes)
+    ));
+    text.push_str(&format!("took {}, {} of it for the proof\n", duration(report.duration_ms), duration(report.proof_ms)));
+    if let Some(aside) = &report.replaced_as {
+        text.push_str(&format!("the database that was there is now {}: drop it when you are sure\n", Printable(aside)));
+    }
+    if !report.created_roles.is_empty() {
+        let roles: Vec<String> = report.created_roles.iter().map(|role| Printable(role).to_string()).collect();
+        text.push_str(&format!("roles made, without login: {}\n", roles.join(", ")));
+    }
+    for note in &report.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::zoned_time;
+
+    #[test]
+    fn times_carry_a_zone() {
+        let expected = "2026-11-21T03:00:00Z".parse().unwrap();
+        for text in [
+            "2026-11-21T03:00:00Z",
+            "2026-11-21 03:00:00Z",
+            "2026-11-21T03:00Z",
+            "2026-11-21 03:00 UTC",
+            "2026-11-21T04:00:00+01:00",
+            "2026-11-21 04:00 +0100",
+            "2026-11-21 04:00:00+01",
+        ] {
+            assert_eq!(zoned_time(text), Ok(expected), "{text}");
+        }
+        for text in ["2026-11-21T03:00:00", "2026-11-21 03:00"] {
+            assert!(zoned_time(text).unwrap_err().contains("no time zone"), "{text}");
+        }
+        for text in ["", "yesterday", "2026-11-21", "2026-13-01T00:00:00Z"] {
+            assert!(zoned_time(text).is_err(), "{text}");
+        }
+    }
+}

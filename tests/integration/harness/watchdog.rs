@@ -4,6 +4,7 @@
 //! shell beside it that waits for its standard input to close, which happens whenever this process ends, and then tidies.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 /// A shell that runs a script once this process is gone or the value is dropped, whichever is first.
@@ -20,6 +21,8 @@ impl Watchdog {
             .args(arguments)
             // Never a folder that is about to be removed; never the pipe that `cargo test | tee` waits for.
             .current_dir("/")
+            // Who kills this process with its whole group, as `timeout -s KILL` does, does not mean the tidying.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -18,6 +18,7 @@ pub mod lock;
 mod passfile;
 mod password;
 pub mod place;
+pub mod pooler;
 pub mod quote;
 pub mod read_back;
 pub mod restore_archive;

@@ -47,10 +47,10 @@ pub(super) async fn environment(target: &Target, database: &str) -> Result<Child
     let resolved = &*target.0;
     let failed = |cause| ConnectError {
         endpoint: target.endpoint(),
-        database: database.to_owned(),
-        user: resolved.user.clone(),
+        database: database.into(),
+        user: resolved.user.as_str().into(),
         cause,
-        others: Vec::new(),
+        others: Box::default(),
         source: None,
     };
     let asked = resolved.asked_password().await.map_err(failed)?;

@@ -51,7 +51,7 @@ pub(super) async fn connect(target: &Target, database: &str, application: &str) 
     let resolved = &*target.0;
     let asked = match resolved.asked_password().await {
         Ok(asked) => asked,
-        Err(cause) => return Err(error(resolved, &target.endpoint(), database, (cause, None), Vec::new())),
+        Err(cause) => return Err(error(resolved, &target.endpoint(), database, (cause, None), Box::default())),
     };
     let mut hosts = resolved.hosts.clone();
     if resolved.shuffle {
@@ -83,17 +83,17 @@ pub(super) async fn connect(target: &Target, database: &str, application: &str) 
         return Ok(session);
     }
     let Some((endpoint, failure)) = failures.pop() else {
-        return Err(error(resolved, &target.endpoint(), database, (ConnectCause::Unreachable, None), Vec::new()));
+        return Err(error(resolved, &target.endpoint(), database, (ConnectCause::Unreachable, None), Box::default()));
     };
     let others = failures.iter().map(|(endpoint, (cause, _))| format!("{endpoint}: {cause}")).collect();
     Err(error(resolved, &endpoint, database, failure, others))
 }
 
-fn error(resolved: &Resolved, endpoint: &str, database: &str, (cause, source): Failure, others: Vec<String>) -> ConnectError {
+fn error(resolved: &Resolved, endpoint: &str, database: &str, (cause, source): Failure, others: Box<[String]>) -> ConnectError {
     ConnectError {
         endpoint: endpoint.to_owned(),
-        database: database.to_owned(),
-        user: resolved.user.clone(),
+        database: database.into(),
+        user: resolved.user.as_str().into(),
         cause,
         others,
         source,
@@ -239,7 +239,7 @@ pub(super) async fn cancel(target: &Target, route: &Route, token: CancelToken, d
         let Ok(connector) = maker(tls).make_tls_connect(&tls.name);
         token.cancel_query_raw(stream, connector).await.map_err(|error| failure_of(error, true))
     });
-    sent.await.map_err(|failure| error(resolved, &target.endpoint(), database, failure, Vec::new()))
+    sent.await.map_err(|failure| error(resolved, &target.endpoint(), database, failure, Box::default()))
 }
 
 /// The name that a certificate must show.

@@ -10,13 +10,13 @@ pub struct ConnectError {
     /// `db1:5432` or `/run/postgresql:5432`.
     pub endpoint: String,
     /// The database asked for.
-    pub database: String,
+    pub database: Box<str>,
     /// The role asked for.
-    pub user: String,
+    pub user: Box<str>,
     /// What kind of trouble it is.
     pub cause: ConnectCause,
     /// What went wrong at the other hosts of the list, each as one line.
-    pub others: Vec<String>,
+    pub others: Box<[String]>,
     /// The error beneath.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -159,10 +159,14 @@ pub(super) fn cause_of(error: &DbError) -> ConnectCause {
         ConnectCause::TooManyConnections
     } else if *code == SqlState::CANNOT_CONNECT_NOW || *code == SqlState::ADMIN_SHUTDOWN {
         ConnectCause::NotReady
-    } else if *code == SqlState::PROTOCOL_VIOLATION && error.message().contains("startup parameter") {
-        // PgBouncer's words, which it does not translate.
+    } else if *code == SqlState::PROTOCOL_VIOLATION && is_pgbouncers(error.message()) {
         ConnectCause::Pooler
     } else {
         ConnectCause::Refused(format!("{}: {}", code.code(), Printable(error.message())))
     }
+}
+
+/// PgBouncer's words when it does not pass a setting on, or is asked for a transaction in statement mode. It translates none of them.
+fn is_pgbouncers(message: &str) -> bool {
+    message.contains("unsupported startup parameter") || message.contains("statement pooling mode")
 }

@@ -74,14 +74,18 @@ async fn run(argv: &[String]) -> Result<SecretString, ConnectCause> {
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed(format!("{program}: {error}")))?;
-    let Some(stdout) = child.stdout.take() else { return Err(failed("it has no standard output".to_owned())) };
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(failed("its output cannot be read".to_owned()));
+    };
     let mut printed = zeroize::Zeroizing::new(Vec::new());
+    let mut complaints = Vec::new();
     let finished = tokio::time::timeout(COMMAND_TIME_LIMIT, async {
-        stdout.take(COMMAND_OUTPUT_LIMIT).read_to_end(&mut printed).await?;
+        let (mut stdout, mut stderr) = (stdout.take(COMMAND_OUTPUT_LIMIT), stderr.take(COMMAND_OUTPUT_LIMIT));
+        tokio::try_join!(stdout.read_to_end(&mut printed), stderr.read_to_end(&mut complaints))?;
         child.wait().await
     });
     let status = match finished.await {
@@ -90,7 +94,7 @@ async fn run(argv: &[String]) -> Result<SecretString, ConnectCause> {
         Ok(Ok(status)) => status,
     };
     if !status.success() {
-        return Err(failed(format!("{program} failed ({status})")));
+        return Err(failed(format!("{program} failed ({status}){}", last_line(&complaints))));
     }
     let first = printed.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let first = first.strip_suffix(b"\r").unwrap_or(first);
@@ -99,4 +103,12 @@ async fn run(argv: &[String]) -> Result<SecretString, ConnectCause> {
         Ok(password) => Ok(SecretString::from(password.to_owned())),
         Err(_) => Err(failed(format!("{program} printed something that is not UTF-8"))),
     }
+}
+
+/// The last thing that a program said on standard error: `: no such profile`.
+fn last_line(complaints: &[u8]) -> String {
+    let text = String::from_utf8_lossy(complaints);
+    let Some(line) = text.lines().rev().find(|line| !line.trim().is_empty()) else { return String::new() };
+    let short: String = line.trim().chars().take(200).collect();
+    format!(": {}", crate::printable::Printable(&short))
 }

@@ -56,7 +56,7 @@ impl Session {
                 Ok(()) => "closed".to_owned(),
                 Err(error) => match error.as_db_error() {
                     Some(error) => format!("{}: {}", error.code().code(), crate::printable::Printable(error.message())),
-                    None => error.to_string(),
+                    None => with_causes(&error),
                 },
             };
             reason.set(text).ok();
@@ -156,6 +156,18 @@ where
         }
     }
     Ok(())
+}
+
+/// An error and what is beneath it, on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// `15.20 (Debian …)` is 150020; `18beta1` is 180000.

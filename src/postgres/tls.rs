@@ -1,5 +1,6 @@
 //! `sslmode` and its companions, honoured with rustls as libpq honours them with OpenSSL.
 
+mod certificate;
 mod verifier;
 
 use super::connect_error::ConnectCause;
@@ -196,7 +197,7 @@ impl TlsSettings {
         }
     }
 
-    fn root_store(&self, mode: TlsMode) -> Result<Option<RootCertStore>, ConnectCause> {
+    fn root_store(&self, mode: TlsMode) -> Result<Option<verifier::Roots>, ConnectCause> {
         let mut store = RootCertStore::empty();
         if matches!(self.roots, Roots::System) {
             let native = rustls_native_certs::load_native_certs();
@@ -206,7 +207,7 @@ impl TlsSettings {
                     "the operating system has no root certificates: install ca-certificates".to_owned(),
                 ));
             }
-            return Ok(Some(store));
+            return Ok(Some(verifier::Roots { store, certificates: Vec::new() }));
         }
         let Some(path) = self.root_file() else {
             if mode >= TlsMode::VerifyCa {
@@ -221,10 +222,12 @@ impl TlsSettings {
             }
             return Ok(None);
         };
-        for certificate in certificates("sslrootcert", path)? {
-            store.add(certificate).map_err(|error| ConnectCause::Tls(format!("sslrootcert {}: {error}", path.display())))?;
+        let certificates = certificates("sslrootcert", path)?;
+        for certificate in &certificates {
+            let added = store.add(certificate.clone());
+            added.map_err(|error| ConnectCause::Tls(format!("sslrootcert {}: {error}", path.display())))?;
         }
-        Ok(Some(store))
+        Ok(Some(verifier::Roots { store, certificates }))
     }
 
     fn revocations(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, ConnectCause> {

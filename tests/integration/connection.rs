@@ -1,9 +1,16 @@
 //! Connecting to real servers.
 
-use crate::harness::postgres::{Cluster, Options, PASSWORD, shared};
+mod hosts;
+mod names;
+mod pooler;
+mod sources;
+mod tls;
+
+use crate::harness::postgres::{PASSWORD, shared};
 use std::collections::BTreeMap;
 use tenure::postgres::{ConnectCause, LibpqEnvironment, Session, Target};
 
+/// A target in surroundings without any file or variable.
 fn target(description: &str) -> Target {
     let environment = LibpqEnvironment { home: None, user: "nobody".to_owned(), variables: BTreeMap::new() };
     Target::parse(description, &environment).unwrap()
@@ -11,6 +18,11 @@ fn target(description: &str) -> Target {
 
 async fn text(session: &Session, sql: &str) -> String {
     session.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// Why it does not connect.
+async fn refusal(target: &Target, database: &str) -> ConnectCause {
+    target.connect(database, "tenure test").await.err().expect("must not connect").cause
 }
 
 #[tokio::test]
@@ -25,8 +37,22 @@ async fn socket_and_tcp_reach_the_same_server() {
 }
 
 #[tokio::test]
+async fn a_uri_is_as_good_as_words() {
+    let cluster = shared();
+    let password = percent_encoding::utf8_percent_encode(PASSWORD, percent_encoding::NON_ALPHANUMERIC);
+    let uri = format!(
+        "postgresql://postgres:{password}@127.0.0.1:{}/postgres?application_name=by%20uri&options=-c%20work_mem%3D5MB",
+        cluster.port()
+    );
+    let session = target(&uri).connect("postgres", "tenure test").await.unwrap();
+    assert_eq!(text(&session, "SELECT current_setting('application_name')").await, "by uri");
+    assert_eq!(text(&session, "SELECT current_setting('work_mem')").await, "5MB");
+}
+
+#[tokio::test]
 async fn refusals_name_the_place_and_the_cause() {
-    let port = shared().port();
+    let cluster = shared();
+    let port = cluster.port();
     let wrong = target(&format!("host=127.0.0.1 port={port} user=postgres password=hunter2"));
     let error = wrong.connect("postgres", "t").await.err().unwrap();
     assert_eq!(error.cause, ConnectCause::WrongPassword);
@@ -34,20 +60,84 @@ async fn refusals_name_the_place_and_the_cause() {
         error.to_string(),
         format!("127.0.0.1:{port}: database postgres as postgres: the password is wrong, or there is no such role")
     );
-    let none = target(&format!("host=127.0.0.1 port={port} user=postgres"));
-    assert_eq!(none.connect("postgres", "t").await.err().unwrap().cause, ConnectCause::NoPassword);
-    let missing = target(&shared().description()).connect("nowhere", "t").await.err().unwrap();
-    assert_eq!(missing.cause, ConnectCause::NoSuchDatabase);
-    let role = target(&shared().description()).with_login("nobody_here", PASSWORD.into()).connect("postgres", "t").await;
-    assert_eq!(role.err().unwrap().cause, ConnectCause::RoleRefused);
+    assert!(!format!("{error:?}").contains("hunter2"));
+
+    assert_eq!(
+        refusal(&target(&format!("host=127.0.0.1 port={port} user=postgres")), "postgres").await,
+        ConnectCause::NoPassword
+    );
+    assert_eq!(refusal(&target(&cluster.description()), "no\nwhere").await, ConnectCause::NoSuchDatabase);
+    let missing_role = target(&cluster.description()).with_login("nobody_here", PASSWORD.into());
+    assert_eq!(refusal(&missing_role, "postgres").await, ConnectCause::RoleRefused);
 }
 
-#[test]
-fn replicas_follow() {
-    let cluster = Cluster::start(&Options { replicas: 2, ..Options::default() });
-    cluster.create_database("host=x");
-    cluster.wait_for_replicas();
-    for replica in &cluster.replicas {
-        assert_eq!(replica.sql("host=x", "SELECT pg_is_in_recovery()").trim(), "t");
+#[tokio::test]
+async fn databases_that_are_closed_say_how() {
+    let cluster = shared();
+    let private = cluster.database("private");
+    let closed = cluster.database("closed");
+    cluster.sql("postgres", &format!("REVOKE CONNECT ON DATABASE {private} FROM public; CREATE ROLE outsider LOGIN"));
+    cluster.sql("postgres", &format!("ALTER DATABASE {closed} ALLOW_CONNECTIONS false"));
+    let outsider = target(&cluster.description()).with_login("outsider", "x".into());
+    let error = outsider.connect(&private, "t").await.err().unwrap();
+    assert_eq!(error.cause, ConnectCause::DatabaseRefused);
+    assert_eq!(error.hint(), format!("GRANT CONNECT ON DATABASE \"{private}\" TO \"outsider\""));
+    assert_eq!(refusal(&target(&cluster.description()), &closed).await, ConnectCause::DatabaseClosed);
+    cluster.sql("postgres", "CREATE ROLE groups NOLOGIN");
+    let group = target(&cluster.description()).with_login("groups", "x".into());
+    assert_eq!(refusal(&group, "postgres").await, ConnectCause::RoleRefused);
+    cluster.sql("postgres", "CREATE ROLE limited LOGIN CONNECTION LIMIT 0");
+    let limited = target(&cluster.description()).with_login("limited", "x".into());
+    assert_eq!(refusal(&limited, "postgres").await, ConnectCause::TooManyConnections);
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_is_noticed() {
+    let cluster = shared();
+    let session = target(&cluster.description()).connect("postgres", "tenure victim").await.unwrap();
+    assert_eq!(session.end_reason(), None);
+    let ended = session.ended();
+    cluster.sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tenure victim'");
+    session.closed().await;
+    ended.await;
+    let reason = session.end_reason().unwrap();
+    assert!(reason.starts_with("57P01: "), "{reason}");
+}
+
+#[tokio::test]
+async fn a_dropped_session_leaves_the_server() {
+    let cluster = shared();
+    let session = target(&cluster.description()).connect("postgres", "tenure leaver").await.unwrap();
+    drop(session);
+    let watcher = cluster.client("postgres").await;
+    loop {
+        let count: i64 = watcher
+            .query_one("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tenure leaver'", &[])
+            .await
+            .unwrap()
+            .get(0);
+        if count == 0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_session_does_can_be_cancelled() {
+    for description in [shared().description(), shared().tcp_description()] {
+        let session = target(&description).connect("postgres", "tenure test").await.unwrap();
+        let query = session.batch_execute("SELECT pg_sleep(600)");
+        let cancel = async {
+            loop {
+                session.cancel().await.unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        let ended = tokio::select! {
+            ended = query => ended,
+            never = cancel => never,
+        };
+        assert_eq!(ended.unwrap_err().code().unwrap().code(), "57014");
     }
 }

@@ -1,9 +1,14 @@
 //! Whether a server's certificate is good enough for the `sslmode`.
 
-use rustls::client::WebPkiServerVerifier;
+use super::certificate::Parsed;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::sync::Arc;
 
@@ -12,23 +17,51 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Verifier {
     /// `None`: any certificate will do.
-    chain: Option<Arc<WebPkiServerVerifier>>,
+    trust: Option<Trust>,
     check_name: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
+#[derive(Debug)]
+struct Trust {
+    chain: Arc<WebPkiServerVerifier>,
+    /// The certificates of the file, for what webpki does not know; none of the operating system's.
+    roots: Vec<CertificateDer<'static>>,
+    has_revocations: bool,
+}
+
+/// Root certificates, ready and as they came.
+pub(super) struct Roots {
+    pub store: RootCertStore,
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
 impl Verifier {
     pub fn new(
-        roots: Option<RootCertStore>,
+        roots: Option<Roots>,
         revocations: Vec<CertificateRevocationListDer<'static>>,
         check_name: bool,
         provider: &Arc<CryptoProvider>,
-    ) -> Result<Self, rustls::client::VerifierBuilderError> {
-        let build = |roots: RootCertStore| {
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).with_crls(revocations).build()
+    ) -> Result<Self, VerifierBuilderError> {
+        let has_revocations = !revocations.is_empty();
+        let build = |roots: Roots| -> Result<Trust, VerifierBuilderError> {
+            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots.store), Arc::clone(provider));
+            Ok(Trust { chain: builder.with_crls(revocations).build()?, roots: roots.certificates, has_revocations })
         };
-        let chain = roots.map(build).transpose()?;
-        Ok(Self { chain, check_name, algorithms: provider.signature_verification_algorithms })
+        let trust = roots.map(build).transpose()?;
+        Ok(Self { trust, check_name, algorithms: provider.signature_verification_algorithms })
+    }
+
+    /// A certificate without extensions, issued by a root of the file; webpki knows version 3 only.
+    fn check_version_1(&self, trust: &Trust, certificate: &Parsed, now: UnixTime) -> Result<(), CertificateError> {
+        if trust.has_revocations {
+            return Err(CertificateError::UnknownRevocationStatus);
+        }
+        let roots = trust.roots.iter().filter_map(|root| Parsed::read(root).ok());
+        let mut issuers = roots.filter(|root| certificate.is_issued_by(root, &self.algorithms));
+        let Some(issuer) = issuers.next() else { return Err(CertificateError::UnknownIssuer) };
+        issuer.check_time(now)?;
+        certificate.check_time(now)
     }
 }
 
@@ -41,14 +74,37 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The chain is checked before the name, so nothing but the name is wrong here.
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.check_name => Ok(ServerCertVerified::assertion()),
-            verdict => verdict,
+        let Some(trust) = &self.trust else { return Ok(ServerCertVerified::assertion()) };
+        let parsed = Parsed::read(end_entity)?;
+        // Nothing but the name remains to be checked where this is Ok.
+        let named = if parsed.is_self_issued() && trust.roots.iter().any(|root| root == end_entity) {
+            // The very certificate is in the file.
+            parsed.check_time(now)?;
+            ParsedCertificate::try_from(end_entity).and_then(|certificate| verify_server_name(&certificate, server_name))
+        } else if parsed.is_version_1() {
+            self.check_version_1(trust, &parsed, now)?;
+            Err(CertificateError::NotValidForName.into())
+        } else {
+            // The chain is checked before the name.
+            let verdict = trust.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+            match verdict {
+                Err(Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                ))
+                | Ok(_) => {}
+                // webpki says at length that a CA's certificate is no server's.
+                Err(_) if parsed.is_self_issued() => return Err(CertificateError::UnknownIssuer.into()),
+                Err(error) => return Err(error),
+            }
+            verdict.map(|_| ())
+        };
+        match named {
+            Ok(()) => {}
+            Err(_) if !self.check_name => {}
+            // An error that says which names it has is worth more than one that does not.
+            Err(error) => parsed.check_common_name(server_name).map_err(|_| error)?,
         }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -66,7 +122,12 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        let parsed = Parsed::read(cert)?;
+        if !parsed.is_version_1() {
+            return verify_tls13_signature(message, cert, dss, &self.algorithms);
+        }
+        let key = parsed.public_key_info().ok_or(CertificateError::BadEncoding)?;
+        verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key), dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -21,12 +21,26 @@ pub struct Options {
     pub replicas: usize,
     /// A server certificate for `localhost`, signed by a CA of its own: see [`Cluster::tls`].
     pub tls: bool,
+    /// What kind of server certificate it is.
+    pub certificate: Certificate,
     /// Real fsyncs and full page writes.
     pub durable: bool,
     /// Lines for `postgresql.conf`, the last word on everything.
     pub settings: Vec<String>,
     /// Lines put before all others in `pg_hba.conf`.
     pub hba: Vec<String>,
+}
+
+/// Server certificates as people make them, all for `localhost`.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Certificate {
+    /// Version 3 with the name among the alternative names.
+    #[default]
+    Modern,
+    /// As PostgreSQL's documentation makes it: version 1, the name in the subject only.
+    Version1,
+    /// Signed by itself, the name in the subject only; its own root.
+    SelfSigned,
 }
 
 /// Certificates of a cluster with TLS. The private keys are readable by this process only.
@@ -118,7 +132,7 @@ impl Cluster {
             .args(["-U", "postgres", "--auth=trust", "--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C.UTF-8"])
             .arg(format!("--pwfile={}", password_file.display())));
 
-        let tls = options.tls.then(|| make_certificates(&folder, &data));
+        let tls = options.tls.then(|| make_certificates(&folder, &data, options.certificate));
         let mut settings = vec![
             "listen_addresses = '127.0.0.1'".to_owned(),
             format!("unix_socket_directories = '{}'", folder.display()),
@@ -397,7 +411,7 @@ fn give_to_server(path: &Path) {
 }
 
 /// A CA, another one, a server certificate for `localhost` (not for 127.0.0.1) and a client certificate for the role `certified`.
-fn make_certificates(folder: &Path, data: &Path) -> Tls {
+fn make_certificates(folder: &Path, data: &Path, kind: Certificate) -> Tls {
     let tls = folder.join("tls");
     std::fs::create_dir(&tls).unwrap();
     let openssl = |arguments: &str| run(Command::new("openssl").args(arguments.split(' ')).current_dir(&tls));
@@ -410,9 +424,15 @@ fn make_certificates(folder: &Path, data: &Path) -> Tls {
     {
         openssl(&format!("req {new_key} -subj /CN={subject} -keyout {name}.key -out {name}.csr"));
         std::fs::write(tls.join(format!("{name}.ext")), extension).unwrap();
+        let extensions =
+            if name == "server" && kind == Certificate::Version1 { String::new() } else { format!("-extfile {name}.ext ") };
         openssl(&format!(
-            "x509 -req -days 30 -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile {name}.ext -out {name}.crt"
+            "x509 -req -days 30 -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial {extensions}-out {name}.crt"
         ));
+    }
+    if kind == Certificate::SelfSigned {
+        openssl(&format!("req -x509 {new_key} -days 30 -subj /CN=localhost -keyout server.key -out server.crt"));
+        std::fs::copy(tls.join("server.crt"), tls.join("ca.crt")).unwrap();
     }
     for name in ["ca.crt", "server.crt", "server.key"] {
         std::fs::copy(tls.join(name), data.join(name)).unwrap();

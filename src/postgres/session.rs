@@ -15,9 +15,14 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// An open connection. Dropping it closes it, at once when idle and within two seconds otherwise.
 pub struct Session {
-    client: Client,
+    about: Box<About>,
     // Declared after the client: the connection's task must see the client gone, then stop waiting.
     _hang_up: DropGuard,
+}
+
+/// What a session holds; in a box, because sessions stand in enums.
+struct About {
+    client: Client,
     ended: CancellationToken,
     end_reason: Arc<OnceLock<String>>,
     pinned: Target,
@@ -29,7 +34,7 @@ pub struct Session {
 impl std::ops::Deref for Session {
     type Target = Client;
     fn deref(&self) -> &Client {
-        &self.client
+        &self.about.client
     }
 }
 
@@ -61,59 +66,51 @@ impl Session {
             };
             reason.set(text).ok();
         });
-        Self {
-            client,
-            _hang_up: hang_up.drop_guard(),
-            ended,
-            end_reason,
-            pinned,
-            route,
-            server_version,
-            database: database.to_owned(),
-        }
+        let about = About { client, ended, end_reason, pinned, route, server_version, database: database.to_owned() };
+        Self { about: Box::new(about), _hang_up: hang_up.drop_guard() }
     }
 
     /// Resolves when the connection has ended, whoever ended it.
     pub async fn closed(&self) {
-        self.ended.cancelled().await;
+        self.about.ended.cancelled().await;
     }
 
     /// As [`Session::closed`], for a task that does not hold the session.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.ended.clone().cancelled_owned()
+        self.about.ended.clone().cancelled_owned()
     }
 
     /// Why the connection ended, in the server's words where it gave any. `None` while it is open.
     #[must_use]
     pub fn end_reason(&self) -> Option<String> {
-        if !self.ended.is_cancelled() {
+        if !self.about.ended.is_cancelled() {
             return None;
         }
-        Some(self.end_reason.get().map_or_else(|| "closed".to_owned(), Clone::clone))
+        Some(self.about.end_reason.get().map_or_else(|| "closed".to_owned(), Clone::clone))
     }
 
     /// The description narrowed to the server that this session reached: further sessions that must meet the same server use it.
     #[must_use]
     pub fn target(&self) -> &Target {
-        &self.pinned
+        &self.about.pinned
     }
 
     /// The database asked for. It may have been renamed since.
     #[must_use]
     pub fn database(&self) -> &str {
-        &self.database
+        &self.about.database
     }
 
     /// The server's version as `server_version_num` has it: 150020. 0 if it would not say.
     #[must_use]
     pub fn server_version(&self) -> u32 {
-        self.server_version
+        self.about.server_version
     }
 
     /// Whether the connection is encrypted.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
-        self.route.is_encrypted()
+        self.about.route.is_encrypted()
     }
 
     /// The environment in which `pg_dump` and `pg_restore` reach a database of this very server.
@@ -121,7 +118,7 @@ impl Session {
     /// # Errors
     /// If the password cannot be found any more.
     pub async fn child_environment(&self, database: &str) -> Result<ChildEnvironment, ConnectError> {
-        super::child::environment(&self.pinned, database).await
+        super::child::environment(&self.about.pinned, database).await
     }
 
     /// Asks the server to cancel what this session is doing. It may have finished meanwhile; nothing tells.
@@ -129,13 +126,14 @@ impl Session {
     /// # Errors
     /// If the server cannot be reached for it.
     pub async fn cancel(&self) -> Result<(), ConnectError> {
-        super::connect::cancel(&self.pinned, &self.route, self.client.cancel_token(), &self.database).await
+        super::connect::cancel(&self.about.pinned, &self.about.route, self.about.client.cancel_token(), &self.about.database)
+            .await
     }
 
     /// As [`Session::cancel`], for a task that does not hold the session. Nothing happens until it is polled.
     pub fn cancelled(&self) -> impl Future<Output = Result<(), ConnectError>> + Send + 'static {
         let (pinned, route, token, database) =
-            (self.pinned.clone(), self.route.clone(), self.client.cancel_token(), self.database.clone());
+            (self.about.pinned.clone(), self.about.route.clone(), self.about.client.cancel_token(), self.about.database.clone());
         async move { super::connect::cancel(&pinned, &route, token, &database).await }
     }
 }

@@ -31,9 +31,11 @@ fn bouncer(settings: &str) -> Bouncer {
     if root {
         crate::harness::postgres::run(Command::new("chown").arg("-R").arg("postgres:").arg(folder.path()));
     }
-    let mut command = if root { Command::new("runuser") } else { Command::new("pgbouncer") };
+    // Not on the PATH of ordinary users.
+    let program = "/usr/sbin/pgbouncer";
+    let mut command = if root { Command::new("runuser") } else { Command::new(program) };
     if root {
-        command.args(["-u", "postgres", "--", "pgbouncer"]);
+        command.args(["-u", "postgres", "--", program]);
     }
     let mut child = command
         .arg(&configuration)

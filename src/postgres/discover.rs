@@ -137,6 +137,14 @@ pub enum DiscoverError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// The configured query returns something else than database and tenant.
+    #[error("the query that finds tenants on {endpoint} returns {columns} columns, not two: database, tenant")]
+    Columns {
+        /// The server.
+        endpoint: String,
+        /// How many it returns.
+        columns: usize,
+    },
     /// The configured query gave a tenant a name that cannot be one.
     #[error("the query that finds tenants on {endpoint} gives database {database:?} a tenant name that cannot be one")]
     Name {
@@ -247,9 +255,14 @@ fn size_of(answer: Result<Option<Row>, tokio_postgres::Error>) -> Result<Option<
 async fn ask(session: &Session, query: &str, endpoint: &str) -> Result<BTreeSet<(String, TenantName)>, DiscoverError> {
     let failed = |source| DiscoverError::Query { endpoint: endpoint.to_owned(), source };
     let query = query.trim().trim_end_matches(';');
+    let shape = format!("SELECT q.* FROM (\n{query}\n) AS q(database, tenant)");
     let sql = format!("SELECT q.database::text, q.tenant::text FROM (\n{query}\n) AS q(database, tenant)");
     // The query is the operator's own, written for a session as they know it.
     session.batch_execute("BEGIN READ ONLY; SET LOCAL search_path TO DEFAULT").await.map_err(failed)?;
+    let columns = session.prepare(&shape).await.map_err(failed)?.columns().len();
+    if columns != 2 {
+        return Err(DiscoverError::Columns { endpoint: endpoint.to_owned(), columns });
+    }
     let rows = session.query(&sql, &[]).await.map_err(failed)?;
     session.batch_execute("ROLLBACK").await.map_err(failed)?;
     let mut mapped = BTreeSet::new();

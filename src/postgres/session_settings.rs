@@ -44,7 +44,8 @@ pub const READING: [(&str, &str); 7] = [
 #[must_use]
 pub fn statements(settings: &[&[(&str, &str)]]) -> String {
     let mut sql = String::from(
-        "SELECT pg_catalog.set_config('search_path', '', false); \
+        // The role's time limit would be that of these statements too.
+        "SET statement_timeout = 0; SELECT pg_catalog.set_config('search_path', '', false); \
          SELECT pg_catalog.set_config(s.name, v.value, false) FROM (VALUES ",
     );
     let mut first = true;
@@ -64,7 +65,7 @@ mod tests {
     #[test]
     fn the_search_path_is_emptied_first() {
         let sql = statements(&[&ROW_TEXT, &READING]);
-        assert!(sql.starts_with("SELECT pg_catalog.set_config('search_path', '', false); "));
+        assert!(sql.starts_with("SET statement_timeout = 0; SELECT pg_catalog.set_config('search_path', '', false); "));
         assert!(sql.contains("('DateStyle', 'ISO, YMD'), ('IntervalStyle', 'postgres')"));
         assert!(sql.contains("('restrict_nonsystem_relation_kind', 'view, foreign-table'))"));
     }

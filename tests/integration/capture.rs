@@ -2,6 +2,10 @@
 
 mod archiving;
 mod describing;
+mod discovering;
+mod holding;
+mod large_objects;
+mod locking;
 mod reading;
 
 use std::collections::BTreeMap;
@@ -13,6 +17,7 @@ use tenure::{
         LibpqEnvironment, Target,
         describe::{Described, Describing},
         snapshot::{Opening, Snapshot, SnapshotError},
+        source::Job,
         source_tag::SourceTagger,
     },
 };
@@ -57,7 +62,7 @@ async fn describe(snapshot: &Snapshot) -> Described {
 async fn read_all(snapshot: &Snapshot, described: &Described) -> BTreeMap<String, Vec<String>> {
     let mut reader = snapshot.reader().await.unwrap();
     let mut read = BTreeMap::new();
-    for source in described.jobs.iter().flat_map(|job| job.sources()) {
+    for source in described.jobs.iter().flat_map(Job::sources) {
         let mut rows = reader.rows(source).await.unwrap();
         let mut lines = Vec::new();
         while let Some(row) = rows.next().await.unwrap() {

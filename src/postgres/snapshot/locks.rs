@@ -83,7 +83,8 @@ async fn lock_together(client: &Client, tables: &[Named]) -> Result<(), LockFail
     let sql = format!("SAVEPOINT locks; LOCK TABLE {names} IN ACCESS SHARE MODE; RELEASE SAVEPOINT locks");
     if let Err(error) = client.batch_execute(&sql).await {
         if error.code().is_some() {
-            client.batch_execute("ROLLBACK TO SAVEPOINT locks").await.map_err(&failed)?;
+            // Released too: a snapshot cannot be exported from inside a savepoint.
+            client.batch_execute("ROLLBACK TO SAVEPOINT locks; RELEASE SAVEPOINT locks").await.map_err(&failed)?;
         }
         return Err(failed(error));
     }

@@ -55,7 +55,7 @@ pub struct Reader {
 
 enum Connection {
     /// One of its own, and the OIDs of the tables that it has locked.
-    Own(Session, HashSet<u32>),
+    Own(Box<Session>, HashSet<u32>),
     /// The leader's, for servers with no connection to spare.
     Leader,
 }
@@ -77,7 +77,7 @@ impl Snapshot {
         let settings = statements(&[&ROW_TEXT, &NO_TIME_LIMITS, &READING, &BY_PAGE, &[("lock_timeout", &milliseconds)]]);
         session.batch_execute(&settings).await.map_err(query("apply a reader's settings"))?;
         session.batch_execute(&self.import()).await.map_err(query("import the snapshot"))?;
-        Ok(Reader { snapshot: self.clone(), connection: Connection::Own(session, HashSet::new()), given_up: None })
+        Ok(Reader { snapshot: self.clone(), connection: Connection::Own(Box::new(session), HashSet::new()), given_up: None })
     }
 
     /// A reader on the leader's own connection, for servers with no connection to spare. All such readers take turns.

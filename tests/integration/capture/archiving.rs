@@ -21,7 +21,7 @@ async fn archive(snapshot: &Snapshot) -> Result<(Vec<u8>, Vec<String>), ArchiveE
     Ok((bytes, archive.finish().await?))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn two_archives_of_one_schema_are_equal_and_pg_restore_reads_them() {
     let cluster = shared();
     let database = cluster.database("capture -f host=x 'é");
@@ -53,7 +53,7 @@ async fn two_archives_of_one_schema_are_equal_and_pg_restore_reads_them() {
     assert!(!list.contains("TABLE DATA public t "), "{list}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_pg_dump_says_is_the_error() {
     let cluster = shared();
     let database = cluster.database("capture_refused");

@@ -3,7 +3,7 @@
 use super::*;
 use crate::harness::postgres::shared;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_database_gives_the_same_bytes() {
     let cluster = shared();
     let database = cluster.database("capture twice");

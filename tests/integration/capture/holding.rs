@@ -1,0 +1,332 @@
+//! Nothing that happens beside a snapshot gets into it, and nothing waits for ever.
+
+use std::{future::Future, pin::Pin, sync::Mutex, time::Duration};
+
+use async_trait::async_trait;
+use tenure::postgres::{
+    ConnectCause,
+    snapshot::{ReadError, Step, Steps},
+};
+
+use super::*;
+use crate::harness::postgres::{Options, eventually, shared};
+
+type Act<'a> = Box<dyn FnMut(u32) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> + Send + 'a>;
+
+/// Runs SQL when a step is reached, once per attempt in which there is some.
+struct At<'a> {
+    step: Step,
+    act: tokio::sync::Mutex<Act<'a>>,
+    attempts: Mutex<Vec<u32>>,
+}
+
+#[async_trait]
+impl Steps for At<'_> {
+    async fn reached(&self, step: Step, attempt: u32) {
+        if step == self.step {
+            self.attempts.lock().unwrap().push(attempt);
+            let acting = (self.act.lock().await)(attempt);
+            acting.await;
+        }
+    }
+}
+
+/// Opens a snapshot, running `sql(attempt)` in the database when `step` is reached.
+async fn open_during(
+    cluster: &Cluster,
+    database: &str,
+    step: Step,
+    sql: impl Fn(u32) -> String + Send + Copy,
+) -> (Result<Snapshot, SnapshotError>, Vec<u32>) {
+    let client = cluster.client(database).await;
+    let client = &client;
+    let act: Act<'_> = Box::new(move |attempt| {
+        let sql = sql(attempt);
+        Box::pin(async move { client.batch_execute(&sql).await.unwrap() })
+    });
+    let steps = At { step, act: tokio::sync::Mutex::new(act), attempts: Mutex::new(Vec::new()) };
+    let target = target(cluster);
+    let opening = Opening { target: &target, database, expected_oid: oid_of(cluster, database), lock_timeout: PATIENT };
+    let opened = opening.open_watched(&steps).await;
+    let attempts = steps.attempts.lock().unwrap().clone();
+    (opened, attempts)
+}
+
+async fn rows_of(snapshot: &Snapshot, table: &str) -> Vec<String> {
+    let described = describe(snapshot).await;
+    let read = read_all(snapshot, &described).await;
+    read.into_iter()
+        .filter(|(label, _)| label.starts_with(&format!("\"public\".\"{table}\"")))
+        .flat_map(|(_, rows)| rows)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_emptied_before_the_locks_is_seen_emptied() {
+    let cluster = shared();
+    let database = cluster.database("capture_truncate");
+    cluster.sql(&database, "CREATE TABLE t (id int); INSERT INTO t VALUES (1), (2); CREATE TABLE log (rows int)");
+    let sql = |_| "BEGIN; TRUNCATE t; INSERT INTO log VALUES (2); COMMIT".to_owned();
+    let (snapshot, attempts) = open_during(cluster, &database, Step::Listed, sql).await;
+    let snapshot = snapshot.unwrap();
+    assert_eq!(attempts, [1]);
+    // Both or neither: the moment is one.
+    assert_eq!(rows_of(&snapshot, "t").await, [""; 0]);
+    assert_eq!(rows_of(&snapshot, "log").await, ["2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_table_cannot_be_emptied() {
+    let cluster = shared();
+    let database = cluster.database("capture_locked");
+    cluster.sql(&database, "CREATE TABLE t (id int); INSERT INTO t VALUES (1), (2)");
+    let refused = |_| {
+        "SET lock_timeout = '1ms';
+         DO $$ BEGIN TRUNCATE t; RAISE 'the table was not locked'; EXCEPTION WHEN lock_not_available THEN NULL; END $$"
+            .to_owned()
+    };
+    for step in [Step::Locked, Step::Taken] {
+        let (snapshot, _) = open_during(cluster, &database, step, refused).await;
+        assert_eq!(rows_of(&snapshot.unwrap(), "t").await, ["1", "2"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_come_and_go_while_others_are_locked_do_no_harm() {
+    let cluster = shared();
+    let database = cluster.database("capture_come_and_go");
+    cluster.sql(&database, "CREATE TABLE goes (id int); CREATE TABLE stays (id int); INSERT INTO stays VALUES (1)");
+    let sql = |_| "DROP TABLE goes; ALTER TABLE stays RENAME TO stayed; CREATE TABLE comes AS SELECT 7 AS id".to_owned();
+    let (snapshot, attempts) = open_during(cluster, &database, Step::Listed, sql).await;
+    let snapshot = snapshot.unwrap();
+    assert_eq!(attempts, [1]);
+    assert_eq!(names(&describe(&snapshot).await.description), ["public.comes", "public.stayed"]);
+    assert_eq!(rows_of(&snapshot, "comes").await, ["7"]);
+    assert_eq!(rows_of(&snapshot, "stayed").await, ["1"]);
+}
+
+/// A table that came after the listing is locked only after the snapshot: what befalls it in between must be noticed.
+#[tokio::test(flavor = "multi_thread")]
+async fn emptied_rewritten_or_replaced_between_snapshot_and_lock_is_noticed() {
+    let cluster = shared();
+    for change in [
+        "TRUNCATE late",
+        "ALTER TABLE late ALTER id TYPE bigint",
+        "VACUUM FULL late",
+        "ALTER TABLE late RENAME TO other; CREATE VIEW late AS SELECT 1/0 AS id",
+        "DROP TABLE late; CREATE TABLE late (id int)",
+        "DROP TABLE late",
+        "DROP TABLE late; CREATE SEQUENCE late",
+    ] {
+        let database = cluster.database("capture_late");
+        cluster.sql(&database, "CREATE TABLE t (id int)");
+        let client = cluster.client(&database).await;
+        let other = cluster.client(&database).await;
+        // The table is made before the snapshot and changed after it, in the first attempt only.
+        struct Change<'a>(&'a tokio_postgres::Client, &'a tokio_postgres::Client, &'a str, Mutex<u32>);
+        #[async_trait]
+        impl Steps for Change<'_> {
+            async fn reached(&self, step: Step, attempt: u32) {
+                *self.3.lock().unwrap() = attempt;
+                match (step, attempt) {
+                    (Step::Locked, 1) => self.0.batch_execute("CREATE TABLE late AS SELECT 5 AS id").await.unwrap(),
+                    (Step::Taken, 1) => {
+                        for statement in self.2.split("; ") {
+                            self.1.batch_execute(statement).await.unwrap();
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let steps = Change(&client, &other, change, Mutex::new(0));
+        let target = target(cluster);
+        let opening =
+            Opening { target: &target, database: &database, expected_oid: oid_of(cluster, &database), lock_timeout: PATIENT };
+        let snapshot = opening.open_watched(&steps).await.unwrap();
+        assert_eq!(*steps.3.lock().unwrap(), 2, "{change}: started over once");
+        let expected: &[&str] =
+            if change.starts_with("ALTER TABLE late ALTER") || change.starts_with("VACUUM") { &["5"] } else { &[] };
+        assert_eq!(rows_of(&snapshot, "late").await, expected, "{change}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_never_holds_still_is_given_up() {
+    let cluster = shared();
+    let database = cluster.database("capture_restless");
+    struct Restless(tokio_postgres::Client);
+    #[async_trait]
+    impl Steps for Restless {
+        async fn reached(&self, step: Step, attempt: u32) {
+            match step {
+                Step::Locked => self.0.batch_execute(&format!("CREATE TABLE \"a b{attempt}\" ()")).await.unwrap(),
+                Step::Taken => self.0.batch_execute(&format!("DROP TABLE \"a b{attempt}\"")).await.unwrap(),
+                _ => {}
+            }
+        }
+    }
+    let steps = Restless(cluster.client(&database).await);
+    let target = target(cluster);
+    let opening =
+        Opening { target: &target, database: &database, expected_oid: oid_of(cluster, &database), lock_timeout: PATIENT };
+    let error = opening.open_watched(&steps).await.err().unwrap();
+    assert!(matches!(error, SnapshotError::Unsettled { attempts: 3, .. }), "{error}");
+    assert!(error.to_string().contains("\"public\".\"a b3\" was dropped or replaced"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_database_under_the_name_is_refused() {
+    let cluster = shared();
+    let database = cluster.database("capture_again");
+    let expected_oid = oid_of(cluster, &database);
+    cluster.sql("postgres", &format!("DROP DATABASE {database}"));
+    let target = target(cluster);
+    let opening = Opening { target: &target, database: &database, expected_oid, lock_timeout: PATIENT };
+    let error = opening.open().await.err().unwrap();
+    assert!(matches!(&error, SnapshotError::Connect { source, .. } if source.cause == ConnectCause::NoSuchDatabase), "{error}");
+    cluster.create_database(&database);
+    let error = opening.open().await.err().unwrap();
+    assert!(matches!(error, SnapshotError::OtherDatabase { expected, .. } if expected == expected_oid), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_refused() {
+    let cluster = Cluster::start(&Options { replicas: 1, ..Options::default() });
+    let database = cluster.database("capture_standby");
+    cluster.wait_for_replicas();
+    let environment = LibpqEnvironment { home: None, user: "nobody".to_owned(), variables: BTreeMap::new() };
+    let target = Target::parse(&cluster.replicas[0].description(), &environment).unwrap();
+    let expected_oid = oid_of(&cluster, &database);
+    let error = Opening { target: &target, database: &database, expected_oid, lock_timeout: PATIENT }.open().await.err().unwrap();
+    assert!(matches!(error, SnapshotError::Standby { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_holds_the_lock_is_named() {
+    let cluster = shared();
+    let database = cluster.database("capture_blocked");
+    cluster.sql(&database, "CREATE TABLE a (); CREATE TABLE \"b\"\"b\" ()");
+    let blocker = cluster.client(&database).await;
+    blocker.batch_execute("SET application_name = 'migration'; BEGIN; LOCK TABLE \"b\"\"b\"").await.unwrap();
+    let pid: i32 = blocker.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let target = target(cluster);
+    let lock_timeout = Duration::from_millis(50);
+    let expected_oid = oid_of(cluster, &database);
+    let error = Opening { target: &target, database: &database, expected_oid, lock_timeout }.open().await.err().unwrap();
+    let text = error.to_string();
+    assert!(text.contains(&format!("pid {pid} of role postgres (migration)")), "{text}");
+    assert!(text.contains("within 50 ms"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_the_role_may_not_read_is_named() {
+    let cluster = shared();
+    let database = cluster.database("capture_denied");
+    let role = crate::harness::postgres::unique("capture_reader");
+    cluster.sql(
+        &database,
+        &format!("CREATE TABLE open (); CREATE TABLE closed (); CREATE ROLE {role} LOGIN; GRANT SELECT ON open TO {role}"),
+    );
+    let target = target(cluster).with_login(&role, "".to_owned().into());
+    let expected_oid = oid_of(cluster, &database);
+    let error = Opening { target: &target, database: &database, expected_oid, lock_timeout: PATIENT }.open().await.err().unwrap();
+    assert_eq!(error.to_string(), format!("role {role:?} may not read \"public\".\"closed\" of database {database:?}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_lock_table_is_named() {
+    let cluster = Cluster::start(&Options {
+        settings: ["max_connections = 10", "max_locks_per_transaction = 10", "max_prepared_transactions = 0"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Options::default()
+    });
+    let database = cluster.database("capture_many");
+    for first in (0..4000).step_by(50) {
+        cluster.sql(
+            &database,
+            &format!("DO $$ BEGIN FOR i IN {first}..{first}+49 LOOP EXECUTE 'CREATE TABLE t' || i || ' ()'; END LOOP; END $$"),
+        );
+    }
+    let error = open(&cluster, &database).await.err().unwrap();
+    assert!(matches!(error, SnapshotError::LockTableFull { tables: 4000, .. }), "{error}");
+    assert!(error.hint().contains("max_locks_per_transaction"));
+}
+
+/// The leader holds the table, an ALTER waits for the leader, a reader would wait for the ALTER: nobody would ever move.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_behind_the_leader_does_not_hang_the_readers() {
+    let cluster = shared();
+    let database = cluster.database("capture_queue");
+    cluster.sql(
+        &database,
+        "CREATE TABLE t AS SELECT g AS id, repeat('x', 500) FROM generate_series(1, 5000) g; CREATE TABLE u AS SELECT 1 AS id",
+    );
+    let snapshot = open(cluster, &database).await.unwrap();
+    let described = describe(&snapshot).await;
+    let altering = cluster.client(&database).await;
+    let alter = tokio::spawn(async move { altering.batch_execute("ALTER TABLE t ADD COLUMN more int").await });
+    eventually("the ALTER waits", || {
+        cluster.sql(&database, "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND NOT granted").trim() == "1"
+    });
+    let read = read_all(&snapshot, &described).await;
+    assert_eq!(read.values().map(Vec::len).sum::<usize>(), 5001);
+    assert!(!alter.is_finished());
+    drop(snapshot);
+    alter.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_that_swap_names_while_they_are_read_are_noticed() {
+    let cluster = shared();
+    let database = cluster.database("capture_swap");
+    cluster.sql(
+        &database,
+        "CREATE SCHEMA live; CREATE SCHEMA next; CREATE TABLE live.t AS SELECT 1 AS id; CREATE TABLE next.t AS SELECT 2 AS id",
+    );
+    let snapshot = open(cluster, &database).await.unwrap();
+    let described = describe(&snapshot).await;
+    cluster.sql(&database, "ALTER SCHEMA live RENAME TO old; ALTER SCHEMA next RENAME TO live");
+    let mut reader = snapshot.reader().await.unwrap();
+    let source = described.jobs.iter().flat_map(Job::sources).find(|source| source.label() == "\"live\".\"t\"").unwrap();
+    let mut rows = reader.rows(source).await.unwrap();
+    let error = loop {
+        match rows.next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("rows of another table passed for the table's"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, ReadError::Replaced { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_given_up_end_the_query_on_the_server() {
+    let cluster = shared();
+    let database = cluster.database("capture_given_up");
+    cluster.sql(&database, "CREATE TABLE t AS SELECT g AS id, repeat('x', 1000000) FROM generate_series(1, 100) g");
+    let snapshot = open(cluster, &database).await.unwrap();
+    let described = describe(&snapshot).await;
+    let last = described.jobs.iter().flat_map(Job::sources).next().unwrap();
+    let mut reader = snapshot.reader().await.unwrap();
+    let mut rows = reader.rows(last).await.unwrap();
+    rows.next().await.unwrap().unwrap();
+    drop(rows);
+    let running = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}' AND state = 'active' AND query LIKE 'COPY %'"
+    );
+    eventually("the query ends", || cluster.sql("postgres", &running).trim() == "0");
+    let error = reader.rows(last).await.err().unwrap();
+    assert!(matches!(error, ReadError::GivenUp { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_leader_is_told() {
+    let cluster = shared();
+    let database = cluster.database("capture_leader");
+    let snapshot = open(cluster, &database).await.unwrap();
+    cluster.sql("postgres", &format!("SELECT pg_terminate_backend({})", snapshot.facts().leader_pid));
+    tokio::time::timeout(PATIENT, snapshot.lost()).await.unwrap();
+    assert!(snapshot.reader().await.is_err());
+}

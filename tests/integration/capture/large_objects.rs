@@ -1,0 +1,67 @@
+//! Large objects.
+
+use super::*;
+use crate::harness::postgres::{shared, unique};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pieces_holes_and_empty_ones() {
+    let cluster = shared();
+    let database = cluster.database("capture_lo");
+    cluster.sql(
+        &database,
+        "SELECT lo_from_bytea(5000, '\\x0102'); SELECT lo_create(5001);
+         SELECT lo_from_bytea(5002, decode(repeat('ab', 262144), 'hex')); SELECT lo_from_bytea(5003, decode(repeat('cd', 262145), 'hex'));
+         SELECT lo_create(6200); SELECT lo_put(6200, 3 * 262144 + 10, '\\xff');
+         SELECT lo_create(7000); SELECT lo_put(7000, 5000000000, '\\x01');
+         SELECT lo_from_bytea(4294967295, '\\xee'); SELECT lo_from_bytea(5004, '\\x0000')",
+    );
+    let snapshot = open(cluster, &database).await.unwrap();
+    let described = describe(&snapshot).await;
+    let blocks: Vec<_> = described.description.large_objects.iter().map(|block| (block.first_oid, block.count)).collect();
+    assert_eq!(blocks, [(4096, 5), (6144, 2), (4_294_966_272, 1)]);
+    let read = read_all(&snapshot, &described).await;
+    let pieces = |label: &str| -> Vec<(String, String, usize)> {
+        read[label]
+            .iter()
+            .map(|row| {
+                let fields: Vec<&str> = row.split('\t').collect();
+                (fields[0].to_owned(), fields[1].to_owned(), (fields[2].len() - 3) / 2)
+            })
+            .collect()
+    };
+    let expected =
+        |list: &[(&str, &str, usize)]| list.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), *c)).collect::<Vec<_>>();
+    assert_eq!(
+        pieces("large objects 4096..5120"),
+        expected(&[("5000", "0", 2), ("5002", "0", 262_144), ("5003", "0", 262_144), ("5003", "1", 1), ("5004", "0", 2)])
+    );
+    assert_eq!(pieces("large objects 6144..7168"), expected(&[("6200", "3", 11), ("7000", "19073", 127_489)]));
+    assert_eq!(read["large objects 4294966272..4294967296"], ["4294967295\t0\t\\\\xee"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_reads_them_without_being_superuser_and_others_are_told() {
+    let cluster = shared();
+    let database = cluster.database("capture_lo_owner");
+    let (owner, granted) = (unique("capture_owner"), unique("capture_granted"));
+    cluster.sql(
+        &database,
+        &format!(
+            "CREATE ROLE {owner} LOGIN; CREATE ROLE {granted};
+             SELECT lo_from_bytea(20000, '\\x01'); ALTER LARGE OBJECT 20000 OWNER TO {owner};
+             SELECT lo_from_bytea(20001, '\\x02');
+             SELECT lo_from_bytea(20002, '\\x03'); GRANT SELECT ON LARGE OBJECT 20002 TO {granted}; GRANT {granted} TO {owner};
+             SELECT lo_from_bytea(20003, '\\x04'); GRANT SELECT ON LARGE OBJECT 20003 TO PUBLIC; GRANT UPDATE ON LARGE OBJECT 20001 TO {owner}"
+        ),
+    );
+    let target = target(cluster).with_login(&owner, "".to_owned().into());
+    let expected_oid = oid_of(cluster, &database);
+    let snapshot = Opening { target: &target, database: &database, expected_oid, lock_timeout: PATIENT }.open().await.unwrap();
+    let described = describe(&snapshot).await;
+    let read = read_all(&snapshot, &described).await;
+    assert_eq!(read["large objects 19456..20480"], ["20000\t0\t\\\\x01", "20002\t0\t\\\\x03", "20003\t0\t\\\\x04"]);
+    assert_eq!(described.description.large_objects[0].count, 4);
+    let missing: Vec<_> =
+        described.description.not_captured.iter().map(|entry| (entry.kind.as_str(), entry.object.as_str())).collect();
+    assert_eq!(missing, [("large objects", "1 of role postgres")]);
+}

@@ -1,0 +1,66 @@
+//! The tenant's lock.
+
+use std::time::Duration;
+
+use tenure::{
+    id::InstallationId,
+    postgres::lock::{LockError, TenantLock},
+    tenant::TenantName,
+};
+
+use super::*;
+use crate::harness::postgres::{shared, unique};
+
+const IMPATIENT: Duration = Duration::from_millis(50);
+
+async fn acquire(target: &Target, installation: &InstallationId, tenant: &str, ours: &[String]) -> Result<TenantLock, LockError> {
+    let tenant: TenantName = tenant.parse().unwrap();
+    TenantLock::acquire(target, installation, &tenant, ours, IMPATIENT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_run_at_a_time_per_installation_and_tenant() {
+    let (target, installation) = (target(shared()), InstallationId::random());
+    let lock = acquire(&target, &installation, "acme", &[]).await.unwrap();
+    lock.still_held().await.unwrap();
+    assert!(matches!(acquire(&target, &installation, "acme", &[]).await.err().unwrap(), LockError::Busy { holder: Some(_), .. }));
+    acquire(&target, &installation, "other", &[]).await.unwrap().release().await.unwrap();
+    acquire(&target, &InstallationId::random(), "acme", &[]).await.unwrap().release().await.unwrap();
+    lock.release().await.unwrap();
+    let again = acquire(&target, &installation, "acme", &[]).await.unwrap();
+    // Dropped, it is free as soon as its session has ended.
+    drop(again);
+    let tenant = "acme".parse().unwrap();
+    TenantLock::acquire(&target, &installation, &tenant, &[], PATIENT).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_is_not_ours_is_named() {
+    let cluster = shared();
+    let role = unique("capture_squatter");
+    cluster.sql("postgres", &format!("CREATE ROLE {role} LOGIN"));
+    let installation = InstallationId::random();
+    let squatter = target(cluster).with_login(&role, "".to_owned().into());
+    let held = acquire(&squatter, &installation, "acme", &[]).await.unwrap();
+    let error = acquire(&target(cluster), &installation, "acme", &[]).await.err().unwrap();
+    let LockError::HeldByForeign { holder, .. } = &error else { panic!("{error}") };
+    assert_eq!(holder.role.as_deref(), Some(role.as_str()));
+    assert!(error.to_string().contains(&format!("pid {} of role {role}", holder.pid)), "{error}");
+    let ours = [role];
+    let error = acquire(&target(cluster), &installation, "acme", &ours).await.err().unwrap();
+    assert!(matches!(error, LockError::Busy { .. }), "{error}");
+    held.release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_session_is_noticed() {
+    let cluster = shared();
+    let installation = InstallationId::random();
+    let lock = acquire(&target(cluster), &installation, "acme", &[]).await.unwrap();
+    let tenant = "acme".parse().unwrap();
+    let busy = TenantLock::acquire(&target(cluster), &installation, &tenant, &[], IMPATIENT).await.err().unwrap();
+    let LockError::Busy { holder: Some(holder), .. } = busy else { panic!("{busy}") };
+    cluster.sql("postgres", &format!("SELECT pg_terminate_backend({})", holder.pid));
+    tokio::time::timeout(PATIENT, lock.lost()).await.unwrap();
+    assert!(matches!(lock.still_held().await.unwrap_err(), LockError::Lost { .. }));
+}

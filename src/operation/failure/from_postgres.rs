@@ -27,13 +27,14 @@ impl From<DiscoverError> for Failure {
         let (DiscoverError::Connect { endpoint, .. }
         | DiscoverError::List { endpoint, .. }
         | DiscoverError::Query { endpoint, .. }
+        | DiscoverError::Columns { endpoint, .. }
         | DiscoverError::Name { endpoint, .. }) = &error;
         let (kind, hint) = match &error {
             DiscoverError::Connect { source, .. } => ("cannot-connect", source.hint()),
             DiscoverError::List { .. } => {
                 ("cannot-discover", "Run it again; `tenure check` says what is wrong with the server.".to_owned())
             }
-            DiscoverError::Query { .. } | DiscoverError::Name { .. } => (
+            DiscoverError::Query { .. } | DiscoverError::Columns { .. } | DiscoverError::Name { .. } => (
                 "bad-query",
                 "The query runs in the maintenance database and returns two columns: database, tenant. Try it with psql."
                     .to_owned(),

@@ -12,8 +12,9 @@ pub struct Limits {
     /// Tenants worked on at once. 4 by default; more needs more memory and connections, and helps until the server's disks or this
     /// machine's cores are busy.
     pub jobs: u32,
-    /// A backup that blocks another session longer than this gives way and is tried again later.
-    pub yield_after: Span,
+    /// A backup that blocks another session longer than this gives way and is tried again later. Not built yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub yield_after: Option<Span>,
     /// How long a lock on a table is waited for.
     pub lock_timeout: Span,
     /// How long one tenant's snapshot may be held: as long, its server cannot clean up dead rows.
@@ -22,12 +23,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            jobs: 4,
-            yield_after: Span::from_secs(10),
-            lock_timeout: Span::from_secs(10),
-            max_snapshot_age: Span::from_secs(12 * 3600),
-        }
+        Self { jobs: 4, yield_after: None, lock_timeout: Span::from_secs(10), max_snapshot_age: Span::from_secs(12 * 3600) }
     }
 }
 
@@ -48,11 +44,15 @@ pub(super) fn check(limits: &Limits, places: &Places<'_>) -> Result<(), ConfigEr
         let message = format!("`limits.jobs` is {}: nothing could be done like that", limits.jobs);
         return Err(places.refuse(&["limits".into(), "jobs".into()], message, format!("use 1 to {MOST_JOBS}; 4 is the default")));
     }
-    for (key, span) in [
-        ("yield_after", limits.yield_after),
-        ("lock_timeout", limits.lock_timeout),
-        ("max_snapshot_age", limits.max_snapshot_age),
-    ] {
+    if limits.yield_after.is_some() {
+        let hint = "remove the line: a lock is waited for `lock_timeout` at most, and nobody waits behind us longer than that";
+        return Err(places.not_built(
+            &["limits".into(), "yield_after".into()],
+            "giving way to a session that a backup blocks",
+            hint,
+        ));
+    }
+    for (key, span) in [("lock_timeout", limits.lock_timeout), ("max_snapshot_age", limits.max_snapshot_age)] {
         if span.get().is_zero() {
             let message = format!("`limits.{key}` is zero: every backup would give up at once");
             return Err(places.refuse(

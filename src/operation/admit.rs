@@ -69,7 +69,10 @@ impl Admit<'_> {
     /// # Errors
     /// Before anything is written: a tenant without backups, one that no database or several answer to, one that was erased or purged.
     pub async fn run(&self, which: &Which, now: DateTime<Utc>) -> Result<AdmitReport, Failure> {
-        let known = Known::read(self.vault, self.keyring).await?;
+        let mut known = Known::read(self.vault, self.keyring).await?;
+        if let Some((_, error)) = known.untrusted.pop() {
+            return Err(error.into());
+        }
         let fleet = Fleet::discover(self.clusters, &known).await;
         let residents = fleet.residents();
         let wanted = match which {

@@ -71,6 +71,8 @@ pub struct Backup {
     pub jobs: usize,
     /// How long one table lock is waited for.
     pub lock_timeout: Duration,
+    /// How long a snapshot may be held: as long, its server cannot clean up dead rows.
+    pub max_snapshot_age: Duration,
     /// What was promised for a tenant.
     pub promise: Arc<dyn Fn(&TenantName) -> Promise + Send + Sync>,
     /// Plaintext in flight over all tenants.
@@ -90,6 +92,8 @@ pub struct Backup {
 struct Limits {
     readers: Arc<Semaphore>,
     connections: Arc<BTreeMap<String, Arc<Semaphore>>>,
+    /// Why no tenant may be taken for a new one, when there is a reason.
+    nobody_new: Option<Arc<str>>,
 }
 
 impl Backup {
@@ -122,6 +126,7 @@ impl Backup {
                     })
                     .collect(),
             ),
+            nobody_new: known.untrusted.first().map(|(tenant, error)| format!("tenant {tenant}: {error}").into()),
         };
         let named = matches!(which, Which::Named(_));
         let mut running = tokio::task::JoinSet::new();

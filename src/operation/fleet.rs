@@ -11,6 +11,7 @@ use crate::{
         target::Target,
     },
     printable::Printable,
+    signed::DocumentError,
     tenant::TenantName,
     vault::Vault,
 };
@@ -40,26 +41,33 @@ pub struct Known {
     copies: BTreeSet<(String, u32)>,
     /// Lockers with a purge note: their tenants are not missed.
     gone: BTreeSet<TenantName>,
+    /// Tenants whose records cannot be trusted. While there are any, a database that tenure made may go unrecognised, so that nobody
+    /// new is let in.
+    pub untrusted: Vec<(TenantName, DocumentError)>,
 }
 
 impl Known {
     /// Reads the key records, and each tenant's sources and copies.
     ///
     /// # Errors
-    /// A store that cannot be reached, or a record that cannot be trusted: where a tenant lives must not be guessed.
+    /// A store that cannot be reached. Records that cannot be trusted are in [`Known::untrusted`].
     pub async fn read(vault: &Vault, keyring: &Keyring) -> Result<Self, Failure> {
         let census = keyring.census().await?;
-        let mut known = Self { census, sources: BTreeMap::new(), copies: BTreeSet::new(), gone: BTreeSet::new() };
+        let (sources, copies, gone) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let mut known = Self { census, sources, copies, gone, untrusted: Vec::new() };
         for (tenant, keys) in &known.census.tenants {
             for locker in keys.lockers() {
                 if vault.has_gone(locker).await? {
                     known.gone.insert(tenant.clone());
                 }
-                known
-                    .copies
-                    .extend(vault.copies(locker).await?.into_iter().map(|copy| (copy.system_identifier, copy.database_oid)));
-                if let Some(source) = vault.source(locker).await? {
-                    known.sources.insert(tenant.clone(), source);
+                match vault.copies(locker).await {
+                    Ok(copies) => known.copies.extend(copies.into_iter().map(|copy| (copy.system_identifier, copy.database_oid))),
+                    Err(error) => known.untrusted.push((tenant.clone(), only_if_integrity(error)?)),
+                }
+                match vault.source(locker).await {
+                    Ok(Some(source)) => drop(known.sources.insert(tenant.clone(), source)),
+                    Ok(None) => {}
+                    Err(error) => known.untrusted.push((tenant.clone(), only_if_integrity(error)?)),
                 }
             }
         }
@@ -76,6 +84,10 @@ impl Known {
         let on_it = |copy: &&(String, u32)| copy.0 == system_identifier.to_string();
         self.copies.iter().filter(on_it).map(|copy| copy.1).collect()
     }
+}
+
+fn only_if_integrity(error: DocumentError) -> Result<DocumentError, Failure> {
+    if error.is_integrity() { Ok(error) } else { Err(error.into()) }
 }
 
 /// What lives on the clusters now.

@@ -48,7 +48,11 @@ pub(super) async fn refuse_if_gone(backup: &Backup, tenant: &TenantName, lockers
 ///
 /// # Errors
 /// An integrity failure when a key record is missing that must be there: a lost key record never becomes a new tenant.
-pub(super) async fn sealing_key(backup: &Backup, resident: &Resident) -> Result<(TenantKeys, KeyRecord), Failure> {
+pub(super) async fn sealing_key(
+    backup: &Backup,
+    resident: &Resident,
+    nobody_new: Option<&str>,
+) -> Result<(TenantKeys, KeyRecord), Failure> {
     let tenant = &resident.tenant;
     if let Some(keys) = backup.keyring.keys(tenant).await? {
         refuse_if_gone(backup, tenant, &keys.lockers()).await?;
@@ -62,6 +66,12 @@ pub(super) async fn sealing_key(backup: &Backup, resident: &Resident) -> Result<
         return Ok((keys, sealing));
     }
     refuse_if_gone(backup, tenant, &[]).await?;
+    if let Some(reason) = nobody_new {
+        let message = format!("tenant {tenant} would be new, and nobody new is taken in: {reason}");
+        return Err(Failure::new(FailureClass::Integrity, "untrusted-record", tenant, message).hint(
+            "Its database may be one that tenure made. Look at the object that is named; known tenants are still backed up.",
+        ));
+    }
     refuse_if_keys_were_lost(backup, tenant).await?;
     let record = backup
         .keyring

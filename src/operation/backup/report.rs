@@ -178,6 +178,10 @@ impl BackupReport {
             self.findings
                 .push(format!("no rule covers {}: list them under `ignore`, or they are nobody's", unassigned.join(", ")));
         }
+        for (tenant, error) in &known.untrusted {
+            self.fleet_failed = true;
+            self.findings.push(format!("tenant {tenant}: {error}; no new tenant is taken in until that is settled"));
+        }
         for problem in &known.census.problems {
             self.fleet_failed = true;
             self.findings.push(format!("{problem}; run `tenure keys check`"));

@@ -53,6 +53,15 @@ pub(super) struct Run<'a> {
     pub(super) started: tokio::time::Instant,
 }
 
+/// A backup that lacks only its manifest.
+struct Ready {
+    manifest: Manifest,
+    record: KeyRecord,
+    base: Option<BackupId>,
+    base_expires_at: Option<DateTime<Utc>>,
+    findings: Vec<String>,
+}
+
 /// What a run has read and stored before it is a backup.
 struct Stored {
     id: BackupId,
@@ -87,8 +96,9 @@ impl<'a> Run<'a> {
         let installation = self.backup.vault.root().installation;
         let lock = TenantLock::acquire(&cluster.target, &installation, tenant, &cluster.roles, lock::WAIT).await?;
         let max_run = std::time::Duration::from_secs(self.backup.vault.root().max_run_seconds);
-        let done = tokio::select! {
-            done = self.locked(&lock, reader) => done?,
+        // The commit is not interrupted: once a manifest may exist, the run finds out whether it does and whether it counts.
+        let ready = tokio::select! {
+            ready = self.locked(reader) => ready?,
             () = lock.lost() => return Err(self.lock_lost()),
             () = self.backup.cancel.cancelled() => return Err(self.interrupted()),
             () = tokio::time::sleep_until(self.started + max_run) => {
@@ -96,6 +106,7 @@ impl<'a> Run<'a> {
                     .hint("No backup was made."));
             }
         };
+        let done = self.finish(&lock, ready).await?;
         if let Err(error) = lock.release().await {
             // The backup is committed and was checked after the commit: that it could not be given back harms nobody.
             tracing::warn!(tenant.name = %tenant, error = %error, "the lock of tenant {tenant} was gone at the end");
@@ -103,9 +114,10 @@ impl<'a> Run<'a> {
         Ok(done)
     }
 
-    async fn locked(&self, lock: &TenantLock, reader: Option<OwnedSemaphorePermit>) -> Result<Done, Failure> {
+    /// Everything up to the commit.
+    async fn locked(&self, reader: Option<OwnedSemaphorePermit>) -> Result<Ready, Failure> {
         self.stage("preparing");
-        let (_, record) = key::sealing_key(self.backup, self.resident).await?;
+        let (_, record) = key::sealing_key(self.backup, self.resident, self.limits.nobody_new.as_deref()).await?;
         key::check_source(self.backup, self.resident, record.locker).await?;
         let now = (self.backup.clock)();
         let history = self.backup.vault.history(record.locker, now).await?;
@@ -115,14 +127,27 @@ impl<'a> Run<'a> {
         let mut findings = Vec::new();
         note_history(&history, &reuse, &mut findings);
 
-        let stored = self.store(&record, reuse, reader).await?;
-        self.stage("committing");
+        let age = self.backup.max_snapshot_age;
+        let stored = tokio::time::timeout(age, self.store(&record, reuse, reader)).await.map_err(|_| self.too_old(age))??;
         let manifest = self.manifest(&record, &history, &stored).await?;
         note_captured(&manifest, &stored.description, &mut findings);
         let base_expires_at =
             history.backups.iter().find(|backup| Some(backup.manifest.backup) == base).map(|backup| backup.manifest.expires_at);
+        Ok(Ready { manifest, record, base, base_expires_at, findings })
+    }
+
+    async fn finish(&self, lock: &TenantLock, ready: Ready) -> Result<Done, Failure> {
+        self.stage("committing");
+        let Ready { manifest, record, base, base_expires_at, findings } = ready;
         self.commit(&manifest, &Conditions { lock, record: &record, base, base_expires_at }).await?;
-        Ok(Done { backup: stored.id, totals: manifest.totals, findings })
+        Ok(Done { backup: manifest.backup, totals: manifest.totals, findings })
+    }
+
+    fn too_old(&self, age: std::time::Duration) -> Failure {
+        let tenant = &self.resident.tenant;
+        let message = format!("the snapshot of tenant {tenant} was held for max_snapshot_age, {} s, and given up", age.as_secs());
+        Failure::new(FailureClass::Failed, "snapshot-too-old", tenant, message)
+            .hint("No backup was made. More `jobs` read faster; a longer limits.max_snapshot_age keeps dead rows longer.")
     }
 
     /// Reads the database as of one moment, and stores every chunk that is not stored yet.

@@ -100,6 +100,7 @@ impl Site {
             tools: Arc::new(Tools::new(None, None)),
             jobs: 4,
             lock_timeout: Duration::from_secs(5),
+            max_snapshot_age: Duration::from_secs(3600),
             promise: Arc::new(move |_| Promise { keep, exclude_data: Vec::new() }),
             budget: Budget::default(),
             clock: Utc::now,

@@ -14,4 +14,5 @@ pub mod list;
 pub mod progress;
 pub mod restore;
 pub mod tenants;
+pub mod restore_all;
 pub mod verify;

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     backup_id::BackupId,
-    chunk::ChunkNameKey,
+    format::key_record::KeyRecord,
     id::Locker,
     keyring::Keyring,
     postgres::{Target, discover::Rules, tools::Tools},
@@ -55,7 +55,7 @@ pub struct Destination {
     pub rules: Rules,
     /// Roles that run tenure besides the connecting one.
     pub roles: Vec<String>,
-    /// How many connections tenure may hold on it at once. At least 3 are used.
+    /// How many connections tenure may hold on it at once. At least 4 are used.
     pub connections: u32,
 }
 
@@ -136,17 +136,28 @@ pub struct Report {
     pub proof_ms: u64,
 }
 
-/// A backup that was chosen, and the tenant key that opens it. The recovery identity is gone by now.
-pub struct Opened {
+/// A backup that was chosen. Nothing of it has been opened.
+pub struct Chosen {
     locker: Locker,
     backup: Backup,
     histories: Vec<(Locker, History)>,
-    chunk_name_key: ChunkNameKey,
-    identity: TenantIdentity,
+    key: KeyRecord,
 }
 
-impl Opened {
-    /// Bytes of plaintext that the backup holds.
+impl Chosen {
+    /// Which backup.
+    #[must_use]
+    pub fn backup(&self) -> BackupId {
+        self.backup.manifest.backup
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn locker(&self) -> Locker {
+        self.locker
+    }
+
+    /// Bytes of plaintext that it holds.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.backup.manifest.totals.bytes_read
@@ -159,24 +170,19 @@ impl Restorer<'_> {
     /// # Errors
     /// [`Failure`], with the class that decides the exit code. The target is then as it was.
     pub async fn restore(&self, request: &Request, identity: RecoveryIdentity, now: DateTime<Utc>) -> Result<Report, Failure> {
-        let opened = self.open(&request.tenant, &request.which, request.accept_gap, &identity, now).await?;
+        let chosen = self.choose(request, now).await?;
+        let key = self.open_key(&chosen, &identity).await?;
         // From here on there is no recovery identity in this process.
         drop(identity);
-        self.restore_opened(request, opened, now).await
+        self.restore_chosen(request, chosen, key, now).await
     }
 
-    /// Chooses a backup and opens the tenant's key. Speaks with vault and keyring only.
+    /// Chooses a backup. Speaks with vault and keyring only, and opens nothing.
     ///
     /// # Errors
-    /// Unknown tenant or backup (1), erased or expired (4), a history that is not to be trusted (5), another identity (1).
-    pub async fn open(
-        &self,
-        tenant: &TenantName,
-        which: &Which,
-        accept_gap: bool,
-        identity: &RecoveryIdentity,
-        now: DateTime<Utc>,
-    ) -> Result<Opened, Failure> {
+    /// Unknown tenant or backup (1), erased or expired (4), a history that is not to be trusted (5).
+    pub async fn choose(&self, request: &Request, now: DateTime<Utc>) -> Result<Chosen, Failure> {
+        let tenant = &request.tenant;
         let tag = self.keyring.tag(tenant);
         if self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await? {
             return Err(Failure::new(FailureClass::Refused, "erased", tenant, format!("tenant {tenant} was erased"))
@@ -192,10 +198,10 @@ impl Restorer<'_> {
             }
             histories.push((locker, self.vault.history(locker, now).await?));
         }
-        let (locker, backup) = choose::choose(tenant, &histories, which, now, accept_gap)?;
+        let (locker, backup) = choose::choose(tenant, &histories, &request.which, now, request.accept_gap)?;
         let backup = backup.clone();
         let key_id = backup.manifest.key_id;
-        let Some(record) = keys.get(key_id).filter(|record| record.locker == locker) else {
+        let Some(key) = keys.get(key_id).filter(|record| record.locker == locker).cloned() else {
             let message = format!(
                 "backup {} of tenant {tenant} is sealed with key {key_id}, which the keyring does not have",
                 backup.manifest.backup
@@ -203,25 +209,39 @@ impl Restorer<'_> {
             return Err(Failure::new(FailureClass::Integrity, "key-missing", key_id, message)
                 .hint("`tenure keys check` shows what is missing; `tenure keys repair` brings back what a mirror still has."));
         };
-        let chunk_name_key = record.chunk_name_key.clone();
+        Ok(Chosen { locker, backup, histories, key })
+    }
+
+    /// Opens the tenant key that a backup is sealed with: the only step that uses the recovery identity.
+    ///
+    /// # Errors
+    /// A key that is missing or another one (5), an identity that does not open it (1).
+    pub async fn open_key(&self, chosen: &Chosen, identity: &RecoveryIdentity) -> Result<TenantIdentity, Failure> {
+        let (tenant, key_id) = (&chosen.key.tenant, chosen.key.key_id);
         let wrapped = self.keyring.secret_half(key_id).await?;
         let secret = identity.unwrap(&wrapped).map_err(|error| Failure::wrong_identity(tenant, error))?;
-        if secret.recipient().to_string() != record.recipient {
+        if secret.recipient().to_string() != chosen.key.recipient {
             let message = format!("the secret half of key {key_id} of tenant {tenant} belongs to another key");
             return Err(Failure::new(FailureClass::Integrity, "key-swapped", key_id, message)
                 .hint("`tenure keys check` shows what else is wrong; a mirror may still have the right one."));
         }
-        Ok(Opened { locker, backup, histories, chunk_name_key, identity: secret })
+        Ok(secret)
     }
 
-    /// Restores a backup that was opened. Speaks with PostgreSQL, and holds one tenant's key only.
+    /// Restores a chosen backup. Speaks with PostgreSQL, and holds one tenant's key only.
     ///
     /// # Errors
     /// As [`Restorer::restore`].
-    pub async fn restore_opened(&self, request: &Request, opened: Opened, now: DateTime<Utc>) -> Result<Report, Failure> {
+    pub async fn restore_chosen(
+        &self,
+        request: &Request,
+        chosen: Chosen,
+        key: TenantIdentity,
+        now: DateTime<Utc>,
+    ) -> Result<Report, Failure> {
         let tenant = &request.tenant;
-        self.progress.tenant_started(tenant, opened.bytes());
-        let result = build::run(self, request, opened, now).await;
+        self.progress.tenant_started(tenant, chosen.bytes());
+        let result = build::run(self, request, chosen, key, now).await;
         self.progress.tenant_finished(tenant, if result.is_ok() { "done" } else { "failed" });
         result
     }

@@ -85,6 +85,19 @@ pub async fn database_oid(admin: &Client, name: &str) -> Result<Option<u32>, Sta
     row.map(|row| row.try_get(0).failed(what, name)).transpose()
 }
 
+/// Whether there is a database with this OID.
+///
+/// # Errors
+/// What the server says.
+pub async fn has_database(admin: &Client, oid: u32) -> Result<bool, StatementError> {
+    let what = "looking for the database with OID";
+    let row = admin
+        .query_one("SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE oid = $1)", &[&oid])
+        .await
+        .failed(what, &oid.to_string())?;
+    row.try_get(0).failed(what, &oid.to_string())
+}
+
 /// Looks for each recorded extension.
 ///
 /// # Errors

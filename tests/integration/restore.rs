@@ -1,6 +1,7 @@
 //! Restores of real databases, through the library.
 
 mod fidelity;
+mod guards;
 
 use std::collections::BTreeMap;
 

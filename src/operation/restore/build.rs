@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::{
-    Opened, Report, Request, Restorer,
+    Chosen, Report, Request, Restorer,
     content::{ChunkReader, Content},
     damage,
     destination::Place,
@@ -36,6 +36,7 @@ use crate::{
         statement::Failed as _,
         tools::Tool,
     },
+    seal::TenantIdentity,
     signed::FORMAT,
 };
 
@@ -80,14 +81,15 @@ struct Built {
 pub(super) async fn run(
     restorer: &Restorer<'_>,
     request: &Request,
-    opened: Opened,
+    chosen: Chosen,
+    key: TenantIdentity,
     now: DateTime<Utc>,
 ) -> Result<Report, Failure> {
     let started = Instant::now();
     let tenant = &request.tenant;
-    let Opened { locker, backup, histories, chunk_name_key, identity, .. } = opened;
+    let Chosen { locker, backup, histories, key: record } = chosen;
     let manifest = &backup.manifest;
-    let reader = ChunkReader::new(restorer.vault.clone(), locker, identity);
+    let reader = ChunkReader::new(restorer.vault.clone(), locker, key);
     let damage = damage::Damage { restorer, histories: &histories, chosen: manifest.backup, now };
 
     restorer.progress.stage(tenant, "reading");
@@ -123,7 +125,7 @@ pub(super) async fn run(
         reader: &reader,
         archive: &archive,
         place: &place,
-        hasher: chunk_name_key.row_hasher(),
+        hasher: record.chunk_name_key.row_hasher(),
         connections: restorer.jobs.min(limit).max(1),
         now,
     };

@@ -135,8 +135,8 @@ impl Restorer<'_> {
             let what = format!("role {} may not create databases on cluster {server}", shown(&facts.role));
             found.add("no-createdb", what, "grant it CREATEDB, or set `admin =` of the cluster to a role that may");
         }
-        if place.server.connections < 3 {
-            let what = format!("cluster {server} allows tenure {} connections; a restore needs 3", place.server.connections);
+        if place.server.connections < 4 {
+            let what = format!("cluster {server} allows tenure {} connections; a restore needs 4", place.server.connections);
             found.add("too-few-connections", what, "raise `connections` of the cluster");
         }
     }

@@ -1,0 +1,367 @@
+//! `restore --all`: the whole fleet, onto servers that have nothing of it yet.
+//!
+//! Largest first, several at once. A tenant that fails stops no other, and a second run goes on where the first ended: what it had
+//! restored and proven is recorded as the tenant's source, and is left as it is.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, stream};
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::{sync::Semaphore, time::Instant};
+
+use super::{
+    failure::{Failure, FailureClass},
+    restore::{Destination, Report, Request, Restorer, Which},
+};
+use crate::{
+    backup_id::BackupId,
+    format::record::SourceReason,
+    id::Locker,
+    postgres::server_facts,
+    seal::{RecoveryIdentity, TenantIdentity},
+    tenant::TenantName,
+};
+
+/// Connections that one tenant's restore needs: the administrator's two, the lock's, one loader's.
+const CONNECTIONS_PER_TENANT: u32 = 4;
+/// Tenants whose histories are read at once.
+const READERS: usize = 8;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetRequest {
+    /// The newest backup, or the newest before a time.
+    pub which: Which,
+    /// Only onto this cluster; `None` for each tenant's own.
+    pub cluster: Option<String>,
+    /// As [`Request::allow`].
+    pub allow: Vec<String>,
+    /// As [`Request::accept_gap`].
+    pub accept_gap: bool,
+}
+
+/// What became of the fleet. Serialised as the document of `--json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FleetReport {
+    /// Each tenant's outcome, by name.
+    pub results: Vec<TenantResult>,
+    /// What concerns no single tenant.
+    pub findings: Vec<String>,
+    /// How long it all took.
+    pub duration_ms: u64,
+    /// The gravest class among them, which decides the exit code.
+    #[serde(skip)]
+    pub class: Option<FailureClass>,
+}
+
+/// One tenant's outcome.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct TenantResult {
+    /// The tenant.
+    pub tenant: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Which backup.
+    pub backup: Option<String>,
+    /// Where it is now.
+    pub cluster: Option<String>,
+    /// What its database is called.
+    pub database: Option<String>,
+    /// Tables with their rows.
+    pub tables: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of COPY text.
+    pub bytes: u64,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// What somebody should know though it is restored.
+    pub notes: Vec<String>,
+    /// Why it failed.
+    pub error: Option<TenantFailure>,
+    #[serde(skip)]
+    class: Option<FailureClass>,
+}
+
+/// Why one tenant failed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct TenantFailure {
+    /// For scripts.
+    pub kind: String,
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// What became of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Restored and proven.
+    Done,
+    /// An earlier run had restored and proven it.
+    Already,
+    /// It is not there.
+    Failed,
+    /// A guard stopped it: erased, purged, expired, or it needs `--allow`.
+    Refused,
+    /// Another run is at it.
+    Busy,
+}
+
+impl Outcome {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Already => "already",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// A tenant whose backup is chosen and whose key is open. The history is not kept: a fleet has thousands of tenants.
+struct Ready {
+    tenant: TenantName,
+    backup: BackupId,
+    locker: Locker,
+    bytes: u64,
+    key: TenantIdentity,
+}
+
+impl Restorer<'_> {
+    /// Restores every tenant that the keyring knows, `tenants` at once within the connections of each cluster.
+    ///
+    /// # Errors
+    /// What stops all of them: a keyring that cannot be listed. The outcome of each tenant is in the report.
+    pub async fn restore_all(
+        &self,
+        request: &FleetRequest,
+        tenants: usize,
+        identity: RecoveryIdentity,
+        now: DateTime<Utc>,
+    ) -> Result<FleetReport, Failure> {
+        let started = Instant::now();
+        let census = self.keyring.census().await?;
+        let mut report = FleetReport { results: Vec::new(), findings: Vec::new(), duration_ms: 0, class: None };
+        let mut classes = Vec::new();
+        for problem in &census.problems {
+            report.findings.push(format!("{problem}; run `tenure keys check`"));
+            classes.push(FailureClass::Integrity);
+        }
+        if census.tenants.is_empty() {
+            report.findings.push("the keyring knows no tenant".to_owned());
+            classes.push(FailureClass::Failed);
+        }
+
+        let identity_ref = &identity;
+        let opened: Vec<(TenantName, Result<Ready, Failure>)> = stream::iter(census.tenants.into_keys())
+            .map(|tenant| async move {
+                let ready = self.ready(request, &tenant, identity_ref, now).await;
+                (tenant, ready)
+            })
+            .buffer_unordered(READERS)
+            .collect()
+            .await;
+        // From here on there is no recovery identity in this process.
+        drop(identity);
+        let mut ready = Vec::new();
+        for (tenant, result) in opened {
+            match result {
+                Ok(tenant) => ready.push(tenant),
+                Err(failure) => report.results.push(TenantResult::failed(&tenant, failure, Duration::ZERO)),
+            }
+        }
+        ready.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.tenant.cmp(&b.tenant)));
+
+        let connections = Connections::new(self.clusters);
+        let connections = &connections;
+        let mut results: Vec<TenantResult> = stream::iter(ready)
+            .map(|ready| self.one(request, ready, connections, now))
+            .buffer_unordered(tenants.max(1))
+            .collect()
+            .await;
+        report.results.append(&mut results);
+        report.results.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+        classes.extend(report.results.iter().filter_map(|result| result.class).filter(|class| *class != FailureClass::Busy));
+        let some = report.results.iter().any(|result| matches!(result.outcome, Outcome::Done | Outcome::Already));
+        for class in classes.iter_mut().filter(|class| some && **class == FailureClass::Failed) {
+            *class = FailureClass::SomeTenants;
+        }
+        report.class = FailureClass::worst(classes);
+        report.duration_ms = millis(started.elapsed());
+        Ok(report)
+    }
+
+    async fn ready(
+        &self,
+        request: &FleetRequest,
+        tenant: &TenantName,
+        identity: &RecoveryIdentity,
+        now: DateTime<Utc>,
+    ) -> Result<Ready, Failure> {
+        self.going_on(tenant)?;
+        let chosen = self.choose(&request.of(tenant.clone(), request.which.clone()), now).await?;
+        let key = self.open_key(&chosen, identity).await?;
+        Ok(Ready { tenant: tenant.clone(), backup: chosen.backup(), locker: chosen.locker(), bytes: chosen.bytes(), key })
+    }
+
+    fn going_on(&self, tenant: &TenantName) -> Result<(), Failure> {
+        if self.cancel.is_cancelled() {
+            return Err(Failure::new(FailureClass::Interrupted, "interrupted", tenant, "stopped before its turn"));
+        }
+        Ok(())
+    }
+
+    async fn one(&self, request: &FleetRequest, ready: Ready, connections: &Connections, now: DateTime<Utc>) -> TenantResult {
+        let started = Instant::now();
+        let tenant = ready.tenant.clone();
+        match self.one_tenant(request, ready, connections, now).await {
+            Ok(Some(report)) => TenantResult::done(report),
+            Ok(None) => TenantResult::empty(&tenant, Outcome::Already, started.elapsed()),
+            Err(failure) => {
+                tracing::error!(tenant.name = %tenant, "restore of tenant {tenant} failed: {}", failure.one_line());
+                TenantResult::failed(&tenant, failure, started.elapsed())
+            }
+        }
+    }
+
+    /// `None`: it was there already.
+    async fn one_tenant(
+        &self,
+        request: &FleetRequest,
+        ready: Ready,
+        connections: &Connections,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Report>, Failure> {
+        let tenant = &ready.tenant;
+        self.going_on(tenant)?;
+        let source = self.vault.source(ready.locker).await?;
+        let home = request.cluster.clone().or_else(|| source.as_ref().map(|source| source.cluster.clone()));
+        let destination = home.as_ref().and_then(|name| self.clusters.get(name)).or_else(|| self.clusters.values().next());
+        let Some(destination) = destination else {
+            return Err(Failure::new(FailureClass::Usage, "unknown-cluster", tenant, "no cluster is configured"));
+        };
+        let permits = connections.take(destination).await;
+        if let Some(source) = source.filter(|source| source.reason == SourceReason::Restored)
+            && is_there(destination, &source.system_identifier, source.database_oid).await?
+        {
+            return Ok(None);
+        }
+        let one = request.of(tenant.clone(), Which::Backup(ready.backup.to_string()));
+        let chosen = self.choose(&one, now).await?;
+        let restorer = Restorer { jobs: permits.loaders, ..*self };
+        restorer.restore_chosen(&one, chosen, ready.key, now).await.map(Some)
+    }
+}
+
+impl FleetRequest {
+    fn of(&self, tenant: TenantName, which: Which) -> Request {
+        Request {
+            tenant,
+            which,
+            into: None,
+            cluster: self.cluster.clone(),
+            replace: false,
+            allow: self.allow.clone(),
+            accept_gap: self.accept_gap,
+            keep_failed: false,
+        }
+    }
+}
+
+/// Whether a database with this OID is on this very server.
+async fn is_there(destination: &Destination, system_identifier: &str, oid: u32) -> Result<bool, Failure> {
+    let target = &destination.admin;
+    let failed = |error: crate::postgres::statement::StatementError| {
+        Failure::new(FailureClass::Failed, "server-refused", &destination.name, error.to_string()).because(error)
+    };
+    let admin = target.connect(target.maintenance_database(), "tenure restore").await.map_err(|error| {
+        let hint = error.hint();
+        Failure::new(FailureClass::Failed, "cannot-connect", &error.endpoint, error.to_string()).hint(hint).because(error)
+    })?;
+    let facts = server_facts::read(&admin).await.map_err(failed)?;
+    Ok(facts.system_identifier == system_identifier && server_facts::has_database(&admin, oid).await.map_err(failed)?)
+}
+
+/// How many connections are left on each cluster.
+struct Connections(BTreeMap<String, (Arc<Semaphore>, u32)>);
+
+/// A tenant's share.
+struct Share {
+    loaders: usize,
+    _permits: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
+impl Connections {
+    fn new(clusters: &BTreeMap<String, Destination>) -> Self {
+        let of = |cluster: &Destination| {
+            let all = cluster.connections.max(CONNECTIONS_PER_TENANT);
+            (Arc::new(Semaphore::new(all as usize)), all)
+        };
+        Self(clusters.iter().map(|(name, cluster)| (name.clone(), of(cluster))).collect())
+    }
+
+    /// Waits until a tenant's worth of connections is free; takes what is over for it, when nobody else could use it.
+    async fn take(&self, destination: &Destination) -> Share {
+        let Some((semaphore, all)) = self.0.get(&destination.name) else { return Share { loaders: 1, _permits: None } };
+        let over = all % CONNECTIONS_PER_TENANT;
+        let wanted = CONNECTIONS_PER_TENANT + if *all < 2 * CONNECTIONS_PER_TENANT { over } else { 0 };
+        // The semaphore is never closed.
+        let permits = semaphore.clone().acquire_many_owned(wanted).await.ok();
+        Share { loaders: (wanted - CONNECTIONS_PER_TENANT + 1) as usize, _permits: permits }
+    }
+}
+
+impl TenantResult {
+    fn empty(tenant: &TenantName, outcome: Outcome, duration: Duration) -> Self {
+        Self {
+            tenant: tenant.as_str().to_owned(),
+            outcome,
+            backup: None,
+            cluster: None,
+            database: None,
+            tables: 0,
+            rows: 0,
+            bytes: 0,
+            duration_ms: millis(duration),
+            notes: Vec::new(),
+            error: None,
+            class: None,
+        }
+    }
+
+    fn done(report: Report) -> Self {
+        Self {
+            backup: Some(report.backup.to_string()),
+            cluster: Some(report.cluster),
+            database: Some(report.database),
+            tables: report.tables,
+            rows: report.rows,
+            bytes: report.bytes,
+            duration_ms: report.duration_ms,
+            notes: report.notes,
+            ..Self::empty(&report.tenant, Outcome::Done, Duration::ZERO)
+        }
+    }
+
+    fn failed(tenant: &TenantName, failure: Failure, duration: Duration) -> Self {
+        let outcome = match failure.class {
+            FailureClass::Busy => Outcome::Busy,
+            FailureClass::Refused => Outcome::Refused,
+            _ => Outcome::Failed,
+        };
+        let error = TenantFailure { kind: failure.kind.to_owned(), message: failure.one_line(), hint: failure.hint };
+        Self { error: Some(error), class: Some(failure.class), ..Self::empty(tenant, outcome, duration) }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

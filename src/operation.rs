@@ -13,6 +13,6 @@ pub mod keys;
 pub mod list;
 pub mod progress;
 pub mod restore;
-pub mod tenants;
 pub mod restore_all;
+pub mod tenants;
 pub mod verify;

@@ -194,6 +194,40 @@ impl Loader {
         Ok(())
     }
 
+    /// Lets owners have things in schemas where they may create nothing: handing a table over to them asks for that. Returns the
+    /// statements that take it back. `places` are pairs of schema and owner; schemas that are not there yet are passed over.
+    ///
+    /// # Errors
+    /// What the server says, with the schema named.
+    pub async fn open_schemas_for(
+        &self,
+        admin: &Client,
+        places: &BTreeSet<(String, String)>,
+    ) -> Result<Vec<String>, StatementError> {
+        let what = "reading the schemas for";
+        let schemas: Vec<&str> = places.iter().map(|(schema, _)| schema.as_str()).collect();
+        let owners: Vec<&str> = places.iter().map(|(_, owner)| owner.as_str()).collect();
+        let rows = admin
+            .query(
+                "SELECT p.schema, p.owner FROM unnest($1::text[], $2::text[]) AS p(schema, owner)
+                   JOIN pg_catalog.pg_namespace n ON n.nspname = p.schema
+                  WHERE NOT pg_catalog.has_schema_privilege(p.owner::name, n.oid, 'CREATE')",
+                &[&schemas, &owners],
+            )
+            .await
+            .failed(what, &self.role)?;
+        let mut back = Vec::new();
+        for row in rows {
+            let schema: String = row.try_get(0).failed(what, &self.role)?;
+            let owner: String = row.try_get(1).failed(what, &self.role)?;
+            let (quoted, owner) = (escape_identifier(&schema), escape_identifier(&owner));
+            let statement = format!("GRANT CREATE ON SCHEMA {quoted} TO {owner}");
+            admin.batch_execute(&statement).await.failed("GRANT ON SCHEMA", &schema)?;
+            back.push(format!("REVOKE CREATE ON SCHEMA {quoted} FROM {owner}"));
+        }
+        Ok(back)
+    }
+
     /// Lets it fill tables that belong to a superuser, and refer to them.
     ///
     /// # Errors

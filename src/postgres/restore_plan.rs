@@ -1,7 +1,8 @@
 //! Which entries of a schema archive are restored when, and by whose login.
 //!
 //! PostgreSQL runs a tenant's own functions while rows are loaded, indexes are built and constraints are checked. So everything that
-//! may do that, and belongs to a role that is no superuser, is left to the loader's login.
+//! may do that, and belongs to a role that is no superuser, is left to the loader's login. That holds before the rows, too: see
+//! [`TocEntry::runs_code`].
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -31,7 +32,7 @@ pub struct RestorePlan {
     /// Schemas that extensions live in: before extensions are created at their recorded versions.
     pub extension_schemas: Vec<u32>,
     /// Everything else that comes before the rows.
-    pub pre_data: Vec<u32>,
+    pub pre_data: Vec<Step>,
     /// Indexes, constraints, triggers, rules, policies, publications.
     pub post_data: Vec<Step>,
     /// Grants and default privileges: after everything that they might forbid us.
@@ -53,7 +54,7 @@ pub fn plan(toc: &[TocEntry], superusers: &HashSet<String>) -> RestorePlan {
         .filter(|id| by_id.get(id).is_some_and(|entry| entry.kind == "SCHEMA"))
         .collect();
     let mut plan = RestorePlan::default();
-    let mut post_data = Vec::new();
+    let (mut pre_data, mut post_data) = (Vec::new(), Vec::new());
     let mut refresh = Vec::new();
     let mut section = Section::PreData;
     for entry in toc {
@@ -70,13 +71,14 @@ pub fn plan(toc: &[TocEntry], superusers: &HashSet<String>) -> RestorePlan {
             "EVENT TRIGGER" | "SUBSCRIPTION" | "SUBSCRIPTION TABLE" => plan.last.push(id),
             _ if follows_last(entry, &by_id) => plan.last.push(id),
             _ if schemas_needed.contains(&id) => plan.extension_schemas.push(id),
-            _ if section == Section::PreData => plan.pre_data.push(id),
+            _ if section == Section::PreData => pre_data.push((id, login_before_rows(entry, &by_id, superusers))),
             _ if section == Section::PostData => post_data.push((id, login(entry, superusers))),
             _ => {}
         }
     }
-    plan.post_data = steps(&post_data, &by_id);
-    plan.refresh = steps(&refresh, &by_id);
+    plan.pre_data = steps(&pre_data, &by_id, Login::Admin);
+    plan.post_data = steps(&post_data, &by_id, Login::Loader);
+    plan.refresh = steps(&refresh, &by_id, Login::Loader);
     plan
 }
 
@@ -101,14 +103,23 @@ fn login(entry: &TocEntry, superusers: &HashSet<String>) -> Login {
     }
 }
 
-/// As few steps as dependencies allow, each in the archive's order.
-fn steps(entries: &[(u32, Login)], by_id: &HashMap<u32, &TocEntry>) -> Vec<Step> {
+/// Before the rows the loader makes only what may run code, and only what it may: a partition or heir of a superuser's table it may not.
+fn login_before_rows(entry: &TocEntry, by_id: &HashMap<u32, &TocEntry>, superusers: &HashSet<String>) -> Login {
+    let of_superuser = |owner: &String| owner.is_empty() || superusers.contains(owner);
+    let parents = || entry.needs.iter().filter_map(|id| by_id.get(id)).filter(|needed| needed.kind == "TABLE");
+    let may =
+        !of_superuser(&entry.owner) && entry.kind != "FOREIGN TABLE" && !parents().any(|parent| of_superuser(&parent.owner));
+    if entry.runs_code && may { Login::Loader } else { Login::Admin }
+}
+
+/// As few steps as dependencies allow, each in the archive's order, beginning with one by `first` if it has anything to do.
+fn steps(entries: &[(u32, Login)], by_id: &HashMap<u32, &TocEntry>, first: Login) -> Vec<Step> {
     let mut waiting: BTreeSet<usize> = (0..entries.len()).collect();
     let position: HashMap<u32, usize> = entries.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
     // What an entry needs among these, also by way of entries that are restored elsewhere.
     let needs: Vec<Vec<usize>> = entries.iter().map(|(id, _)| reach(*id, &position, by_id)).collect();
     let mut steps = Vec::new();
-    let mut by = if entries.iter().any(|(_, by)| *by == Login::Loader) { Login::Loader } else { Login::Admin };
+    let mut by = first;
     let mut idle = false;
     while !waiting.is_empty() {
         let mut taken = BTreeSet::new();
@@ -152,7 +163,7 @@ fn reach(id: u32, position: &HashMap<u32, usize>, by_id: &HashMap<u32, &TocEntry
             }
             if let Some(at) = position.get(&needed) {
                 found.push(*at);
-            } else if by_id.get(&needed).is_some_and(|entry| entry.section != Section::PreData) {
+            } else {
                 next.push(needed);
             }
         }
@@ -164,7 +175,7 @@ fn reach(id: u32, position: &HashMap<u32, usize>, by_id: &HashMap<u32, &TocEntry
 mod tests {
     use std::collections::HashSet;
 
-    use super::{Login, plan};
+    use super::{Login, Step, plan};
     use crate::postgres::archive_toc::{Section, TocEntry};
 
     fn entry(dump_id: u32, kind: &str, owner: &str, section: Section, needs: &[u32]) -> TocEntry {
@@ -175,6 +186,7 @@ mod tests {
             tag: String::new(),
             owner: owner.into(),
             section,
+            runs_code: kind == "TABLE ATTACH",
             needs: needs.to_vec(),
         }
     }
@@ -201,12 +213,29 @@ mod tests {
         ];
         let plan = plan(&toc, &HashSet::from(["postgres".to_owned()]));
         assert_eq!(plan.extension_schemas, [2]);
-        assert_eq!(plan.pre_data, [1, 3, 10, 11, 13]);
+        assert_eq!(plan.pre_data, [Step { by: Login::Admin, entries: vec![1, 3, 10, 11, 13] }]);
         assert_eq!(plan.grants, [12, 24]);
         assert_eq!(plan.last, [25, 26]);
         let steps: Vec<(Login, &[u32])> = plan.post_data.iter().map(|step| (step.by, step.entries.as_slice())).collect();
         assert_eq!(steps, [(Login::Loader, &[22][..]), (Login::Admin, &[20, 23]), (Login::Loader, &[21])]);
         assert_eq!(plan.refresh.len(), 1);
         assert_eq!(plan.refresh[0].by, Login::Loader);
+    }
+    #[test]
+    fn what_runs_code_before_the_rows_is_the_loaders() {
+        use Section::PreData;
+        let toc = [
+            entry(1, "SCHEMA", "app", PreData, &[]),
+            entry(2, "TABLE", "app", PreData, &[1]),
+            entry(3, "TABLE", "app", PreData, &[1]),
+            entry(4, "TABLE ATTACH", "app", PreData, &[2, 3]),
+            entry(5, "VIEW", "app", PreData, &[2, 4]),
+            entry(6, "TABLE", "postgres", PreData, &[1]),
+            entry(7, "TABLE", "app", PreData, &[1]),
+            entry(8, "TABLE ATTACH", "app", PreData, &[6, 7]),
+        ];
+        let plan = plan(&toc, &HashSet::from(["postgres".to_owned()]));
+        let steps: Vec<(Login, &[u32])> = plan.pre_data.iter().map(|step| (step.by, step.entries.as_slice())).collect();
+        assert_eq!(steps, [(Login::Admin, &[1, 2, 3, 6, 7, 8][..]), (Login::Loader, &[4]), (Login::Admin, &[5])]);
     }
 }

@@ -212,9 +212,8 @@ impl Build<'_> {
         };
         schema.run("schemas", Login::Admin, &schema.plan.extension_schemas).await?;
         self.create_extensions(&database, &found.facts).await?;
-        schema.run("pre-data", Login::Admin, &schema.plan.pre_data).await?;
-
         loader.join(admin, &self.owners(&superusers)).await.map_err(self.failed())?;
+        self.before_rows(&schema, &database, &loader).await?;
         loader.open_schemas(&database).await.map_err(self.failed())?;
         let of_superusers = || {
             description
@@ -369,6 +368,25 @@ impl Build<'_> {
             .filter(|owner| !owner.is_empty() && !owner.starts_with("pg_") && !superusers.contains(*owner))
             .cloned()
             .collect()
+    }
+
+    /// Tables, types, functions. Little of it is the loader's, and then in schemas that are there by its turn.
+    async fn before_rows(&self, schema: &Schema<'_>, database: &Session, loader: &Loader) -> Result<(), Failure> {
+        let mut back = Vec::new();
+        for step in &schema.plan.pre_data {
+            if step.by == Login::Loader {
+                let entries: HashSet<u32> = step.entries.iter().copied().collect();
+                let toc = self.archive.toc().iter().filter(|entry| entries.contains(&entry.dump_id));
+                let places = toc.filter_map(|entry| Some((entry.namespace.clone()?, entry.owner.clone()))).collect();
+                loader.open_schemas(database).await.map_err(self.failed())?;
+                back.extend(loader.open_schemas_for(database, &places).await.map_err(self.failed())?);
+            }
+            schema.run("pre-data", step.by, &step.entries).await?;
+        }
+        for statement in back {
+            database.batch_execute(&statement).await.failed("REVOKE ON SCHEMA", &self.place.database).map_err(self.failed())?;
+        }
+        Ok(())
     }
 
     /// What extensions have put into their own tables: the stored rows come on top.

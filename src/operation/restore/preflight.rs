@@ -238,6 +238,8 @@ fn guards(found: &mut Preflight, request: &Request, description: &Description, t
         "TEXT SEARCH TEMPLATE",
         "TEXT SEARCH PARSER",
     ]));
+    // Only an administrator may make these, and the server would run what they are computed by.
+    functions.extend(toc.iter().filter(|entry| entry.kind == "FOREIGN TABLE" && entry.runs_code).map(|entry| entry.tag.clone()));
     let mut triggers: BTreeSet<String> = description.event_triggers.iter().cloned().collect();
     triggers.extend(of_kind(&["EVENT TRIGGER"]));
     let mut subscriptions: BTreeSet<String> = description.subscriptions.iter().cloned().collect();

@@ -68,6 +68,7 @@ CREATE TABLE plain.part1 PARTITION OF plain.part FOR VALUES FROM (0) TO (10);
 CREATE TABLE plain.part2 (v text, k int);
 ALTER TABLE plain.part ATTACH PARTITION plain.part2 FOR VALUES FROM (10) TO (20);
 CREATE INDEX ON plain.part (v);
+ALTER TABLE plain.part OWNER TO "ow ner"; ALTER TABLE plain.part1 OWNER TO "ow ner"; ALTER TABLE plain.part2 OWNER TO "ow ner";
 INSERT INTO plain.part SELECT n, 'v' || n FROM generate_series(0, 19) n;
 CREATE TABLE plain.parent (a int, b int); CREATE TABLE plain.child (c int) INHERITS (plain.parent);
 INSERT INTO plain.parent VALUES (1, 2); INSERT INTO plain.child VALUES (3, 4, 5);
@@ -141,10 +142,7 @@ async fn everything_comes_back() {
         )
     };
     assert_eq!(properties(&into), properties(&database));
-    assert_eq!(
-        server.sql(&into, "SELECT count(*) FROM pg_stat_user_tables WHERE last_analyze IS NOT NULL AND n_live_tup > 0") == "0",
-        false
-    );
+    assert_ne!(server.sql(&into, "SELECT count(*) FROM pg_stats WHERE schemaname = 'plain'").trim(), "0", "it was analysed");
     assert_eq!(
         server
             .sql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'tenure_loader_%' AND rolvaliduntil IS NULL")

@@ -118,6 +118,13 @@ async fn a_tenants_code_never_runs_as_superuser() {
              CREATE STATISTICS s ON (look('statistics' || id)), id FROM a;
              CREATE TABLE b (id int CHECK (look('check of a superuser')));
              INSERT INTO b VALUES (1);
+             CREATE FUNCTION number(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT public.look(''constant'')::int + n';
+             CREATE TABLE c (id watched, f int GENERATED ALWAYS AS (id + number(1)) STORED) PARTITION BY RANGE (id);
+             CREATE TABLE c1 PARTITION OF c FOR VALUES FROM (1) TO (10);
+             CREATE TABLE e (id int) PARTITION BY RANGE ((id + number(2)));
+             CREATE FUNCTION plus(watched, int) RETURNS watched LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+             CREATE AGGREGATE g (int) (SFUNC = plus, STYPE = watched, INITCOND = '0');
+             ALTER TABLE c OWNER TO {owner}; ALTER TABLE c1 OWNER TO {owner}; ALTER TABLE e OWNER TO {owner}; ALTER AGGREGATE g (int) OWNER TO {owner};
              CREATE MATERIALIZED VIEW m AS SELECT id FROM a WHERE look('view' || id);
              ALTER TABLE a OWNER TO {owner}; ALTER TABLE b OWNER TO {boss};
              ALTER MATERIALIZED VIEW m OWNER TO {owner}; ALTER DOMAIN watched OWNER TO {owner};

@@ -6,9 +6,8 @@ use crate::{
     config::store::{Opening, StoreUrl},
     operation::failure::{Failure, FailureClass},
     store::{
-        Store, StoreError, StoreErrorKind,
-        directory::DirectoryStore,
-        s3::{Credentials, S3Settings, S3Store},
+        self, Location, Store, StoreError, StoreErrorKind,
+        s3::{Credentials, S3Settings},
     },
 };
 
@@ -17,13 +16,7 @@ use crate::{
 /// # Errors
 /// It is not there, or not to be used.
 pub(super) async fn open(opening: &Opening<'_>, folder: &Path) -> Result<Arc<dyn Store>, Failure> {
-    let opened: Result<Arc<dyn Store>, StoreError> = match opening.url {
-        StoreUrl::Directory(path) => DirectoryStore::open(path).await.map(|store| Arc::new(store) as _),
-        StoreUrl::S3 { bucket, prefix } => {
-            S3Store::connect(settings(opening, bucket, prefix, folder)).await.map(|store| Arc::new(store) as _)
-        }
-    };
-    opened.map_err(|error| cannot_open(opening.url, error))
+    store::open(&location(opening, folder)).await.map_err(|error| cannot_open(opening.url, error))
 }
 
 /// Like [`open`]; a directory that is missing is made.
@@ -31,25 +24,24 @@ pub(super) async fn open(opening: &Opening<'_>, folder: &Path) -> Result<Arc<dyn
 /// # Errors
 /// As [`open`].
 pub(super) async fn open_or_create(opening: &Opening<'_>, folder: &Path) -> Result<Arc<dyn Store>, Failure> {
-    if let StoreUrl::Directory(path) = opening.url {
-        let store = DirectoryStore::create(path).await.map_err(|error| cannot_open(opening.url, error))?;
-        return Ok(Arc::new(store));
-    }
-    open(opening, folder).await
+    store::create(&location(opening, folder)).await.map_err(|error| cannot_open(opening.url, error))
 }
 
-fn settings(opening: &Opening<'_>, bucket: &str, prefix: &str, folder: &Path) -> S3Settings {
+fn location(opening: &Opening<'_>, folder: &Path) -> Location {
     let text = |text: Option<&str>| text.map(str::to_owned);
-    S3Settings {
-        prefix: prefix.to_owned(),
-        region: text(opening.region),
-        endpoint: text(opening.endpoint),
-        path_style: opening.path_style,
-        ca_file: opening.ca_file.map(|path| folder.join(path)),
-        sse: text(opening.sse),
-        storage_class: text(opening.storage_class),
-        credentials: opening.profile.map_or(Credentials::Usual, |profile| Credentials::Profile(profile.to_owned())),
-        ..S3Settings::new(bucket)
+    match opening.url {
+        StoreUrl::Directory(path) => Location::Directory(path.clone()),
+        StoreUrl::S3 { bucket, prefix } => Location::S3(Box::new(S3Settings {
+            prefix: prefix.clone(),
+            region: text(opening.region),
+            endpoint: text(opening.endpoint),
+            path_style: opening.path_style,
+            ca_file: opening.ca_file.map(|path| folder.join(path)),
+            sse: text(opening.sse),
+            storage_class: text(opening.storage_class),
+            credentials: opening.profile.map_or(Credentials::Usual, |profile| Credentials::Profile(profile.to_owned())),
+            ..S3Settings::new(bucket)
+        })),
     }
 }
 

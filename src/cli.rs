@@ -2,6 +2,7 @@
 
 mod admit;
 mod backup;
+mod check;
 pub mod clusters;
 mod completions;
 mod config;
@@ -55,6 +56,8 @@ pub struct Cli {
 pub enum Command {
     /// Set up a vault, a keyring, and the configuration
     Init(Box<init::Args>),
+    /// Look at everything that the coming night needs
+    Check,
     /// List every tenant, with its place and its newest backup
     Tenants,
     /// Back up tenants
@@ -99,6 +102,7 @@ impl Cli {
 pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
     match command {
         Command::Init(args) => init::run(*args, edge).await,
+        Command::Check => check::run(edge).await,
         Command::Tenants => tenants::run(edge).await,
         Command::Backup(args) => backup::run(args, edge).await,
         Command::Restore(args) => restore::run(*args, edge).await,

@@ -10,6 +10,7 @@ use super::{
 use crate::operation::{
     admit::AdmitReport,
     backup::BackupReport,
+    check,
     init::InitReport,
     keys::{KeysCheckReport, KeysReport},
     list::{ListReport, ShowReport},
@@ -24,6 +25,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
         ("admit", of::<AdmitReport>()),
         ("backup", of::<BackupReport>()),
+        ("check", of::<check::Report>()),
         ("config-show", of::<ConfigReport>()),
         ("error", schema_for!(ErrorDocument)),
         ("init", of::<InitReport>()),

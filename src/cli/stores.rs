@@ -27,7 +27,8 @@ pub(super) async fn open_or_create(opening: &Opening<'_>, folder: &Path) -> Resu
     store::create(&location(opening, folder)).await.map_err(|error| cannot_open(opening.url, error))
 }
 
-fn location(opening: &Opening<'_>, folder: &Path) -> Location {
+/// Where a configured store is.
+pub(super) fn location(opening: &Opening<'_>, folder: &Path) -> Location {
     let text = |text: Option<&str>| text.map(str::to_owned);
     match opening.url {
         StoreUrl::Directory(path) => Location::Directory(path.clone()),

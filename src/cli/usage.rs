@@ -46,6 +46,12 @@ fn to_failure(error: &clap::Error) -> Failure {
             "see `tenure --help`; a first try begins with `tenure init --help`".into(),
         );
     }
+    if error.kind() == ErrorKind::MissingRequiredArgument
+        && let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg)
+        && missing.iter().any(|argument| argument == "<TENANTS>...")
+    {
+        return wrong("command line", "no tenant is named".into(), "name one or more tenants, or all of them with --all".into());
+    }
     let rendered = error.render().to_string();
     let (message, tips) = split(&rendered);
     let mut hints = tips;

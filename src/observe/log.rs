@@ -2,7 +2,10 @@
 
 use std::io::Write;
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{MakeWriter, format::Writer, time::FormatTime},
+};
 
 use super::screen::Screen;
 use crate::cli::global::Global;
@@ -12,7 +15,7 @@ pub fn start(global: &Global, screen: Screen, directives: Option<&str>) {
     let filter = directives.and_then(|directives| EnvFilter::try_new(directives).ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new(default_directives(global, &screen)));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(global.is_colored(screen.is_terminal));
-    let builder = builder.with_target(global.verbose > 1);
+    let builder = builder.with_target(global.verbose > 1).with_timer(Seconds);
     // A second start, in a test, is no reason to stop: the first one goes on.
     if global.has_json_logs() {
         builder.json().flatten_event(true).with_writer(Lines(screen)).try_init().ok();
@@ -30,6 +33,15 @@ fn default_directives(global: &Global, screen: &Screen) -> &'static str {
         (false, 1) => "warn,tenure=debug",
         (false, 2) => "info,tenure=trace",
         _ => "debug,tenure=trace",
+    }
+}
+
+/// UTC, to the second in text that people read; logs that need more have fields with durations.
+struct Seconds;
+
+impl FormatTime for Seconds {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{}", chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
     }
 }
 

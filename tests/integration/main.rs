@@ -11,6 +11,7 @@ mod harness;
 mod json_schemas;
 mod layering;
 mod restore;
+mod s3_journey;
 mod store_conformance;
 mod store_directory;
 mod store_s3;

@@ -1,0 +1,115 @@
+//! The program on two buckets, from the first command to a proven restore.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::harness::postgres::{shared, unique};
+use crate::harness::s3;
+
+struct Program<'a> {
+    folder: &'a Path,
+}
+
+impl Program<'_> {
+    /// Runs a command with `--json`, and gives its exit code and document.
+    fn run(&self, arguments: &[&str]) -> (i32, serde_json::Value) {
+        let output = Command::new(env!("CARGO_BIN_EXE_tenure"))
+            .args(arguments)
+            .arg("--json")
+            .current_dir(self.folder)
+            .env("AWS_SHARED_CREDENTIALS_FILE", &s3::shared().credentials_file)
+            .envs([("AWS_CONFIG_FILE", "/dev/null"), ("AWS_PROFILE", s3::OWNER), ("AWS_EC2_METADATA_DISABLED", "true")])
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let document = serde_json::from_str(&said)
+            .unwrap_or_else(|_| panic!("{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr)));
+        (output.status.code().unwrap(), document)
+    }
+
+    fn done(&self, arguments: &[&str]) -> serde_json::Value {
+        let (code, document) = self.run(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {document:#}");
+        document
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_and_back_on_buckets() {
+    let (server, cluster) = (s3::shared(), shared());
+    let (vault, keyring) = (server.bucket("vault").await, server.bucket("keyring").await);
+    let stem = unique("buckets");
+    let database = format!("{stem}_acme");
+    cluster.create_database(&database);
+    cluster.sql(
+        &database,
+        "CREATE TABLE t (id int PRIMARY KEY, s text); INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 50000) n",
+    );
+
+    let scratch = tempfile::tempdir().unwrap();
+    let tenure = Program { folder: scratch.path() };
+    let ca = server.ca.display().to_string();
+    tenure.done(&[
+        "init",
+        "--vault",
+        &format!("s3://{vault}/some/where"),
+        "--keyring",
+        &format!("s3://{keyring}"),
+        "--endpoint",
+        &server.tls_endpoint,
+        "--ca-file",
+        &ca,
+        "--cluster",
+        &format!("here={}", cluster.description()),
+        "--databases",
+        &format!("{stem}_{{tenant}}"),
+    ]);
+    let (code, refused) = tenure.run(&[
+        "--config",
+        "other/tenure.toml",
+        "init",
+        "--vault",
+        &format!("s3://{vault}/some/where"),
+        "--keyring",
+        &format!("s3://{keyring}"),
+        "--endpoint",
+        &server.tls_endpoint,
+        "--ca-file",
+        &ca,
+        "--cluster",
+        "here=host=/tmp",
+        "--databases",
+        "x_{tenant}",
+    ]);
+    assert_ne!(code, 0, "stores that are in use are not taken over: {refused:#}");
+
+    let first = tenure.done(&["backup", "--all"]);
+    assert_eq!(first["results"][0]["outcome"], "done", "{first:#}");
+    assert!(first["results"][0]["chunks_stored"].as_u64().unwrap() > 1, "{first:#}");
+    let second = tenure.done(&["backup", "acme"]);
+    assert_eq!(second["results"][0]["chunks_stored"], 0, "{second:#}");
+    assert_eq!(tenure.done(&["list", "acme"])["backups"].as_array().unwrap().len(), 2);
+    assert_eq!(tenure.done(&["verify", "--all", "--identity", "recovery-kit.txt"])["problems"], serde_json::json!([]));
+
+    let copy = unique("buckets_copy");
+    let restored = tenure.done(&["restore", "acme", "--identity", "recovery-kit.txt", "--into", &copy]);
+    assert_eq!(restored["proven"], true, "{restored:#}");
+    let sum = "SELECT count(*), md5(string_agg(t::text, '' ORDER BY id)) FROM t";
+    assert_eq!(cluster.sql(&copy, sum), cluster.sql(&database, sum));
+
+    // Somebody removes a chunk.
+    let client = server.client();
+    let listed = client.list_objects_v2().bucket(&vault).send().await.unwrap();
+    let chunk = listed.contents().iter().filter_map(|object| object.key()).find(|key| key.contains("/c/")).unwrap();
+    client.delete_object().bucket(&vault).key(chunk).send().await.unwrap();
+    let (code, damaged) = tenure.run(&["verify", "--all"]);
+    assert_eq!(code, 5, "{damaged:#}");
+    assert!(!damaged["problems"].as_array().unwrap().is_empty());
+    // The next backup stores it again.
+    let healed = &tenure.done(&["backup", "acme"])["results"][0];
+    assert_eq!(healed["chunks_stored"], 1, "{healed:#}");
+    let (_, still) = tenure.run(&["verify", "--all"]);
+    assert!(still["problems"].as_array().unwrap().iter().all(|problem| problem["backup"] != healed["backup"]), "{still:#}");
+}

@@ -68,7 +68,7 @@ pub enum Command {
     Show(show::Args),
     /// Check that backups are whole
     Verify(verify::Args),
-    /// Restore a tenant, with proof
+    /// Restore a tenant, or all of them, with proof
     Restore(Box<restore::Args>),
     /// Say that a tenant's database is rightly another one now
     Admit(admit::Args),

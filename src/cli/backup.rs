@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, requires = "all")]
     accept_missing: bool,
 
-    /// Tenants, and readers, at once [default: `limits.jobs`]
+    /// Tenants, and readers, at once [default: limits.jobs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: Option<u32>,
 }

@@ -18,6 +18,7 @@ pub const FORMAT: u32 = 1;
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     json: bool,
+    json_logs: bool,
     color: bool,
 }
 
@@ -61,13 +62,17 @@ impl Output {
     /// As the options say.
     #[must_use]
     pub fn new(global: &Global) -> Self {
-        Self { json: global.json, color: global.is_colored(std::io::stderr().is_terminal()) }
+        Self { json: global.json, json_logs: global.has_json_logs(), color: global.is_colored(std::io::stderr().is_terminal()) }
     }
 
     /// Before the options are known.
     #[must_use]
     pub(super) fn for_usage(json: bool) -> Self {
-        Self { json, color: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+        Self {
+            json,
+            json_logs: false,
+            color: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
     }
 
     /// Whether standard output is for a program.
@@ -110,7 +115,7 @@ impl Output {
             // Nothing is left to be said when even this cannot be printed; the exit code still is.
             to_json(&ErrorDocument { format: FORMAT, error }).and_then(|json| print(&json)).ok();
         }
-        std::io::stderr().lock().write_all(self.describe(failure).as_bytes()).ok();
+        self.say(failure);
         ExitCode::from(code)
     }
 
@@ -118,7 +123,17 @@ impl Output {
     pub fn complain(&self, object: &str, message: &str, hint: &str) {
         if !self.json {
             let failure = Failure::new(FailureClass::Failed, "", object, format!("{object}: {message}")).hint(hint);
-            std::io::stderr().lock().write_all(self.describe(&failure).as_bytes()).ok();
+            self.say(&failure);
+        }
+    }
+
+    /// To standard error: as text, or as an event where that is a log of events.
+    fn say(&self, failure: &Failure) {
+        if self.json_logs {
+            tracing::error!(error.object = failure.object, error.hint = failure.hint, "{}", failure.one_line());
+        } else {
+            // Nobody is left to be told that standard error is gone.
+            std::io::stderr().lock().write_all(self.describe(failure).as_bytes()).ok();
         }
     }
 

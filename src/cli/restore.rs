@@ -8,13 +8,14 @@ use super::{
     clusters,
     edge::{Edge, Ended},
     installation::{Installation, read_identity, read_signing_key},
-    table::{count, duration, size, time},
+    table::{count, duration, size, table, time},
 };
 use crate::{
     config::{restore::is_allowance, store::Role},
     operation::{
         failure::Failure,
         restore::{Report, Request, Restorer, Which},
+        restore_all::{FleetReport, FleetRequest, Outcome},
     },
     printable::Printable,
     tenant::TenantName,
@@ -24,7 +25,12 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The tenant
-    tenant: TenantName,
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    tenant: Option<TenantName>,
+
+    /// Every tenant that the keyring knows, onto servers that have nothing of it; what an earlier run restored is left as it is
+    #[arg(long, conflicts_with_all = ["backup", "into", "replace", "keep_failed"])]
+    all: bool,
 
     /// Recovery kit or age identity file
     #[arg(long, value_name = "FILE")]
@@ -62,7 +68,7 @@ pub struct Args {
     #[arg(long)]
     keep_failed: bool,
 
-    /// Connections that load at once [default: `limits.jobs`]
+    /// Connections that load at once; with --all, tenants at once [default: limits.jobs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: Option<u32>,
 }
@@ -103,33 +109,96 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let Installation { config, vault, keyring } = &installation;
     let mut allow = config.restore.allow.clone();
     allow.extend(args.allow);
-    let request = Request {
-        tenant: args.tenant,
-        which: match (args.at, args.backup) {
-            (Some(time), _) => Which::At(time),
-            (None, Some(backup)) => Which::Backup(backup),
-            (None, None) => Which::Latest,
-        },
-        into: args.into,
-        cluster: args.cluster,
-        replace: args.replace,
-        allow,
-        accept_gap: args.accept_gap,
-        keep_failed: args.keep_failed,
+    let which = match (args.at, args.backup) {
+        (Some(time), _) => Which::At(time),
+        (None, Some(backup)) => Which::Backup(backup),
+        (None, None) => Which::Latest,
     };
+    let cluster = args.cluster.map(|cluster| clusters::named(config, cluster)).transpose()?;
+    let jobs = args.jobs.unwrap_or(config.limits.jobs) as usize;
     let restorer = Restorer {
         vault,
         keyring,
         clusters: &clusters::destinations(config)?,
         tools: &clusters::tools(config),
         signer: &read_signing_key(config, "restorer")?,
-        jobs: args.jobs.unwrap_or(config.limits.jobs) as usize,
+        jobs,
         progress: &*edge.progress(),
         cancel: &edge.stop,
+    };
+    let Some(tenant) = args.tenant else {
+        let request = FleetRequest { which, cluster, allow, accept_gap: args.accept_gap };
+        let report = restorer.restore_all(&request, jobs, identity, edge.now()).await?;
+        edge.output.report("restore", &report, fleet_text)?;
+        for result in &report.results {
+            if let Some(error) = &result.error {
+                edge.output.complain(&Printable(&result.tenant).to_string(), &error.message, &error.hint);
+            }
+        }
+        return Ok(Ended { worst: report.class });
+    };
+    let request = Request {
+        tenant,
+        which,
+        into: args.into,
+        cluster,
+        replace: args.replace,
+        allow,
+        accept_gap: args.accept_gap,
+        keep_failed: args.keep_failed,
     };
     let report = restorer.restore(&request, identity, edge.now()).await?;
     edge.output.report("restore", &report, text)?;
     Ok(Ended::default())
+}
+
+fn fleet_text(report: &FleetReport) -> String {
+    let rows = report.results.iter().map(|result| {
+        let outcome = if result.outcome == Outcome::Already { "done before" } else { result.outcome.as_str() };
+        let when_done = |text: String| if result.outcome == Outcome::Done { text } else { String::new() };
+        [
+            Printable(&result.tenant).to_string(),
+            outcome.to_owned(),
+            result.cluster.clone().unwrap_or_default(),
+            result.database.as_deref().map(|name| Printable(name).to_string()).unwrap_or_default(),
+            result.backup.clone().unwrap_or_default(),
+            when_done(result.tables.to_string()),
+            when_done(result.rows.to_string()),
+            when_done(size(result.bytes)),
+            duration(result.duration_ms),
+        ]
+    });
+    let mut text = String::new();
+    if !report.results.is_empty() {
+        let header = ["TENANT", "OUTCOME", "CLUSTER", "DATABASE", "BACKUP", "TABLES", "ROWS", "READ", "TIME"];
+        text.push_str(&table(header, &[5, 6, 7, 8], rows));
+    }
+    let outcomes = [Outcome::Done, Outcome::Already, Outcome::Failed, Outcome::Refused, Outcome::Busy].map(|outcome| {
+        let n = report.results.iter().filter(|result| result.outcome == outcome).count();
+        let word = match outcome {
+            Outcome::Done => "restored and proven",
+            Outcome::Already => "restored before",
+            other => other.as_str(),
+        };
+        (n > 0).then(|| format!("{n} {word}"))
+    });
+    let outcomes: Vec<String> = outcomes.into_iter().flatten().collect();
+    text.push_str(&format!(
+        "{}: {}; {} in {}\n",
+        count(report.results.len() as u64, "tenant"),
+        if outcomes.is_empty() { "nothing to do".to_owned() } else { outcomes.join(", ") },
+        size(report.results.iter().map(|result| result.bytes).sum()),
+        duration(report.duration_ms)
+    ));
+    for result in &report.results {
+        for note in &result.notes {
+            text.push_str(&format!("note: {}: {note}\n", Printable(&result.tenant)));
+        }
+    }
+    for finding in &report.findings {
+        text.push_str(&format!("note: {finding}\n"));
+    }
+    text
 }
 
 fn text(report: &Report) -> String {

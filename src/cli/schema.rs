@@ -15,6 +15,7 @@ use crate::operation::{
     keys::{KeysCheckReport, KeysReport},
     list::{ListReport, ShowReport},
     restore,
+    restore_all::FleetReport,
     tenants::TenantsReport,
     verify::VerifyReport,
 };
@@ -34,6 +35,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("list", of::<ListReport>()),
         ("list-all", of::<ListAllReport>()),
         ("restore", of::<restore::Report>()),
+        ("restore-all", of::<FleetReport>()),
         ("show", of::<ShowReport>()),
         ("tenants", of::<TenantsReport>()),
         ("verify", of::<VerifyReport>()),

@@ -48,7 +48,8 @@ fn to_failure(error: &clap::Error) -> Failure {
     }
     if error.kind() == ErrorKind::MissingRequiredArgument
         && let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg)
-        && missing.iter().any(|argument| argument == "<TENANTS>...")
+        && missing.iter().any(|argument| argument == "<TENANTS>..." || argument == "<TENANT>")
+        && OF_MANY.iter().any(|verb| help.starts_with(verb))
     {
         return wrong("command line", "no tenant is named".into(), "name one or more tenants, or all of them with --all".into());
     }
@@ -60,6 +61,9 @@ fn to_failure(error: &clap::Error) -> Failure {
     }
     wrong("command line", message, hints.join("; "))
 }
+
+/// Commands that take `--all` instead of tenants.
+const OF_MANY: [&str; 4] = ["tenure backup", "tenure verify", "tenure restore", "tenure admit"];
 
 /// Commands of later versions.
 const NOT_BUILT: [&str; 19] = [

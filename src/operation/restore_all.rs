@@ -225,10 +225,8 @@ impl Restorer<'_> {
         match self.one_tenant(request, ready, connections, now).await {
             Ok(Some(report)) => TenantResult::done(report),
             Ok(None) => TenantResult::empty(&tenant, Outcome::Already, started.elapsed()),
-            Err(failure) => {
-                tracing::error!(tenant.name = %tenant, "restore of tenant {tenant} failed: {}", failure.one_line());
-                TenantResult::failed(&tenant, failure, started.elapsed())
-            }
+            // Said once, at the edge.
+            Err(failure) => TenantResult::failed(&tenant, failure, started.elapsed()),
         }
     }
 

@@ -23,6 +23,7 @@ pub mod quote;
 pub mod read_back;
 pub mod restore_archive;
 pub mod restore_plan;
+pub mod rights;
 pub mod roles;
 pub mod sequences;
 pub mod server_facts;

@@ -203,6 +203,23 @@ pub struct LargeObjectBlock {
     pub first_oid: u32,
     /// How many large objects are in it, empty ones included, and those whose bytes are not captured.
     pub count: u32,
+    /// All of them by what `pg_dump` says about them from version 17 on only together with their bytes, in the order of each group's
+    /// first object. The schema archive never holds them.
+    pub groups: Vec<LargeObjectGroup>,
+}
+
+/// Large objects of one block with the same owner, rights and comment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LargeObjectGroup {
+    /// Owner.
+    pub owner: String,
+    /// `lomacl`, each item as text (`role=rw/grantor`), in the order stored; `None` means the default.
+    pub acl: Option<Vec<String>>,
+    /// `COMMENT ON LARGE OBJECT`.
+    pub comment: Option<String>,
+    /// Their OIDs as runs of first and last, in order.
+    pub oids: Vec<(u32, u32)>,
 }
 
 /// Something that this backup does not hold.

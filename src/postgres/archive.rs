@@ -69,6 +69,8 @@ fn arguments(snapshot: &Snapshot, major: u32) -> Vec<OsString> {
         "--compress=0".to_owned(),
         "--section=pre-data".to_owned(),
         "--section=post-data".to_owned(),
+        // Up to version 16 they would be in it, from 17 on not: the description holds them. (The long option changed its name.)
+        "-B".to_owned(),
         "--no-password".to_owned(),
         format!("--snapshot={}", facts.snapshot),
         format!("--lock-wait-timeout={}", snapshot.lock_timeout().as_millis().max(1)),

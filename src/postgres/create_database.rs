@@ -3,7 +3,10 @@
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio_postgres::Client;
 
-use super::statement::{Failed, StatementError};
+use super::{
+    rights,
+    statement::{Failed, StatementError},
+};
 use crate::format::description::{Database, Extension, Setting};
 
 /// Creates an empty database `name` with the recorded encoding and locale, owned by the recorded owner, closed to everybody but
@@ -116,30 +119,7 @@ async fn rights(admin: &Client, name: &str, recorded: &Database, loader: &str) -
         statements.push(format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO PUBLIC"));
         return Ok(statements);
     };
-    // The server reads its own notation: names in it are quoted in a way of its own.
-    let rows = admin
-        .query(
-            "SELECT (r).privilege_type, (r).is_grantable, grantor.rolname::text, grantee.rolname::text, (r).grantee = 0
-               FROM (SELECT pg_catalog.aclexplode(items::pg_catalog.aclitem[]) AS r, items
-                       FROM (SELECT $1::pg_catalog.text[] AS items) AS given) AS exploded
-               JOIN pg_catalog.pg_roles AS grantor ON grantor.oid = (r).grantor
-               LEFT JOIN pg_catalog.pg_roles AS grantee ON grantee.oid = (r).grantee",
-            &[items],
-        )
-        .await
-        .failed("reading the recorded rights of", name)?;
-    for row in rows {
-        let what = "reading the recorded rights of";
-        let privilege: String = row.try_get(0).failed(what, name)?;
-        let grantable: bool = row.try_get(1).failed(what, name)?;
-        let grantor: String = row.try_get(2).failed(what, name)?;
-        let grantee: Option<String> = row.try_get(3).failed(what, name)?;
-        let public: bool = row.try_get(4).failed(what, name)?;
-        let to = match grantee {
-            _ if public => "PUBLIC".to_owned(),
-            Some(role) => escape_identifier(&role),
-            None => continue,
-        };
+    for rights::Grant { privilege, grantable, grantor, to } in rights::explode(admin, items, name).await? {
         let option = if grantable { " WITH GRANT OPTION" } else { "" };
         let grant = format!("GRANT {privilege} ON DATABASE {database} TO {to}{option}");
         // This session is in the maintenance database, where no tenant's code is: changing the role is safe here.

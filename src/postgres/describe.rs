@@ -95,11 +95,14 @@ impl Describing<'_> {
                 "the backup role may not read them: make it a member of that role, or grant it SELECT ON LARGE OBJECT",
             )
         }));
+        if catalog.labelled_large_objects().await? > 0 {
+            not_captured.push(entry("security labels", "of large objects".to_owned(), "they are not carried over"));
+        }
         not_captured.sort_unstable();
         not_captured.dedup();
 
         let (tables, mut jobs) = self.tables(facts, &relations);
-        let (large_objects, blocks) = self.large_objects(facts, &blocks, large_object_file);
+        let (large_objects, blocks) = self.large_objects(facts, blocks, large_object_file);
         jobs.extend(blocks);
         // Largest first, so that no reader is left with the largest one at the end; the sort is stable.
         jobs.sort_by_key(|job| std::cmp::Reverse(job.disk_bytes()));
@@ -178,14 +181,15 @@ impl Describing<'_> {
         (tables, jobs)
     }
 
-    fn large_objects(&self, facts: &Facts, blocks: &[Block], file: LargeObjectFile) -> (Vec<LargeObjectBlock>, Vec<Job>) {
+    fn large_objects(&self, facts: &Facts, blocks: Vec<Block>, file: LargeObjectFile) -> (Vec<LargeObjectBlock>, Vec<Job>) {
         let disk_bytes = file.bytes / (blocks.len() as u64).max(1);
         blocks
-            .iter()
+            .into_iter()
             .map(|block| {
                 let tag = self.tagger.large_objects(facts.files, file.tablespace_oid, file.relfilenode, block.first_oid);
                 let read = Read::LargeObjects(LargeObjectRead { first_oid: block.first_oid });
-                let described = LargeObjectBlock { source: tag, first_oid: block.first_oid, count: block.count };
+                let described =
+                    LargeObjectBlock { source: tag, first_oid: block.first_oid, count: block.count, groups: block.groups };
                 (described, Job::Single(Source { tag, read, disk_bytes }))
             })
             .unzip()

@@ -1,11 +1,69 @@
-//! Large objects' bytes, written through a temporary table. Their owners, comments and rights come with the schema archive.
+//! Large objects: made empty, their bytes written through a temporary table, then given their owners, rights and comments. The schema
+//! archive knows nothing of them.
 
+use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio_postgres::Client;
 
 use super::{
     large_objects::{LargeObjectRead, PIECE_BYTES},
+    rights,
     statement::{Failed, StatementError},
 };
+use crate::format::description::LargeObjectBlock;
+
+/// Objects whose properties are set by one round trip.
+const BATCH: usize = 200;
+
+/// Makes the large objects of a block, empty, owned by the administrator.
+///
+/// # Errors
+/// What the server says.
+pub async fn create(admin: &Client, block: &LargeObjectBlock) -> Result<(), StatementError> {
+    let object = format!("large objects from OID {}", block.first_oid);
+    for (first, last) in block.groups.iter().flat_map(|group| group.oids.iter().copied()) {
+        admin
+            .query(
+                "SELECT pg_catalog.count(pg_catalog.lo_create(oids.oid::pg_catalog.oid)) FROM pg_catalog.generate_series($1::pg_catalog.int8, $2::pg_catalog.int8) AS oids(oid)",
+                &[&i64::from(first), &i64::from(last)],
+            )
+            .await
+            .failed("creating", &object)?;
+    }
+    Ok(())
+}
+
+/// Gives the large objects of a block their comments, owners and rights.
+///
+/// # Errors
+/// What the server says.
+pub async fn apply_properties(admin: &Client, block: &LargeObjectBlock) -> Result<(), StatementError> {
+    let object = format!("large objects from OID {}", block.first_oid);
+    for group in &block.groups {
+        // What stands before and after the OID.
+        let mut templates = Vec::new();
+        if let Some(comment) = &group.comment {
+            templates.push((String::from("COMMENT ON LARGE OBJECT "), format!(" IS {}", escape_literal(comment))));
+        }
+        // Owner first: what follows is then granted by the owner, as recorded.
+        let owner = escape_identifier(&group.owner);
+        templates.push((String::from("ALTER LARGE OBJECT "), format!(" OWNER TO {owner}")));
+        if let Some(items) = &group.acl {
+            templates.push((String::from("REVOKE ALL ON LARGE OBJECT "), format!(" FROM {owner}")));
+            for grant in rights::explode(admin, items, &object).await? {
+                let option = if grant.grantable { " WITH GRANT OPTION" } else { "" };
+                let before = format!("GRANT {} ON LARGE OBJECT ", grant.privilege);
+                templates.push((before, format!(" TO {}{option}", grant.to)));
+            }
+        }
+        let oids = group.oids.iter().flat_map(|(first, last)| *first..=*last).collect::<Vec<_>>();
+        for batch in oids.chunks(BATCH) {
+            let statements =
+                batch.iter().flat_map(|oid| templates.iter().map(move |(before, after)| format!("{before}{oid}{after};")));
+            admin.batch_execute(&statements.collect::<String>()).await.failed("setting owner, rights and comment of", &object)?;
+        }
+    }
+    Ok(())
+}
 
 /// Makes the table that pieces are copied into. It ends with the session.
 ///

@@ -430,8 +430,10 @@ impl Build<'_> {
         let loading = self.loading(&advanced);
         large_objects_in::prepare(database).await.map_err(self.failed())?;
         for block in &self.description.large_objects {
+            large_objects_in::create(database, block).await.map_err(self.failed())?;
             loading.large_objects(database, block.source).await.map_err(|error| failures::rows(tenant, error))?;
             large_objects_in::write(database).await.map_err(self.failed())?;
+            large_objects_in::apply_properties(database, block).await.map_err(self.failed())?;
         }
         Ok(())
     }

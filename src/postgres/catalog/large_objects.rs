@@ -1,15 +1,22 @@
 //! Where large objects are.
 
+use futures_util::TryStreamExt as _;
+
 use super::{Catalog, CatalogError};
-use crate::postgres::large_objects::{BLOCK_OIDS, READABLE};
+use crate::{
+    format::description::LargeObjectGroup,
+    postgres::large_objects::{BLOCK_OIDS, READABLE},
+};
 
 /// A block that holds large objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// A multiple of 1,024.
     pub first_oid: u32,
     /// Large objects in it.
     pub count: u32,
+    /// What they are, besides their bytes.
+    pub groups: Vec<LargeObjectGroup>,
 }
 
 /// The file that large objects are in.
@@ -32,21 +39,61 @@ pub struct Unreadable {
     pub count: i64,
 }
 
+impl Block {
+    /// Adds an object that follows all others.
+    fn add(&mut self, oid: u32, like: LargeObjectGroup) {
+        self.count += 1;
+        let same =
+            |group: &&mut LargeObjectGroup| (&group.owner, &group.acl, &group.comment) == (&like.owner, &like.acl, &like.comment);
+        match self.groups.iter_mut().find(same) {
+            None => self.groups.push(LargeObjectGroup { oids: vec![(oid, oid)], ..like }),
+            Some(group) => match group.oids.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(oid) => *last = oid,
+                _ => group.oids.push((oid, oid)),
+            },
+        }
+    }
+}
+
 impl Catalog<'_> {
     /// Blocks in order of OID.
     ///
     /// # Errors
     /// If the query fails.
     pub async fn large_object_blocks(&self) -> Result<Vec<Block>, CatalogError> {
-        let sql = format!(
-            "SELECT (m.oid::int8 / {BLOCK_OIDS} * {BLOCK_OIDS})::oid AS first_oid, pg_catalog.count(*) \
-             FROM pg_catalog.pg_largeobject_metadata m GROUP BY 1 ORDER BY 1"
-        );
-        self.rows("large objects", &sql, &[], |row| {
-            // At most 1,024 by construction.
-            Ok(Block { first_oid: row.try_get(0)?, count: u32::try_from(row.try_get::<_, i64>(1)?).unwrap_or(BLOCK_OIDS) })
-        })
-        .await
+        let sql = "SELECT m.oid, pg_catalog.pg_get_userbyid(m.lomowner)::text, m.lomacl::text[], c.description \
+             FROM pg_catalog.pg_largeobject_metadata m \
+             LEFT JOIN pg_catalog.pg_description c ON c.classoid = 'pg_catalog.pg_largeobject'::regclass AND c.objoid = m.oid \
+             ORDER BY m.oid";
+        let failed = |source| CatalogError { what: "large objects", database: self.database.to_owned(), source };
+        let rows = self.client.query_raw(sql, std::iter::empty::<&str>()).await.map_err(failed)?;
+        let mut rows = std::pin::pin!(rows);
+        let mut blocks: Vec<Block> = Vec::new();
+        // Row by row: there may be millions.
+        while let Some(row) = rows.try_next().await.map_err(failed)? {
+            let oid: u32 = row.try_get(0).map_err(failed)?;
+            let owner: String = row.try_get(1).map_err(failed)?;
+            let acl: Option<Vec<String>> = row.try_get(2).map_err(failed)?;
+            let comment: Option<String> = row.try_get(3).map_err(failed)?;
+            let first_oid = oid - oid % BLOCK_OIDS;
+            if blocks.last().is_none_or(|block| block.first_oid != first_oid) {
+                blocks.push(Block { first_oid, count: 0, groups: Vec::new() });
+            }
+            if let Some(block) = blocks.last_mut() {
+                block.add(oid, LargeObjectGroup { owner, acl, comment, oids: Vec::new() });
+            }
+        }
+        Ok(blocks)
+    }
+
+    /// How many large objects have a security label.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn labelled_large_objects(&self) -> Result<i64, CatalogError> {
+        let sql = "SELECT pg_catalog.count(DISTINCT l.objoid) FROM pg_catalog.pg_seclabel l \
+             WHERE l.classoid = 'pg_catalog.pg_largeobject'::regclass";
+        self.row("labels of large objects", sql, &[], |row| row.try_get(0)).await
     }
 
     /// Large objects that this role may not read, by owner, sorted.

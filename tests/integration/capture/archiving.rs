@@ -47,10 +47,11 @@ async fn two_archives_of_one_schema_are_equal_and_pg_restore_reads_them() {
     let list = String::from_utf8(listed.stdout).unwrap();
     assert!(listed.status.success(), "{list}{}", String::from_utf8_lossy(&listed.stderr));
     assert!(list.contains("Archive created at 2000-01-01 00:00:00"), "{list}");
-    for entry in ["TABLE public t", "MATERIALIZED VIEW DATA public m", "CONSTRAINT public t t_pkey", "BLOB"] {
+    for entry in ["TABLE public t", "MATERIALIZED VIEW DATA public m", "CONSTRAINT public t t_pkey"] {
         assert!(list.contains(entry), "{entry} is not in {list}");
     }
-    assert!(!list.contains("TABLE DATA public t "), "{list}");
+    // Rows and large objects go another way, whatever the version of pg_dump.
+    assert!(!list.contains("TABLE DATA public t ") && !list.contains("BLOB"), "{list}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

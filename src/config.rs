@@ -116,6 +116,13 @@ impl Config {
         self.folder.join(path)
     }
 
+    /// Adds the policy of tenants that no other covers, which otherwise is not said.
+    pub fn show_default_policy(&mut self) {
+        if !self.policy.iter().any(Policy::covers_all) {
+            self.policy.push(Policy::default());
+        }
+    }
+
     /// What was promised for this tenant: the first policy that matches, or the default one.
     #[must_use]
     pub fn policy(&self, tenant: &TenantName) -> Policy {

@@ -33,7 +33,9 @@ pub struct ConfigReport {
 
 pub(super) fn run(args: &Args, edge: &Edge) -> Result<Ended, Failure> {
     let Action::Show = args.action;
-    let report = ConfigReport { file: edge.global.config_file().display().to_string(), config: edge.config()? };
+    let mut config = edge.config()?;
+    config.show_default_policy();
+    let report = ConfigReport { file: edge.global.config_file().display().to_string(), config };
     let text = toml::to_string(&report.config).map_err(|error| {
         Failure::new(FailureClass::Failed, "output", &report.file, "the configuration cannot be printed").because(error)
     })?;

@@ -8,8 +8,8 @@ use clap::{Args, ValueEnum};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Options for every command")]
 pub struct Global {
-    /// Configuration [default: tenure.toml in this folder]
-    #[arg(long, global = true, value_name = "FILE", env = "TENURE_CONFIG", hide_env_values = true)]
+    /// Configuration [default: $TENURE_CONFIG, or tenure.toml in this folder]
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Errors only
@@ -20,12 +20,26 @@ pub struct Global {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
-    /// Form of the log on standard error
-    #[arg(long, global = true, value_name = "FORM", default_value = "text", hide_possible_values = false)]
+    /// Form of the log on standard error [default: text]
+    #[arg(
+        long,
+        global = true,
+        value_name = "text|json",
+        default_value = "text",
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
     pub log_format: LogFormat,
 
-    /// When to use colours
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    /// When to use colours [default: auto]
+    #[arg(
+        long,
+        global = true,
+        value_name = "auto|always|never",
+        default_value = "auto",
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
     pub color: ColorWhen,
 
     /// No progress bars
@@ -77,6 +91,8 @@ impl Global {
     /// The configuration's path.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
-        self.config.clone().unwrap_or_else(|| PathBuf::from("tenure.toml"))
+        // A variable that is set to nothing is as good as unset.
+        let named = std::env::var_os("TENURE_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
+        self.config.clone().or(named).unwrap_or_else(|| PathBuf::from("tenure.toml"))
     }
 }

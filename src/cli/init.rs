@@ -5,6 +5,7 @@ mod text;
 use std::path::PathBuf;
 
 use super::{
+    clusters,
     edge::{Edge, Ended},
     stores,
 };
@@ -117,6 +118,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         message: error.message.clone(),
         ..Failure::new(FailureClass::Usage, "configuration", &error.key, "").hint(error.hint.clone())
     })?;
+    clusters::fleet(&config)?;
     let folder = &config.folder;
     let mut mirrors = Vec::new();
     for mirror in &config.keyring.mirrors {

@@ -31,6 +31,11 @@ fn to_failure(error: &clap::Error) -> Failure {
         if NOT_BUILT.contains(&verb.as_str()) {
             return wrong(verb, format!("`{verb}` is not built yet"), "see `tenure --help` for what this version can do".into());
         }
+        let hint = match error.get(ContextKind::SuggestedSubcommand) {
+            Some(ContextValue::Strings(nearest)) if !nearest.is_empty() => format!("did you mean `{}`?", nearest.join("` or `")),
+            _ => "see `tenure --help`".to_owned(),
+        };
+        return wrong(verb, format!("there is no command `{verb}`"), hint);
     }
     let help = match error.get(ContextKind::Usage) {
         Some(ContextValue::StyledStr(usage)) => {

@@ -58,11 +58,12 @@ impl std::fmt::Display for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let seconds = self.0.as_secs();
         let (name, unit, others) =
-            UNITS.iter().find(|(_, unit, _)| seconds > 0 && seconds.is_multiple_of(*unit)).unwrap_or(&UNITS[UNITS.len() - 1]);
+            // Weeks are understood, and said in days.
+            UNITS[1..].iter().find(|(_, unit, _)| seconds > 0 && seconds.is_multiple_of(*unit)).unwrap_or(&UNITS[UNITS.len() - 1]);
         let count = seconds / unit;
         match *name {
             // Only words are set apart, and have a singular.
-            "weeks" | "days" => write!(f, "{count} {}", if count == 1 { others[1] } else { name }),
+            "days" => write!(f, "{count} {}", if count == 1 { others[1] } else { name }),
             _ => write!(f, "{count}{name}"),
         }
     }
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn it_reads_what_it_writes() {
         for (seconds, text) in
-            [(0, "0s"), (20, "20s"), (90, "90s"), (300, "5min"), (86_400, "1 day"), (93_600, "26h"), (604_800, "1 week")]
+            [(0, "0s"), (20, "20s"), (90, "90s"), (300, "5min"), (86_400, "1 day"), (93_600, "26h"), (604_800, "7 days")]
         {
             let span = Span::from_secs(seconds);
             assert_eq!(span.to_string(), text);

@@ -33,6 +33,12 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// Whether it covers every tenant.
+    #[must_use]
+    pub fn covers_all(&self) -> bool {
+        self.tenants.iter().any(Glob::is_everything)
+    }
+
     /// Whether it covers this tenant.
     #[must_use]
     pub fn covers(&self, tenant: &TenantName) -> bool {
@@ -62,7 +68,7 @@ pub(super) fn check(policies: &[Policy], places: &Places<'_>) -> Result<(), Conf
             let message = format!("`{table}` in exclude_data is not a table with its schema");
             return Err(refuse("exclude_data", message, "write schema.table, like \"public.sessions\""));
         }
-        if policy.tenants.iter().any(Glob::is_everything) {
+        if policy.covers_all() {
             covers_all = Some(n);
         }
     }

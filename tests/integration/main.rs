@@ -4,6 +4,7 @@
 
 mod backup;
 mod capture;
+mod command_line;
 mod connection;
 
 #[allow(dead_code, reason = "offered to every test, used by some")]

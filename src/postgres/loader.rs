@@ -68,15 +68,14 @@ fn every_try(tried: &[(String, ConnectError)]) -> String {
 }
 
 impl Loader {
-    /// Makes a temporary login and finds an address at which the server takes it: the administrator's, then, when that is a socket,
+    /// Makes a temporary login called `role`, see [`temporary_name`], and finds an address at which the server takes it: the administrator's, then, when that is a socket,
     /// loopback TCP. It is dropped again when there is none.
     ///
     /// The server gets a SCRAM verifier, never the password, so that none can turn up in its log.
     ///
     /// # Errors
     /// [`LoaderError`].
-    pub async fn temporary(admin: &Client, admin_target: &Target) -> Result<Self, LoaderError> {
-        let role = format!("{PREFIX}{}", RecordId::random());
+    pub async fn temporary(admin: &Client, admin_target: &Target, role: String) -> Result<Self, LoaderError> {
         let password = Zeroizing::new(format!("{}{}", RecordId::random(), RecordId::random()));
         let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
         let what = "preparing the temporary login";
@@ -274,8 +273,7 @@ impl Loader {
     /// What the server says.
     pub async fn leave_database(&self, admin: &Client) -> Result<(), StatementError> {
         if self.temporary {
-            let statement = format!("DROP OWNED BY {} CASCADE", escape_identifier(&self.role));
-            return admin.batch_execute(&statement).await.failed("DROP OWNED BY", &self.role);
+            return drop_owned(admin, &self.role).await;
         }
         // A configured login may own things of its own here: only what we gave is taken.
         let loader = escape_identifier(&self.role);
@@ -310,6 +308,24 @@ impl Loader {
     }
 }
 
-async fn drop_role(admin: &Client, role: &str) -> Result<(), StatementError> {
+/// A name for a temporary login.
+#[must_use]
+pub fn temporary_name() -> String {
+    format!("{PREFIX}{}", RecordId::random())
+}
+
+/// Takes back all that a role has in the database that `admin` is connected to, and drops what it owns there.
+///
+/// # Errors
+/// What the server says.
+pub async fn drop_owned(admin: &Client, role: &str) -> Result<(), StatementError> {
+    admin.batch_execute(&format!("DROP OWNED BY {} CASCADE", escape_identifier(role))).await.failed("DROP OWNED BY", role)
+}
+
+/// Drops a temporary login, if it is there. It must have left every database.
+///
+/// # Errors
+/// What the server says.
+pub async fn drop_role(admin: &Client, role: &str) -> Result<(), StatementError> {
     admin.batch_execute(&format!("DROP ROLE IF EXISTS {}", escape_identifier(role))).await.failed("DROP ROLE", role)
 }

@@ -57,6 +57,21 @@ pub async fn drop_own(admin: &Client, name: &str) -> Result<(), StatementError> 
     admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name_quoted} WITH (FORCE)")).await.failed("DROP DATABASE", name)
 }
 
+/// Ends one session and waits until it is gone.
+///
+/// # Errors
+/// What the server says.
+pub async fn end_session(admin: &Client, backend: i32) -> Result<(), StatementError> {
+    admin
+        .execute(
+            "SELECT pg_catalog.pg_terminate_backend(pid, 10000) FROM pg_catalog.pg_stat_activity WHERE pid = $1",
+            &[&backend],
+        )
+        .await
+        .failed("ending a session", &backend.to_string())?;
+    Ok(())
+}
+
 async fn end_sessions(admin: &Client, database: &str) -> Result<(), StatementError> {
     // Five seconds each to go; a rename waits another five by itself.
     admin

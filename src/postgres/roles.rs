@@ -51,23 +51,29 @@ pub fn missing<'a>(recorded: &'a [Role], known: &KnownRoles) -> Vec<&'a Role> {
 }
 
 /// Creates the missing roles: NOLOGIN, without a password and without any right that reaches beyond the database, whatever the
-/// record says. Then grants the recorded memberships among them.
+/// record says. Then grants the recorded memberships among them. `created` gets their names as they are made.
 ///
 /// Another restore may make the same role at the same time: it is then taken as it is.
 ///
 /// # Errors
 /// What the server says, with the role named.
-pub async fn create_missing(admin: &Client, missing: &[&Role], known: &KnownRoles) -> Result<Vec<String>, StatementError> {
-    let mut created = Vec::new();
+pub async fn create_missing(
+    admin: &Client,
+    missing: &[&Role],
+    known: &KnownRoles,
+    created: &mut Vec<String>,
+) -> Result<(), StatementError> {
     for role in missing {
         let inherit = if role.inherit { "INHERIT" } else { "NOINHERIT" };
         let statement = format!(
             "CREATE ROLE {} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS {inherit}",
             escape_identifier(&role.name)
         );
+        // Noted first: who stops waiting in between must know of it.
+        created.push(role.name.clone());
         match admin.batch_execute(&statement).await {
-            Ok(()) => created.push(role.name.clone()),
-            Err(error) if is_taken(&error) => {}
+            Ok(()) => {}
+            Err(error) if is_taken(&error) => drop(created.pop()),
             Err(error) => return Err(error).failed("CREATE ROLE", &role.name),
         }
     }
@@ -81,7 +87,7 @@ pub async fn create_missing(admin: &Client, missing: &[&Role], known: &KnownRole
             admin.batch_execute(&statement).await.failed("GRANT ROLE", parent)?;
         }
     }
-    Ok(created)
+    Ok(())
 }
 
 /// Drops roles that a failed restore made. Returns those that stayed: something else refers to them by now.

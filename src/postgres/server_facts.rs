@@ -193,7 +193,8 @@ pub async fn leftovers(admin: &Client) -> Result<(Vec<String>, Vec<String>), Sta
              SELECT rolname::text, false FROM pg_catalog.pg_roles r
               WHERE rolname ~ '^tenure_loader_[0-9a-f]{32}$'
                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid)
-                AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.application_name LIKE 'tenure restore%')
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.application_name LIKE 'tenure restore%'
+                                   AND a.pid <> pg_catalog.pg_backend_pid())
              ORDER BY 1",
             &[],
         )

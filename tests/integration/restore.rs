@@ -1,5 +1,6 @@
 //! Restores of real databases, through the library.
 
+mod faults;
 mod fidelity;
 mod guards;
 

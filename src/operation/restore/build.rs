@@ -1,40 +1,42 @@
-//! One restore from preflight to rename, and the clearing up after it, however it ends.
+//! One restore, from preflight to proof.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod data;
+mod finish;
+mod made;
+mod schema;
+
+use std::collections::{BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
-use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
+use self::{made::Made, schema::Schema};
 use super::{
     Chosen, Report, Request, Restorer,
     content::{ChunkReader, Content},
     damage,
     destination::Place,
-    failures, preflight,
-    proof::{self, Proof},
-    rows::{self, Loading, Queue},
-    shown,
+    failures, preflight, proof, rows,
 };
 use crate::{
-    chunk::{RowHasher, sums::RowTotals},
+    chunk::RowHasher,
     format::{
         description::Description,
-        record::{Copy, CopyOid, Source, SourceReason},
+        manifest::Manifest,
+        record::{Copy, CopyOid},
     },
     id::RecordId,
     operation::failure::{Failure, FailureClass},
     postgres::{
-        Session, create_database, large_objects_in,
-        loader::Loader,
+        Session, create_database, discover,
+        loader::{self, Loader},
         lock::{self, TenantLock},
-        place, read_back,
         restore_archive::SchemaArchive,
-        restore_plan::{self, Login, RestorePlan, Step},
+        restore_plan::{self, Login},
         roles, sequences,
+        server_facts::{self, Availability, ServerFacts},
         session_settings::{NO_TIME_LIMITS, READING, ROW_TEXT, statements},
-        statement::Failed as _,
-        tools::Tool,
+        statement::{Failed as _, StatementError},
     },
     seal::TenantIdentity,
     signed::FORMAT,
@@ -42,16 +44,6 @@ use crate::{
 
 /// What of it the loader's connections leave to others: the administrator in the maintenance database and in the new one, and the lock.
 const OTHER_CONNECTIONS: u32 = 3;
-
-/// What was made so far, and must go again when the restore does not end well.
-#[derive(Default)]
-struct Made {
-    loader: Option<Loader>,
-    database: Option<String>,
-    roles: Vec<String>,
-    /// Whether the database has its final name: then it is nobody's to drop.
-    in_place: bool,
-}
 
 /// One restore at work.
 struct Build<'a> {
@@ -71,6 +63,7 @@ struct Build<'a> {
 struct Built {
     name: String,
     oid: u32,
+    loader: Loader,
     rows: u64,
     bytes: u64,
     proof_ms: u64,
@@ -140,7 +133,13 @@ pub(super) async fn run(
         .await
         .failed("setting up a session on", &place.server.name)
         .map_err(|error| failures::statement(tenant, error))?;
-    let mut made = Made::default();
+    let backend = admin
+        .query_one("SELECT pg_catalog.pg_backend_pid()", &[])
+        .await
+        .and_then(|row| row.try_get(0))
+        .failed("setting up a session on", &place.server.name)
+        .map_err(|error| failures::statement(tenant, error))?;
+    let mut made = Made { backend: Some(backend), ..Made::default() };
     let built = tokio::select! {
         built = build.build(&admin, &mut made, manifest) => built,
         () = restorer.cancel.cancelled() => Err(restorer.interrupted(tenant)),
@@ -164,7 +163,7 @@ pub(super) async fn run(
 }
 
 impl Build<'_> {
-    fn failed(&self) -> impl Fn(crate::postgres::statement::StatementError) -> Failure + '_ {
+    fn failed(&self) -> impl Fn(StatementError) -> Failure + '_ {
         |error| failures::statement(&self.request.tenant, error)
     }
 
@@ -173,19 +172,13 @@ impl Build<'_> {
     }
 
     /// From preflight to proof.
-    async fn build(
-        &self,
-        admin: &Session,
-        made: &mut Made,
-        manifest: &crate::format::manifest::Manifest,
-    ) -> Result<(Built, Option<TenantLock>), Failure> {
+    async fn build(&self, admin: &Session, made: &mut Made, manifest: &Manifest) -> Result<(Built, Option<TenantLock>), Failure> {
         let (request, description) = (self.request, self.description);
         self.stage("checking");
         let expected = proof::expected(description, self.content).map_err(|error| failures::content(&request.tenant, error))?;
         let bytes = expected.iter().map(|totals| totals.bytes).sum();
         let mut found = self.restorer.preflight(request, self.place, description, self.archive.toc(), bytes, admin).await?;
-        let loader = self.loader(admin, &mut found).await;
-        made.loader.clone_from(&loader);
+        let loader = self.loader(admin, made, &mut found).await;
         found.verdict(request)?;
         let (Some(loader), Some(tool)) = (loader, found.pg_restore.take()) else {
             return Err(Failure::new(FailureClass::Failed, "preflight", &request.tenant, "the restore cannot begin"));
@@ -193,7 +186,7 @@ impl Build<'_> {
         let lock = self.lock().await?;
 
         let missing = roles::missing(&description.roles, &found.known_roles);
-        made.roles = roles::create_missing(admin, &missing, &found.known_roles).await.map_err(self.failed())?;
+        roles::create_missing(admin, &missing, &found.known_roles, &mut made.roles).await.map_err(self.failed())?;
         let superusers = found.known_roles.superusers();
 
         self.stage("schema");
@@ -247,16 +240,20 @@ impl Build<'_> {
         loader.leave_database(&database).await.map_err(self.failed())?;
         schema.run("event triggers and subscriptions", Login::Admin, &schema.plan.last).await?;
         drop(database);
-        Ok((Built { name, oid, rows, bytes, proof_ms, notes: found.notes }, lock))
+        Ok((Built { name, oid, loader, rows, bytes, proof_ms, notes: found.notes }, lock))
     }
 
     /// The second login; what keeps it out is a finding.
-    async fn loader(&self, admin: &Session, found: &mut preflight::Preflight) -> Option<Loader> {
-        let made = match &self.place.server.loader {
+    async fn loader(&self, admin: &Session, made: &mut Made, found: &mut preflight::Preflight) -> Option<Loader> {
+        let loader = match &self.place.server.loader {
             Some(target) => Loader::configured(target).await,
-            None => Loader::temporary(admin, admin.target()).await,
+            None => {
+                let role = loader::temporary_name();
+                made.login = Some(role.clone());
+                Loader::temporary(admin, admin.target(), role).await
+            }
         };
-        match made {
+        match loader {
             Ok(loader) => Some(loader),
             Err(error) => {
                 let (kind, what, hint) = failures::loader(&error, found.facts.version_num);
@@ -283,11 +280,11 @@ impl Build<'_> {
         admin: &Session,
         made: &mut Made,
         loader: &Loader,
-        manifest: &crate::format::manifest::Manifest,
-        facts: &crate::postgres::server_facts::ServerFacts,
+        manifest: &Manifest,
+        facts: &ServerFacts,
     ) -> Result<(String, u32, CopyOid), Failure> {
         let id = RecordId::random();
-        let name = format!("{}{}", crate::postgres::discover::OWN_PREFIX, RecordId::random());
+        let name = format!("{}{}", discover::OWN_PREFIX, RecordId::random());
         let (installation, locker) = (manifest.installation, manifest.locker);
         let copy = Copy {
             format: FORMAT,
@@ -311,7 +308,7 @@ impl Build<'_> {
     }
 
     /// An administrator's session in the new database, on the server that `admin` reached.
-    async fn session(&self, admin: &Session, name: &str) -> Result<Session, Failure> {
+    pub(super) async fn session(&self, admin: &Session, name: &str) -> Result<Session, Failure> {
         let session = admin
             .target()
             .connect(name, "tenure restore (admin)")
@@ -339,19 +336,13 @@ impl Build<'_> {
     }
 
     /// Extensions at their recorded versions, in the archive's order, which knows which needs which.
-    async fn create_extensions(
-        &self,
-        database: &Session,
-        facts: &crate::postgres::server_facts::ServerFacts,
-    ) -> Result<(), Failure> {
-        let available =
-            crate::postgres::server_facts::extensions(database, &self.description.extensions).await.map_err(self.failed())?;
+    async fn create_extensions(&self, database: &Session, facts: &ServerFacts) -> Result<(), Failure> {
+        let available = server_facts::extensions(database, &self.description.extensions).await.map_err(self.failed())?;
         for entry in self.archive.toc().iter().filter(|entry| entry.kind == "EXTENSION") {
             let Some(recorded) = self.description.extensions.iter().find(|extension| extension.name == entry.tag) else {
                 continue;
             };
-            let exact =
-                !matches!(available.get(&recorded.name), Some(crate::postgres::server_facts::Availability::OtherVersion(_)));
+            let exact = !matches!(available.get(&recorded.name), Some(Availability::OtherVersion(_)));
             create_database::create_extension(database, recorded, exact).await.map_err(self.failed())?;
         }
         tracing::debug!(postgres.version_num = facts.version_num, "extensions are there");
@@ -388,286 +379,6 @@ impl Build<'_> {
         }
         Ok(())
     }
-
-    /// What extensions have put into their own tables: the stored rows come on top.
-    async fn rows_before(&self, database: &Session) -> Result<BTreeMap<usize, RowTotals>, Failure> {
-        let mut before = BTreeMap::new();
-        for (at, table) in self.description.tables.iter().enumerate().filter(|(_, table)| table.extension_member) {
-            let statement = read_back::statement(table, &self.description.database.encoding, read_back::Pages::All);
-            let totals = read_back::sums(database, &statement, &rows::shown(table), self.hasher).await.map_err(self.failed())?;
-            before.insert(at, totals);
-        }
-        Ok(before)
-    }
-
-    async fn load(&self, loader: &Loader, name: &str) -> Result<(u64, u64), Failure> {
-        let tenant = &self.request.tenant;
-        let units =
-            rows::units(self.description, self.content, self.connections).map_err(|error| failures::content(tenant, error))?;
-        let connections = self.connections.min(units.len());
-        let queue = Queue::new(units);
-        let advanced = |bytes| self.restorer.progress.advanced(tenant, bytes);
-        let loading = self.loading(&advanced);
-        let (loading, queue) = (&loading, &queue);
-        try_join_all((0..connections).map(|_| async move {
-            let session = self.loader_session(loader, name).await?;
-            loading.run(&session, queue).await.map_err(|error| failures::rows(tenant, error))
-        }))
-        .await?;
-        Ok(queue.loaded())
-    }
-
-    fn loading<'b>(&'b self, advanced: &'b (dyn Fn(u64) + Send + Sync)) -> Loading<'b> {
-        Loading { reader: self.reader, content: self.content, description: self.description, hasher: self.hasher, advanced }
-    }
-
-    async fn load_large_objects(&self, database: &Session) -> Result<(), Failure> {
-        if self.description.large_objects.is_empty() {
-            return Ok(());
-        }
-        let tenant = &self.request.tenant;
-        let advanced = |bytes| self.restorer.progress.advanced(tenant, bytes);
-        let loading = self.loading(&advanced);
-        large_objects_in::prepare(database).await.map_err(self.failed())?;
-        for block in &self.description.large_objects {
-            large_objects_in::create(database, block).await.map_err(self.failed())?;
-            loading.large_objects(database, block.source).await.map_err(|error| failures::rows(tenant, error))?;
-            large_objects_in::write(database).await.map_err(self.failed())?;
-            large_objects_in::apply_properties(database, block).await.map_err(self.failed())?;
-        }
-        Ok(())
-    }
-
-    async fn analyze(&self, database: &Session, loader: &Loader, name: &str) -> Result<(), Failure> {
-        let (of_loader, of_admin) = read_back::to_analyze(database, loader.role()).await.map_err(self.failed())?;
-        // Statistics on expressions run the tenant's functions: the loader, wherever it may.
-        let share = of_loader.len().div_ceil(self.connections).max(1);
-        try_join_all(of_loader.chunks(share).map(|tables| async move {
-            let session = self.loader_session(loader, name).await?;
-            read_back::analyze(&session, tables).await.map_err(self.failed())
-        }))
-        .await?;
-        read_back::analyze(database, &of_admin).await.map_err(self.failed())
-    }
-
-    async fn prove(
-        &self,
-        admin: &Session,
-        database: &Session,
-        name: &str,
-        expected: &[RowTotals],
-        before: &BTreeMap<usize, RowTotals>,
-    ) -> Result<(), Failure> {
-        let tenant = &self.request.tenant;
-        let proof = Proof::plan(database, self.description, self.hasher, self.connections).await.map_err(self.failed())?;
-        let quiet = |_: u64| {};
-        let (proof, quiet) = (&proof, &quiet);
-        let one_more = || async move {
-            let session = self.session(admin, name).await?;
-            proof.run(&session, quiet).await.map_err(self.failed())
-        };
-        let first = async { proof.run(database, quiet).await.map_err(self.failed()) };
-        let others = try_join_all((1..self.connections).map(|_| one_more()));
-        tokio::try_join!(first, others)?;
-        let mut differing = proof.differing(expected, before);
-        differing.extend(sequences::differing(database, &self.description.sequences).await.map_err(self.failed())?);
-        for block in &self.description.large_objects {
-            let must = self.content.recorded(block.source).map_err(|error| failures::content(tenant, error))?;
-            let statement = large_objects_in::read_statement(block.first_oid);
-            let is = read_back::sums(database, &statement, "large objects", self.hasher).await.map_err(self.failed())?;
-            let count = large_objects_in::count(database, block.first_oid).await.map_err(self.failed())?;
-            if (is.rows, is.digest) != (must.rows, must.digest) || count != i64::from(block.count) {
-                differing.push(format!("large objects from OID {}", block.first_oid));
-            }
-        }
-        if differing.is_empty() {
-            return Ok(());
-        }
-        let message = format!("the restore of tenant {tenant} is not proven: {}", differing.join("; "));
-        Err(Failure::new(FailureClass::Integrity, "not-proven", tenant, message).hint("The target is as it was."))
-    }
-
-    /// Properties, name, source record. Not stopped by a signal.
-    #[allow(clippy::too_many_arguments)] // each is used once, and none belongs together
-    async fn finish(
-        &self,
-        admin: &Session,
-        made: &mut Made,
-        built: Built,
-        lock: Option<TenantLock>,
-        locker: crate::id::Locker,
-        backup: crate::backup_id::BackupId,
-        started: Instant,
-    ) -> Result<Report, Failure> {
-        self.stage("renaming");
-        let tenant = &self.request.tenant;
-        let database = &self.place.database;
-        let role = made.loader.as_ref().map(|loader| loader.role().to_owned()).unwrap_or_default();
-        create_database::apply_properties(admin, &built.name, &self.description.database, &role).await.map_err(self.failed())?;
-        if let Some(lock) = &lock {
-            lock.still_held().await.map_err(failures::lock)?;
-        }
-        let live = crate::postgres::server_facts::database_oid(admin, database).await.map_err(self.failed())?;
-        let replaced_as = if live.is_some() && self.request.replace {
-            let aside = place::name_aside(database, self.now);
-            place::swap(admin, &built.name, database, &aside).await.map_err(self.failed())?;
-            Some(aside)
-        } else {
-            place::rename(admin, &built.name, database).await.map_err(self.failed())?;
-            None
-        };
-        made.in_place = true;
-        let mut notes = built.notes;
-        if let Some(loader) = made.loader.take()
-            && let Err(error) = loader.remove(admin).await
-        {
-            notes.push(format!(
-                "role {} could not be dropped ({}): drop it",
-                loader.role(),
-                failures::statement(tenant, error).message
-            ));
-        }
-        if self.place.own {
-            self.record_source(locker, admin, built.oid).await?;
-        }
-        Ok(Report {
-            tenant: tenant.clone(),
-            backup,
-            taken_at: self.now,
-            cluster: self.place.server.name.clone(),
-            database: database.clone(),
-            tables: self.description.tables.len() as u64,
-            rows: built.rows,
-            bytes: built.bytes,
-            proven: true,
-            replaced_as,
-            created_roles: Vec::new(),
-            notes,
-            duration_ms: millis(started),
-            proof_ms: built.proof_ms,
-        })
-    }
-
-    /// The tenant lives here now: the next backup reads from here without asking.
-    async fn record_source(&self, locker: crate::id::Locker, admin: &Session, oid: u32) -> Result<(), Failure> {
-        let facts = crate::postgres::server_facts::read(admin).await.map_err(self.failed())?;
-        let vault = self.restorer.vault;
-        let write = async {
-            let sequence = vault.source(locker).await?.map_or(1, |source| source.sequence + 1);
-            let source = Source {
-                format: FORMAT,
-                installation: vault.root().installation,
-                locker,
-                id: RecordId::random(),
-                sequence,
-                cluster: self.place.server.name.clone(),
-                system_identifier: facts.system_identifier,
-                database_oid: oid,
-                reason: SourceReason::Restored,
-                created_at: self.now,
-            };
-            vault.put_source(&source, self.restorer.signer).await
-        };
-        write.await.map_err(|error| {
-            let tenant = &self.request.tenant;
-            let message = format!(
-                "tenant {tenant} is restored, proven and in its place, but the vault would not record that it lives there now"
-            );
-            Failure::new(FailureClass::Failed, "source-not-recorded", tenant, message)
-                .hint(format!("Run `tenure admit --source {tenant}` before the next backup."))
-                .because(error)
-        })
-    }
-}
-
-/// The schema archive's way into one database.
-struct Schema<'a> {
-    build: &'a Build<'a>,
-    tool: &'a Tool,
-    name: &'a str,
-    /// The administrator's and the loader's.
-    environments: [&'a crate::postgres::ChildEnvironment; 2],
-    plan: RestorePlan,
-}
-
-impl Schema<'_> {
-    async fn run(&self, what: &'static str, by: Login, entries: &[u32]) -> Result<(), Failure> {
-        let environment = match by {
-            Login::Admin => self.environments[0],
-            Login::Loader => self.environments[1],
-        };
-        // What comes before the rows depends on itself too much to be worth several connections.
-        let jobs = if what == "post-data" { self.build.connections } else { 1 };
-        let warnings = self
-            .build
-            .archive
-            .restore(&self.tool.path, environment, self.name, what, entries, jobs)
-            .await
-            .map_err(|error| failures::archive(&self.build.request.tenant, error))?;
-        for warning in warnings {
-            tracing::warn!(tenant.name = %self.build.request.tenant, "pg_restore: {}", shown(&warning));
-        }
-        Ok(())
-    }
-
-    async fn steps(&self, what: &'static str, steps: &[Step]) -> Result<(), Failure> {
-        for step in steps {
-            self.run(what, step.by, &step.entries).await?;
-        }
-        Ok(())
-    }
-}
-
-impl Made {
-    /// Removes what was made, in the order in which it may go. What stays is named in the hint.
-    async fn clear_up(self, build: &Build<'_>, mut failure: Failure) -> Failure {
-        let tenant = &build.request.tenant;
-        let target = &build.place.server.admin;
-        let mut left = Vec::new();
-        // A session of its own: the other one may be what failed.
-        let admin = match target.connect(target.maintenance_database(), "tenure restore (clearing up)").await {
-            Ok(admin) => admin,
-            Err(error) => {
-                tracing::warn!(tenant.name = %tenant, error = %error, "cannot clear up after the restore of tenant {tenant}");
-                left.extend(self.database.iter().map(|name| format!("database {name}")));
-                left.extend(self.loader.iter().map(|loader| format!("role {}", loader.role())));
-                return say_left(failure, &left);
-            }
-        };
-        let keep = build.request.keep_failed && failure.kind == "not-proven";
-        if let Some(name) = self.database.as_ref().filter(|_| !self.in_place) {
-            if keep {
-                failure.hint.push_str(&format!(" The copy was kept as database {name}; drop it when you have seen it."));
-                if let (Some(loader), Ok(database)) = (&self.loader, build.session(&admin, name).await)
-                    && let Err(error) = loader.leave_database(&database).await
-                {
-                    tracing::warn!(error = %error, "role {} keeps rights in database {name}", loader.role());
-                }
-            } else if let Err(error) = place::drop_own(&admin, name).await {
-                tracing::warn!(error = %error, "database {name} could not be dropped");
-                left.push(format!("database {name}"));
-            }
-        }
-        if let Some(loader) = &self.loader
-            && let Err(error) = loader.remove(&admin).await
-        {
-            tracing::warn!(error = %error, "role {} could not be dropped", loader.role());
-            left.push(format!("role {}", loader.role()));
-        }
-        if !self.in_place && !keep {
-            for role in roles::drop_made(&admin, &self.roles).await {
-                left.push(format!("role {}", shown(&role)));
-            }
-        }
-        say_left(failure, &left)
-    }
-}
-
-fn say_left(mut failure: Failure, left: &[String]) -> Failure {
-    if !left.is_empty() {
-        failure.hint.push_str(&format!(" Left behind: {}; drop them.", left.join(", ")));
-    }
-    failure
 }
 
 fn millis(since: Instant) -> u64 {

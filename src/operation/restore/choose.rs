@@ -1,6 +1,6 @@
 //! Which backup is restored.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use crate::{
     backup_id::BackupId,
@@ -57,7 +57,8 @@ fn newest<'a>(
     // Anything wrong that may be newer than what was found stops: somebody may have hidden the newest one.
     let wrong = histories.iter().flat_map(|(_, history)| &history.problems).find(|problem| {
         problem.backup.is_none_or(|id| {
-            let newer = found.is_none_or(|(_, found)| id.time() > found.manifest.taken_at);
+            // An id tells its time to the second: what may be newer counts as newer.
+            let newer = found.is_none_or(|(_, found)| id.time() + TimeDelta::seconds(1) > found.manifest.taken_at);
             newer && in_time(id.time())
         })
     });

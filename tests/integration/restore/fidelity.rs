@@ -10,8 +10,7 @@ fn dump(server: &Cluster, database: &str) -> String {
     let mut command = Command::new(bin().join("pg_dump"));
     command.env_clear().env("PGHOST", server.socket_folder()).env("PGPORT", server.port().to_string()).env("PGUSER", "postgres");
     command.env("PGDATABASE", database).args(["--restrict-key=abc", "--no-sync"]);
-    let text = String::from_utf8(run(&mut command).stdout).unwrap();
-    text
+    String::from_utf8(run(&mut command).stdout).unwrap()
 }
 
 /// A copy of a database by PostgreSQL's own tools.

@@ -1,0 +1,110 @@
+//! The end of a restore: properties, name, source record.
+
+use tokio::time::Instant;
+
+use super::{Build, Built, made::Made, millis};
+use crate::{
+    backup_id::BackupId,
+    format::record::{Source, SourceReason},
+    id::{Locker, RecordId},
+    operation::{
+        failure::{Failure, FailureClass},
+        restore::{Report, failures},
+    },
+    postgres::{Session, create_database, lock::TenantLock, place, server_facts},
+    signed::FORMAT,
+};
+
+impl Build<'_> {
+    /// Properties, name, source record. Not stopped by a signal.
+    #[allow(clippy::too_many_arguments)] // each is used once, and none belongs together
+    pub(super) async fn finish(
+        &self,
+        admin: &Session,
+        made: &mut Made,
+        built: Built,
+        lock: Option<TenantLock>,
+        locker: Locker,
+        backup: BackupId,
+        started: Instant,
+    ) -> Result<Report, Failure> {
+        self.stage("renaming");
+        let tenant = &self.request.tenant;
+        let database = &self.place.database;
+        let Built { loader, mut notes, .. } = built;
+        create_database::apply_properties(admin, &built.name, &self.description.database, loader.role())
+            .await
+            .map_err(self.failed())?;
+        if let Some(lock) = &lock {
+            lock.still_held().await.map_err(failures::lock)?;
+        }
+        let live = server_facts::database_oid(admin, database).await.map_err(self.failed())?;
+        let replaced_as = if live.is_some() && self.request.replace {
+            let aside = place::name_aside(database, self.now);
+            place::swap(admin, &built.name, database, &aside).await.map_err(self.failed())?;
+            Some(aside)
+        } else {
+            place::rename(admin, &built.name, database).await.map_err(self.failed())?;
+            None
+        };
+        made.in_place = true;
+        made.login = None;
+        if let Err(error) = loader.remove(admin).await {
+            notes.push(format!(
+                "role {} could not be dropped ({}): drop it",
+                loader.role(),
+                failures::statement(tenant, error).message
+            ));
+        }
+        if self.place.own {
+            self.record_source(locker, admin, built.oid).await?;
+        }
+        Ok(Report {
+            tenant: tenant.clone(),
+            backup,
+            taken_at: self.now,
+            cluster: self.place.server.name.clone(),
+            database: database.clone(),
+            tables: self.description.tables.len() as u64,
+            rows: built.rows,
+            bytes: built.bytes,
+            proven: true,
+            replaced_as,
+            created_roles: Vec::new(),
+            notes,
+            duration_ms: millis(started),
+            proof_ms: built.proof_ms,
+        })
+    }
+
+    /// The tenant lives here now: the next backup reads from here without asking.
+    async fn record_source(&self, locker: Locker, admin: &Session, oid: u32) -> Result<(), Failure> {
+        let facts = server_facts::read(admin).await.map_err(self.failed())?;
+        let vault = self.restorer.vault;
+        let write = async {
+            let sequence = vault.source(locker).await?.map_or(1, |source| source.sequence + 1);
+            let source = Source {
+                format: FORMAT,
+                installation: vault.root().installation,
+                locker,
+                id: RecordId::random(),
+                sequence,
+                cluster: self.place.server.name.clone(),
+                system_identifier: facts.system_identifier,
+                database_oid: oid,
+                reason: SourceReason::Restored,
+                created_at: self.now,
+            };
+            vault.put_source(&source, self.restorer.signer).await
+        };
+        write.await.map_err(|error| {
+            let tenant = &self.request.tenant;
+            let message = format!(
+                "tenant {tenant} is restored, proven and in its place, but the vault would not record that it lives there now"
+            );
+            Failure::new(FailureClass::Failed, "source-not-recorded", tenant, message)
+                .hint(format!("Run `tenure admit --source {tenant}` before the next backup."))
+                .because(error)
+        })
+    }
+}

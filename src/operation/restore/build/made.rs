@@ -1,0 +1,85 @@
+//! What a restore has made so far, and clearing it up when it does not end well.
+
+use super::Build;
+use crate::{
+    operation::{failure::Failure, restore::shown},
+    postgres::{Session, loader, place, roles},
+};
+
+/// What was made so far, and must go again when the restore does not end well.
+#[derive(Default)]
+pub(super) struct Made {
+    /// The session that makes databases and roles: whatever it is doing must have ended before anything is looked for.
+    pub backend: Option<i32>,
+    /// Name of a temporary login.
+    pub login: Option<String>,
+    /// Name of the database.
+    pub database: Option<String>,
+    /// Roles that were missing.
+    pub roles: Vec<String>,
+    /// Whether the database has its final name: then it is nobody's to drop.
+    pub in_place: bool,
+}
+
+impl Made {
+    /// Removes what was made, in the order in which it may go. What stays is named in the hint.
+    pub(super) async fn clear_up(self, build: &Build<'_>, mut failure: Failure) -> Failure {
+        let tenant = &build.request.tenant;
+        let target = &build.place.server.admin;
+        // A session of its own: the other one may be what failed.
+        let admin = match target.connect(target.maintenance_database(), "tenure restore (clearing up)").await {
+            Ok(admin) => admin,
+            Err(error) => {
+                tracing::warn!(tenant.name = %tenant, error = %error, "cannot clear up after the restore of tenant {tenant}");
+                let database = self.database.iter().map(|name| format!("database {name}"));
+                let login = self.login.iter().map(|role| format!("role {role}"));
+                return say_left(failure, &database.chain(login).collect::<Vec<_>>());
+            }
+        };
+        if let Some(backend) = self.backend
+            && let Err(error) = place::end_session(&admin, backend).await
+        {
+            tracing::warn!(tenant.name = %tenant, error = %error, "the restore's session could not be ended");
+        }
+        let mut left = Vec::new();
+        let keep = build.request.keep_failed && failure.kind == "not-proven";
+        if let Some(name) = self.database.as_ref().filter(|_| !self.in_place) {
+            if keep {
+                failure.hint.push_str(&format!(" The copy was kept as database {name}; drop it when you have seen it."));
+                self.take_rights(build, &admin, name).await;
+            } else if let Err(error) = place::drop_own(&admin, name).await {
+                tracing::warn!(tenant.name = %tenant, error = %error, "database {name} could not be dropped");
+                left.push(format!("database {name}"));
+            }
+        }
+        if let Some(role) = &self.login
+            && let Err(error) = loader::drop_role(&admin, role).await
+        {
+            tracing::warn!(tenant.name = %tenant, error = %error, "role {role} could not be dropped");
+            left.push(format!("role {role}"));
+        }
+        if !self.in_place && !keep {
+            left.extend(roles::drop_made(&admin, &self.roles).await.iter().map(|role| format!("role {}", shown(role))));
+        }
+        say_left(failure, &left)
+    }
+
+    /// A copy that is kept shall not keep the temporary login.
+    async fn take_rights(&self, build: &Build<'_>, admin: &Session, database: &str) {
+        let Some(role) = &self.login else { return };
+        let taken = match build.session(admin, database).await {
+            Ok(session) => loader::drop_owned(&session, role).await.map_err(|error| error.to_string()),
+            Err(failure) => Err(failure.one_line()),
+        };
+        if let Err(error) = taken {
+            tracing::warn!(error, "role {role} keeps its rights in database {database}");
+        }
+    }
+}
+
+fn say_left(mut failure: Failure, left: &[String]) -> Failure {
+    if !left.is_empty() {
+        failure.hint.push_str(&format!(" Left behind: {}; drop them.", left.join(", ")));
+    }
+    failure
+}

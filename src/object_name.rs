@@ -210,6 +210,8 @@ pub mod prefix {
     pub const SIGNERS: &str = "signers/";
     /// `t/`: lockers in the vault, name tags in the keyring.
     pub const TENANTS: &str = "t/";
+    /// `erased/`
+    pub const ERASED: &str = "erased/";
     /// `k/`
     pub const SECRET_KEYS: &str = "k/";
     /// What `check` and the stores themselves try things with.

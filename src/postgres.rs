@@ -21,6 +21,7 @@ pub mod place;
 pub mod pooler;
 pub mod quote;
 pub mod read_back;
+pub mod readiness;
 pub mod restore_archive;
 pub mod restore_plan;
 pub mod rights;

@@ -1,18 +1,31 @@
 //! `check`: everything that the coming night needs, looked at before the night. All findings at once, each with a hint.
+//!
+//! It changes nothing, but for a canary under `probe/` in each store, which it tries to replace and to remove as the writer could.
 
+mod canary;
 mod host;
+mod installation;
+mod places;
+mod programs;
 mod report;
+mod server;
+mod stores;
+mod tenants;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use chrono::{DateTime, Utc};
 
 pub use self::report::{Finding, Level, Report};
-use super::failure::Failure;
+use super::{
+    failure::Failure,
+    fleet::{Cluster, Fleet},
+};
 use crate::{
-    postgres::{ConnInfoError, Target, tools::Tools},
-    store::{Location, Store},
+    postgres::{Target, tools::Tools},
+    retention::Keep,
+    signature::AllowedSigners,
+    store::Store,
 };
 
 /// What to look at. Parts that could not even be opened are given as the failure, which becomes a finding.
@@ -32,11 +45,13 @@ pub struct Request {
     /// The recovery recipients.
     pub recipients: Vec<String>,
     /// `allowed_signers` of this host.
-    pub allowed_signers: PathBuf,
-    /// The configured signing keys: role and file. A key that several roles share stands here several times.
+    pub trust: Result<AllowedSigners, Failure>,
+    /// The configured signing keys: role and file.
     pub signing_keys: Vec<(&'static str, PathBuf)>,
     /// Files in which an identity may lie, or folders of such files: the configuration's own, and whatever the environment names.
     pub identity_places: Vec<PathBuf>,
+    /// How long policies keep backups.
+    pub keeps: Vec<Keep>,
     /// `limits.jobs`.
     pub jobs: u32,
     /// This host's clock.
@@ -47,31 +62,75 @@ pub struct Request {
 pub struct ClusterToCheck {
     /// Its name in the configuration.
     pub name: String,
-    /// The primary.
-    pub primary: Result<Target, ConnInfoError>,
+    /// What backups use.
+    pub cluster: Result<Cluster, Failure>,
     /// The replicas.
-    pub replicas: Vec<Result<Target, ConnInfoError>>,
+    pub replicas: Vec<Result<Target, Failure>>,
     /// `admin`, where it is configured.
-    pub admin: Option<Result<Target, ConnInfoError>>,
+    pub admin: Option<Result<Target, Failure>>,
     /// `loader`, where it is configured.
-    pub loader: Option<Result<Target, ConnInfoError>>,
-    /// `connections`.
-    pub connections: u32,
+    pub loader: Option<Result<Target, Failure>>,
 }
 
 /// One store.
 pub struct StoreToCheck {
     /// Its address as configured.
     pub url: String,
-    /// Where it is.
-    pub location: Location,
+    /// Where that is.
+    pub place: Place,
     /// Opened with the credentials of the role that writes there.
     pub store: Result<Arc<dyn Store>, Failure>,
 }
 
+/// Where a store is, as far as two can be compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A directory.
+    Directory(PathBuf),
+    /// A bucket. A prefix in it is no separation: credentials and lifecycle rules are the bucket's.
+    Bucket {
+        /// The server; `None` is Amazon's.
+        endpoint: Option<String>,
+        /// The bucket.
+        bucket: String,
+        /// Whose credentials, where a profile names them.
+        profile: Option<String>,
+    },
+}
+
+/// This host's clock, without asking it again: the time that the command began, and what has passed since.
+#[derive(Clone, Copy)]
+struct Clock(DateTime<Utc>, Instant);
+
+impl Clock {
+    fn now(self) -> DateTime<Utc> {
+        self.0 + self.1.elapsed()
+    }
+}
+
 /// Looks at everything.
 pub async fn check(request: &Request) -> Report {
+    let clock = Clock(request.now, Instant::now());
+    let (installation, mut stores) = installation::check(request).await;
+    let clusters: Vec<Cluster> = request.clusters.iter().filter_map(|cluster| cluster.cluster.as_ref().ok().cloned()).collect();
+    let fleet = Fleet::discover(&clusters, &installation.known).await;
+
     let mut report = Report::default();
+    let mut versions = Vec::new();
+    for cluster in &request.clusters {
+        let (found, version) = server::check(cluster, clock, request.jobs).await;
+        report.append(found);
+        versions.extend(version);
+        let discovery = fleet.clusters.iter().find(|(discovered, _)| discovered.name == cluster.name);
+        if let (Ok(cluster), Some((_, discovery))) = (&cluster.cluster, discovery) {
+            report.append(tenants::check(cluster, discovery, request.jobs).await);
+        }
+    }
+    report.append(tenants::check_fleet(&fleet, &installation));
+    report.append(programs::check(&request.tools, &versions).await);
+    report.append(places::check(request));
+    stores.append(stores::check(request).await);
+    report.append(stores);
     report.append(host::check(request));
     report
 }

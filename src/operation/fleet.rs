@@ -32,6 +32,7 @@ pub struct Cluster {
 }
 
 /// What vault and keyring know of the tenants.
+#[derive(Default)]
 pub struct Known {
     /// Every tenant's keys.
     pub census: Census,

@@ -5,7 +5,8 @@ use super::connect_error::ConnectError;
 use super::conninfo::{ConnInfoError, LibpqEnvironment, Settings};
 use super::password::Password;
 use super::session::Session;
-use super::tls::{TlsMode, TlsSettings};
+pub use super::tls::TlsMode;
+use super::tls::TlsSettings;
 use secrecy::SecretString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -69,6 +70,17 @@ pub(super) enum SessionAttributes {
     Primary,
     Standby,
     PreferStandby,
+}
+
+/// How the connection to one host is protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protection {
+    /// The host, as [`Target::endpoint`] has it.
+    pub endpoint: String,
+    /// `sslmode`, given or by default.
+    pub mode: TlsMode,
+    /// Whether what is sent stays on this machine.
+    pub is_local: bool,
 }
 
 impl Target {
@@ -185,8 +197,13 @@ impl Target {
 
     /// How the connection to each host of the list is protected, for `tenure check`.
     #[must_use]
-    pub fn tls_modes(&self) -> Vec<(String, TlsMode)> {
-        self.0.hosts.iter().map(|host| (host.endpoint(), self.0.tls.mode(&host.place))).collect()
+    pub fn protection(&self) -> Vec<Protection> {
+        let of = |host: &Host| Protection {
+            endpoint: host.endpoint(),
+            mode: self.0.tls.mode(&host.place),
+            is_local: host.place.is_local(),
+        };
+        self.0.hosts.iter().map(of).collect()
     }
 
     /// Connects. Hosts of a list are tried in order, as libpq does; each address has its own time limit (`connect_timeout`, 10 s).
@@ -345,7 +362,7 @@ mod tests {
             ("host=/run/postgresql", TlsMode::Disable),
             ("host=/run/postgresql sslmode=verify-full", TlsMode::Disable),
         ] {
-            assert_eq!(parse(description).unwrap().tls_modes()[0].1, mode, "{description}");
+            assert_eq!(parse(description).unwrap().protection()[0].mode, mode, "{description}");
         }
     }
 

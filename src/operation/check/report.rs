@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::operation::failure::Failure;
+
 /// Everything that the coming night needs, each found to be so or not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Report {
@@ -51,6 +53,12 @@ impl Report {
 
     pub(super) fn error(&mut self, object: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
         self.add(Level::Error, object.into(), message.into(), Some(hint.into()));
+    }
+
+    /// An error that stopped a part of the check.
+    pub(super) fn failure(&mut self, object: &str, failure: &Failure) {
+        let hint = if failure.hint.is_empty() { "See the cause.".to_owned() } else { failure.hint.clone() };
+        self.error(object, failure.one_line(), hint);
     }
 
     fn add(&mut self, level: Level, object: String, message: String, hint: Option<String>) {

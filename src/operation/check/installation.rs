@@ -1,0 +1,153 @@
+//! Vault and keyring as one installation: verified roots, signers, keys, recipients.
+
+use std::collections::BTreeSet;
+
+use super::{Report, Request};
+use crate::{
+    id::NameTag,
+    keyring::Keyring,
+    object_name::prefix,
+    operation::{failure::Failure, fleet::Known},
+    seal::RecoveryRecipients,
+    signature::{Namespace, SigningKey},
+    store::{Store, StoreError},
+    tenant::TenantName,
+    vault::Vault,
+};
+
+/// What the rest of the check needs of it; empty where it could not be read.
+#[derive(Default)]
+pub(super) struct Installation {
+    /// Tenants and their places.
+    pub known: Known,
+    keyring: Option<Keyring>,
+    tombstones: BTreeSet<NameTag>,
+}
+
+impl Installation {
+    /// Whether the name answers to a tombstone.
+    pub fn is_erased(&self, tenant: &TenantName) -> bool {
+        self.keyring.as_ref().is_some_and(|keyring| self.tombstones.contains(&keyring.tag(tenant)))
+    }
+}
+
+pub(super) async fn check(request: &Request) -> (Installation, Report) {
+    let mut report = Report::default();
+    recipients(request, &mut report);
+    let mut installation = Installation::default();
+    let trust = match &request.trust {
+        Ok(trust) => trust,
+        Err(failure) => {
+            report.failure("allowed_signers", failure);
+            return (installation, report);
+        }
+    };
+    // That a store could not be opened is said with the store.
+    let Ok(store) = &request.vault.store else { return (installation, report) };
+    let object = format!("vault {}", request.vault.url);
+    let vault = match Vault::open(store.clone(), trust).await {
+        Ok(vault) => vault,
+        Err(error) => {
+            report.failure(&object, &error.into());
+            return (installation, report);
+        }
+    };
+    let root = vault.root();
+    report.ok(&object, format!("verified, installation {}", root.installation));
+    let too_long = request.keeps.iter().find(|keep| keep.expiry(request.now) > root.max_keep.expiry(request.now));
+    if let Some(keep) = too_long {
+        report.error(
+            &object,
+            format!("a policy keeps backups for {keep}, and this vault allows {} at most", root.max_keep),
+            "Shorten `keep`: the vault's limit was set by `tenure init --max-keep` and stands in its signed root.",
+        );
+    }
+    worker(request, &vault, &mut report);
+
+    let Ok(store) = &request.keyring.store else { return (installation, report) };
+    let object = format!("keyring {}", request.keyring.url);
+    let mirrors = request.mirrors.iter().filter_map(|mirror| mirror.store.as_ref().ok().cloned()).collect();
+    let keyring = match Keyring::open(store.clone(), mirrors, root, vault.signers().clone()).await {
+        Ok(keyring) => keyring,
+        Err(error) => {
+            report.failure(&object, &error.into());
+            return (installation, report);
+        }
+    };
+    match read(&object, &vault, keyring, &mut report).await {
+        Ok(read) => installation = read,
+        Err(failure) => report.failure(&object, &failure),
+    }
+    (installation, report)
+}
+
+async fn read(object: &str, vault: &Vault, keyring: Keyring, report: &mut Report) -> Result<Installation, Failure> {
+    let known = Known::read(vault, &keyring).await?;
+    for problem in &known.census.problems {
+        report.error(problem.object(), problem.to_string(), "See `tenure keys check`.");
+    }
+    let mut lost = Vec::new();
+    for (tenant, keys) in &known.census.tenants {
+        if !keys.without_secret.is_empty() {
+            lost.push(tenant.to_string());
+        }
+    }
+    if lost.is_empty() {
+        report.ok(object, format!("verified, keys of {} tenants", known.census.tenants.len()));
+    } else {
+        report.error(
+            object,
+            format!("key records without their secret half, so what they sealed cannot be opened: {}", lost.join(", ")),
+            "See `tenure keys check`; a mirror may still have the secret half.",
+        );
+    }
+    let tombstones = tombstones(vault.store()).await?.into_iter().chain(tombstones(keyring.store()).await?).collect();
+    Ok(Installation { known, keyring: Some(keyring), tombstones })
+}
+
+async fn tombstones(store: &dyn Store) -> Result<Vec<NameTag>, StoreError> {
+    Ok(store.list_folders(prefix::ERASED).await?.iter().filter_map(|tag| tag.parse().ok()).collect())
+}
+
+fn recipients(request: &Request, report: &mut Report) {
+    let object = "recovery recipients";
+    match RecoveryRecipients::parse(&request.recipients) {
+        Err(error) => {
+            report.error(object, format!("a recovery recipient cannot be used: {error}"), "Correct [keyring] recipients.")
+        }
+        Ok(_) if request.recipients.len() < 2 => report.warning(
+            object,
+            "there is one: if its identity is lost, so is every backup",
+            "Add a second recipient to [keyring] recipients, whose identity lies in another safe.",
+        ),
+        Ok(_) => report.ok(object, format!("{}", request.recipients.len())),
+    }
+}
+
+/// Signs something with the worker's key, and asks the vault's own list whether it counts.
+fn worker(request: &Request, vault: &Vault, report: &mut Report) {
+    let Some((role, path)) = request.signing_keys.iter().find(|(role, _)| *role == "worker") else {
+        report.error("signing key of the worker", "none is configured", "Set [signing] worker: backups are signed with it.");
+        return;
+    };
+    let object = format!("signing key of the {role}");
+    // That it is missing is said with this host.
+    let Ok(file) = std::fs::read(path).map(zeroize::Zeroizing::new) else { return };
+    let document = b"tenure check";
+    let signed = SigningKey::parse(&file).and_then(|key| key.sign(Namespace::Manifest, document));
+    match signed {
+        Err(error) => report.error(
+            object,
+            format!("{} cannot sign: {error}", path.display()),
+            "It must be an Ed25519 key without a passphrase.",
+        ),
+        Ok(signature) => match vault.signers().verify(Namespace::Manifest, document, signature.as_bytes(), request.now) {
+            Ok(_) => report.ok(object, "may sign manifests"),
+            Err(error) => report.error(
+                object,
+                format!("{} may not sign manifests in this vault: {error}", path.display()),
+                "An operator adds it to the vault's signers.",
+            ),
+        },
+    }
+}

@@ -1,0 +1,152 @@
+//! Each store by itself: there, writable, set up as it should be, its clock.
+
+use super::{
+    Place, Report, Request, StoreToCheck,
+    canary::{self, Powers},
+};
+use crate::store::{Store, StoreFacts, Versioning};
+
+/// A clock that is further off than this is told.
+const CLOCK_TOLERANCE_SECONDS: i64 = 300;
+
+/// Less free space than this share, or than this many bytes, is told.
+const FREE_PERCENT: u64 = 10;
+const FREE_BYTES: u64 = 1 << 30;
+
+pub(super) async fn check(request: &Request) -> Report {
+    let mut report = Report::default();
+    one("vault", &request.vault, &mut report).await;
+    one("keyring", &request.keyring, &mut report).await;
+    for (number, mirror) in request.mirrors.iter().enumerate() {
+        one(&format!("mirror {}", number + 1), mirror, &mut report).await;
+    }
+    report
+}
+
+async fn one(name: &str, store: &StoreToCheck, report: &mut Report) {
+    let object = format!("{name} {}", store.url);
+    let opened = match &store.store {
+        Ok(opened) => opened,
+        Err(failure) => return report.failure(&object, failure),
+    };
+    let keys = name != "vault";
+    match opened.facts().await {
+        Ok(facts) => look_at(&object, &facts, keys, report),
+        Err(error) => return report.failure(&object, &error.into()),
+    }
+    try_out(&object, &**opened, &store.place, keys, report).await;
+    if let Place::Directory(path) = &store.place {
+        space(&object, path, report);
+    }
+}
+
+fn look_at(object: &str, facts: &StoreFacts, keys: bool, report: &mut Report) {
+    let untold = |report: &mut Report, what: &str, action: &str| {
+        report.warning(object, format!("it does not tell {what}"), format!("Allow {action}, so that `check` can look."));
+    };
+    match facts.object_lock {
+        Some(true) if keys => report.error(
+            object,
+            "object lock is on: keys in it could not be destroyed, and a purge would never be finished",
+            "Use a bucket without object lock for keys.",
+        ),
+        Some(true) => report.warning(
+            object,
+            "object lock is on, and `lock` is \"none\": a default retention of the bucket would keep what expires",
+            "Use a bucket without it, or without a default retention.",
+        ),
+        Some(false) => {}
+        None => untold(report, "whether object lock is on", "s3:GetBucketObjectLockConfiguration"),
+    }
+    match facts.versioning {
+        Some(Versioning::Off) => {}
+        Some(Versioning::On | Versioning::Suspended) if keys => report.warning(
+            object,
+            "old versions are kept: a destroyed key can be brought back until every version of it is gone",
+            "Use a bucket without versioning for keys.",
+        ),
+        Some(Versioning::On) => report.ok(object, "old versions are kept"),
+        Some(Versioning::Suspended) => report.warning(
+            object,
+            "versioning is suspended: old versions may still be there, and new ones are not kept",
+            "Turn it on, or use a new bucket without it.",
+        ),
+        None => untold(report, "whether old versions are kept", "s3:GetBucketVersioning"),
+    }
+    match &facts.expiring_rules {
+        Some(rules) => {
+            for rule in rules {
+                report.error(
+                    object,
+                    format!("the bucket's lifecycle {rule}: it removes what backups need"),
+                    "Remove the rule: tenure expires backups itself, and unchanged chunks live on in newer ones.",
+                );
+            }
+        }
+        None => untold(report, "its lifecycle rules", "s3:GetLifecycleConfiguration"),
+    }
+    if facts.create_only == Some(false) {
+        report.warning(
+            object,
+            "the store does not refuse to create an object twice; tenure looks before it writes",
+            "Use a store that honours If-None-Match, if several hosts back up at once.",
+        );
+    }
+    if let Some(ahead) = facts.clock_ahead_seconds {
+        if ahead < -CLOCK_TOLERANCE_SECONDS {
+            report.error(
+                object,
+                format!("this host's clock is {} seconds ahead of the store's", -ahead),
+                "Set this host's clock: with a clock that is ahead, backups would expire too early.",
+            );
+        } else if ahead > CLOCK_TOLERANCE_SECONDS {
+            report.warning(
+                object,
+                format!("this host's clock is {ahead} seconds behind the store's"),
+                "Set this host's clock: run NTP.",
+            );
+        }
+    }
+}
+
+async fn try_out(object: &str, store: &dyn Store, place: &Place, keys: bool, report: &mut Report) {
+    let Powers { replace, remove } = match canary::powers(store).await {
+        Ok(powers) => powers,
+        Err(error) => return report.failure(object, &error.into()),
+    };
+    let may = match (replace, remove) {
+        (false, false) => {
+            report.ok(object, "writable; what is written can be neither replaced nor removed with these credentials");
+            return;
+        }
+        (true, true) => "replace and remove",
+        (true, false) => "replace",
+        (false, true) => "remove",
+    };
+    let what = if keys { "keys" } else { "backups" };
+    match place {
+        Place::Directory(_) => report.warning(
+            object,
+            format!("writable; a directory cannot keep the one who writes {what} from {}", if may == "replace" { "replacing them" } else { "replacing and removing them" }),
+            "Fine for a trial and for one machine. Otherwise use buckets, with credentials that may create and not delete.",
+        ),
+        Place::Bucket { .. } => report.warning(
+            object,
+            format!("the writer's credentials may {may} {what}: who takes over this host can destroy them"),
+            "Give the writer s3:PutObject with the condition that If-None-Match is set, s3:GetObject and s3:ListBucket, and no s3:DeleteObject.",
+        ),
+    }
+}
+
+fn space(object: &str, path: &std::path::Path, report: &mut Report) {
+    let Ok(disk) = rustix::fs::statvfs(path) else { return };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let total = disk.f_blocks.saturating_mul(disk.f_frsize);
+    if free < FREE_BYTES || free.saturating_mul(100) < total.saturating_mul(FREE_PERCENT) {
+        report.warning(
+            object,
+            format!("{} MB are free on its disk", free / 1_000_000),
+            "Make room: a backup that meets a full disk fails.",
+        );
+    }
+}

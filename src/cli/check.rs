@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    clusters::{libpq_environment, target, tools},
+    clusters::{libpq_environment, rules, target, tools},
     edge::{Edge, Ended},
     stores,
     table::count,
@@ -50,6 +50,7 @@ async fn request(config: &Config, edge: &Edge) -> Request {
         allowed_signers: config.path(&signing.allowed_signers),
         signing_keys: keys.into_iter().filter_map(|(role, path)| Some((role, config.path(path.as_ref()?)))).collect(),
         identity_places: identity_places(config),
+        keeps: config.policy.iter().map(|policy| policy.keep).collect(),
         jobs: config.limits.jobs,
         now: edge.now(),
     }
@@ -62,6 +63,7 @@ fn clusters(config: &Config) -> Vec<ClusterToCheck> {
         ClusterToCheck {
             name: name.clone(),
             primary: resolve(&cluster.primary),
+            rules: rules(name, cluster),
             replicas: cluster.replicas.iter().map(resolve).collect(),
             admin: cluster.admin.as_ref().map(resolve),
             loader: cluster.loader.as_ref().map(resolve),

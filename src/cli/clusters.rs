@@ -116,7 +116,11 @@ fn resolve(
     })
 }
 
-fn rules(name: &str, configured: &Configured) -> Result<Rules, Failure> {
+/// How a cluster's tenants are found.
+///
+/// # Errors
+/// A pattern that is wrong.
+pub fn rules(name: &str, configured: &Configured) -> Result<Rules, Failure> {
     let rule = match (&configured.databases, &configured.query) {
         (Some(pattern), _) => Rule::Databases(pattern.parse().map_err(|error| {
             let key = format!("cluster.{name}.databases");

@@ -22,10 +22,9 @@ use super::{
     fleet::{Cluster, Fleet},
 };
 use crate::{
-    postgres::{Target, tools::Tools},
+    postgres::{ConnInfoError, Target, discover::Rules, tools::Tools},
     retention::Keep,
-    signature::AllowedSigners,
-    store::Store,
+    store::{Location, Store},
 };
 
 /// What to look at. Parts that could not even be opened are given as the failure, which becomes a finding.
@@ -45,7 +44,7 @@ pub struct Request {
     /// The recovery recipients.
     pub recipients: Vec<String>,
     /// `allowed_signers` of this host.
-    pub trust: Result<AllowedSigners, Failure>,
+    pub allowed_signers: PathBuf,
     /// The configured signing keys: role and file.
     pub signing_keys: Vec<(&'static str, PathBuf)>,
     /// Files in which an identity may lie, or folders of such files: the configuration's own, and whatever the environment names.
@@ -62,14 +61,32 @@ pub struct Request {
 pub struct ClusterToCheck {
     /// Its name in the configuration.
     pub name: String,
-    /// What backups use.
-    pub cluster: Result<Cluster, Failure>,
+    /// The primary.
+    pub primary: Result<Target, ConnInfoError>,
+    /// Which of its databases are tenants.
+    pub rules: Result<Rules, Failure>,
     /// The replicas.
-    pub replicas: Vec<Result<Target, Failure>>,
+    pub replicas: Vec<Result<Target, ConnInfoError>>,
     /// `admin`, where it is configured.
-    pub admin: Option<Result<Target, Failure>>,
+    pub admin: Option<Result<Target, ConnInfoError>>,
     /// `loader`, where it is configured.
-    pub loader: Option<Result<Target, Failure>>,
+    pub loader: Option<Result<Target, ConnInfoError>>,
+    /// `connections`.
+    pub connections: u32,
+}
+
+impl ClusterToCheck {
+    /// What discovery works with, if its parts are right.
+    fn cluster(&self) -> Option<Cluster> {
+        let (Ok(target), Ok(rules)) = (&self.primary, &self.rules) else { return None };
+        Some(Cluster {
+            name: self.name.clone(),
+            target: target.clone(),
+            rules: rules.clone(),
+            roles: Vec::new(),
+            connections: self.connections,
+        })
+    }
 }
 
 /// One store.
@@ -77,25 +94,9 @@ pub struct StoreToCheck {
     /// Its address as configured.
     pub url: String,
     /// Where that is.
-    pub place: Place,
+    pub location: Location,
     /// Opened with the credentials of the role that writes there.
     pub store: Result<Arc<dyn Store>, Failure>,
-}
-
-/// Where a store is, as far as two can be compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A directory.
-    Directory(PathBuf),
-    /// A bucket. A prefix in it is no separation: credentials and lifecycle rules are the bucket's.
-    Bucket {
-        /// The server; `None` is Amazon's.
-        endpoint: Option<String>,
-        /// The bucket.
-        bucket: String,
-        /// Whose credentials, where a profile names them.
-        profile: Option<String>,
-    },
 }
 
 /// This host's clock, without asking it again: the time that the command began, and what has passed since.
@@ -112,7 +113,7 @@ impl Clock {
 pub async fn check(request: &Request) -> Report {
     let clock = Clock(request.now, Instant::now());
     let (installation, mut stores) = installation::check(request).await;
-    let clusters: Vec<Cluster> = request.clusters.iter().filter_map(|cluster| cluster.cluster.as_ref().ok().cloned()).collect();
+    let clusters: Vec<Cluster> = request.clusters.iter().filter_map(ClusterToCheck::cluster).collect();
     let fleet = Fleet::discover(&clusters, &installation.known).await;
 
     let mut report = Report::default();
@@ -122,7 +123,7 @@ pub async fn check(request: &Request) -> Report {
         report.append(found);
         versions.extend(version);
         let discovery = fleet.clusters.iter().find(|(discovered, _)| discovered.name == cluster.name);
-        if let (Ok(cluster), Some((_, discovery))) = (&cluster.cluster, discovery) {
+        if let Some((cluster, discovery)) = discovery {
             report.append(tenants::check(cluster, discovery, request.jobs).await);
         }
     }

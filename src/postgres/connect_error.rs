@@ -94,44 +94,45 @@ impl ConnectError {
     #[must_use]
     pub fn hint(&self) -> String {
         match &self.cause {
-            ConnectCause::Unreachable => "check host and port, and that the server runs and listens there".to_owned(),
+            ConnectCause::Unreachable => "Check host and port, and that the server runs and listens there.".to_owned(),
             ConnectCause::TimedOut { .. } => {
-                "check host, port and firewall; connect_timeout= sets the limit in seconds".to_owned()
+                "Check host, port and firewall; connect_timeout= sets the limit in seconds.".to_owned()
             }
             ConnectCause::WrongPassword => {
-                "check password_command, the service file, .pgpass or PGPASSWORD, and the role's password on the server"
+                "Check password_command, the service file, .pgpass or PGPASSWORD, and the role's password on the server."
                     .to_owned()
             }
             ConnectCause::NoPassword => {
-                "configure password_command, or put the password into .pgpass (mode 0600) or a service file".to_owned()
+                "Configure password_command, or put the password into .pgpass (mode 0600) or a service file.".to_owned()
             }
             ConnectCause::PasswordCommand(_) => {
-                "run the command by hand: it must print the password as its first line".to_owned()
+                "Run the command by hand: it must print the password as its first line.".to_owned()
             }
             ConnectCause::NotAllowedByHba => {
-                format!("add a line to pg_hba.conf for role {} from this host, or connect another way", Printable(&self.user))
+                format!("Add a line to pg_hba.conf for role {} from this host, or connect another way.", Printable(&self.user))
             }
             ConnectCause::RoleRefused => {
-                format!("check that role {} exists and may log in, and how pg_hba.conf proves who it is", Printable(&self.user))
+                format!("Check that role {} exists and may log in, and how pg_hba.conf proves who it is.", Printable(&self.user))
             }
             ConnectCause::Tls(_) => {
-                "check sslmode and sslrootcert (a file, or \"system\"); over the network the default is sslmode=verify-full"
+                "Check sslmode and sslrootcert (a file, or \"system\"); over the network the default is sslmode=verify-full."
                     .to_owned()
             }
-            ConnectCause::Unsatisfied(_) => "correct the connection description".to_owned(),
-            ConnectCause::NoSuchDatabase => "check the name; it may have been dropped or renamed meanwhile".to_owned(),
+            ConnectCause::Unsatisfied(_) => "Correct the connection description.".to_owned(),
+            ConnectCause::NoSuchDatabase => "Check the name; it may have been dropped or renamed meanwhile.".to_owned(),
             ConnectCause::DatabaseRefused => format!(
-                "GRANT CONNECT ON DATABASE \"{}\" TO \"{}\"",
+                "GRANT CONNECT ON DATABASE \"{}\" TO \"{}\".",
                 Printable(&self.database.replace('"', "\"\"")),
                 Printable(&self.user.replace('"', "\"\""))
             ),
             ConnectCause::DatabaseClosed => {
-                "see datallowconn and datconnlimit in pg_database; an interrupted DROP DATABASE is finished by another".to_owned()
+                "See datallowconn and datconnlimit in pg_database; an interrupted DROP DATABASE is finished by another."
+                    .to_owned()
             }
-            ConnectCause::TooManyConnections => "lower `connections` of the cluster, or raise max_connections".to_owned(),
-            ConnectCause::NotReady => "wait until the server accepts connections".to_owned(),
-            ConnectCause::Pooler => "connect to PostgreSQL itself, or through a pool in session mode".to_owned(),
-            ConnectCause::Refused(_) | ConnectCause::BrokenOff => "see the server's log".to_owned(),
+            ConnectCause::TooManyConnections => "Lower `connections` of the cluster, or raise max_connections.".to_owned(),
+            ConnectCause::NotReady => "Wait until the server accepts connections.".to_owned(),
+            ConnectCause::Pooler => "Connect to PostgreSQL itself, or through a pool in session mode.".to_owned(),
+            ConnectCause::Refused(_) | ConnectCause::BrokenOff => "See the server's log.".to_owned(),
         }
     }
 }

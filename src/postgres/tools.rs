@@ -117,15 +117,15 @@ impl ToolError {
     pub fn hint(&self) -> String {
         match self {
             Self::Missing { .. } => {
-                "install PostgreSQL's client programs (Debian: postgresql-client-<major>), or set [postgres] bin".to_owned()
+                "Install PostgreSQL's client programs (Debian: postgresql-client-<major>), or set [postgres] bin.".to_owned()
             }
             Self::TooOld { needed, .. } => {
                 format!(
-                    "install the client programs of PostgreSQL {needed} (Debian: postgresql-client-{needed}), or set [postgres] bin"
+                    "Install the client programs of PostgreSQL {needed} (Debian: postgresql-client-{needed}), or set [postgres] bin."
                 )
             }
-            Self::Start { .. } => "check the file and [postgres] bin".to_owned(),
-            Self::Io { .. } | Self::TooMuchOutput { .. } | Self::Failed { .. } => "see what it said above".to_owned(),
+            Self::Start { .. } => "Check the file and [postgres] bin.".to_owned(),
+            Self::Io { .. } | Self::TooMuchOutput { .. } | Self::Failed { .. } => "See what it said.".to_owned(),
         }
     }
 }

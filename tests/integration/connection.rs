@@ -81,7 +81,7 @@ async fn databases_that_are_closed_say_how() {
     let outsider = target(&cluster.description()).with_login("outsider", "x".into());
     let error = outsider.connect(&private, "t").await.err().unwrap();
     assert_eq!(error.cause, ConnectCause::DatabaseRefused);
-    assert_eq!(error.hint(), format!("GRANT CONNECT ON DATABASE \"{private}\" TO \"outsider\""));
+    assert_eq!(error.hint(), format!("GRANT CONNECT ON DATABASE \"{private}\" TO \"outsider\"."));
     assert_eq!(refusal(&target(&cluster.description()), &closed).await, ConnectCause::DatabaseClosed);
     cluster.sql("postgres", "CREATE ROLE groups NOLOGIN");
     let group = target(&cluster.description()).with_login("groups", "x".into());

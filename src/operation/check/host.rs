@@ -28,7 +28,7 @@ fn identities(request: &Request, report: &mut Report) {
                 "{} holds an identity that this host can read: whoever takes over the host can open every backup",
                 file.display()
             ),
-            "move it to an offline place, with a copy in a second one; backups need only the recipients",
+            "Move it to an offline place, with a copy in a second one; backups need only the recipients.",
         );
     }
     if found.is_empty() {
@@ -64,7 +64,7 @@ fn signing_keys(request: &Request, report: &mut Report) {
         let object = format!("signing key of the {role}");
         let message = format!("{} is missing", path.display());
         if *role == "worker" {
-            report.error(object, message, "backups are signed with it: put it back, or correct [signing]");
+            report.error(object, message, "Backups are signed with it: put it back, or correct [signing].");
         } else {
             report.ok(object, format!("{message}: it is kept elsewhere"));
         }
@@ -77,7 +77,7 @@ fn signing_keys(request: &Request, report: &mut Report) {
                 "the keys of all roles lie on this host ({}): whoever takes it over can also plan and sign an erasure",
                 roles.join(", ")
             ),
-            "keep the operator's and the eraser's key elsewhere; `backup` needs only the worker's",
+            "Keep the operator's and the eraser's key elsewhere; `backup` needs only the worker's.",
         );
     } else if !roles.is_empty() {
         report.ok("signing keys", format!("on this host: {}", roles.join(", ")));
@@ -94,7 +94,7 @@ fn core_dumps(report: &mut Report) {
         report.warning(
             "core dumps",
             "on: a crash may write keys and rows to a disk",
-            "set `ulimit -c 0` or LimitCORE=0 for tenure",
+            "Set `ulimit -c 0` or LimitCORE=0 for tenure.",
         );
     }
 }
@@ -112,7 +112,7 @@ fn swap(report: &mut Report) {
         report.warning(
             "swap",
             format!("active on {}: keys and rows may be written there in clear", clear.join(", ")),
-            "encrypt the swap device, or turn it off for tenure's cgroup (MemorySwapMax=0)",
+            "Encrypt the swap device, or turn it off for tenure's cgroup (MemorySwapMax=0).",
         );
     }
 }

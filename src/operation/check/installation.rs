@@ -1,6 +1,6 @@
 //! Vault and keyring as one installation: verified roots, signers, keys, recipients.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use super::{Report, Request};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     object_name::prefix,
     operation::{failure::Failure, fleet::Known},
     seal::RecoveryRecipients,
-    signature::{Namespace, SigningKey},
+    signature::{AllowedSigners, Namespace, SigningKey},
     store::{Store, StoreError},
     tenant::TenantName,
     vault::Vault,
@@ -35,17 +35,11 @@ pub(super) async fn check(request: &Request) -> (Installation, Report) {
     let mut report = Report::default();
     recipients(request, &mut report);
     let mut installation = Installation::default();
-    let trust = match &request.trust {
-        Ok(trust) => trust,
-        Err(failure) => {
-            report.failure("allowed_signers", failure);
-            return (installation, report);
-        }
-    };
+    let Some(trust) = trusted(&request.allowed_signers, &mut report) else { return (installation, report) };
     // That a store could not be opened is said with the store.
     let Ok(store) = &request.vault.store else { return (installation, report) };
     let object = format!("vault {}", request.vault.url);
-    let vault = match Vault::open(store.clone(), trust).await {
+    let vault = match Vault::open(store.clone(), &trust).await {
         Ok(vault) => vault,
         Err(error) => {
             report.failure(&object, &error.into());
@@ -109,11 +103,26 @@ async fn tombstones(store: &dyn Store) -> Result<Vec<NameTag>, StoreError> {
     Ok(store.list_folders(prefix::ERASED).await?.iter().filter_map(|tag| tag.parse().ok()).collect())
 }
 
+fn trusted(path: &Path, report: &mut Report) -> Option<AllowedSigners> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    match text.and_then(|text| AllowedSigners::parse(&text).map_err(|error| error.to_string())) {
+        Ok(trust) => Some(trust),
+        Err(why) => {
+            report.error(
+                "allowed_signers",
+                format!("{} cannot be used: {why}", path.display()),
+                "`tenure init` writes it; on another host copy it from the first.",
+            );
+            None
+        }
+    }
+}
+
 fn recipients(request: &Request, report: &mut Report) {
     let object = "recovery recipients";
     match RecoveryRecipients::parse(&request.recipients) {
         Err(error) => {
-            report.error(object, format!("a recovery recipient cannot be used: {error}"), "Correct [keyring] recipients.")
+            report.error(object, format!("a recovery recipient cannot be used: {error}"), "Correct [keyring] recipients.");
         }
         Ok(_) if request.recipients.len() < 2 => report.warning(
             object,

@@ -5,7 +5,38 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Place, Report, Request, StoreToCheck};
+use super::{Report, Request, StoreToCheck};
+use crate::store::{Location, s3::Credentials};
+
+/// Where a store is, as far as two can be compared.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Directory(PathBuf),
+    /// A prefix in a bucket is no separation: credentials and lifecycle rules are the bucket's.
+    Bucket {
+        /// `None` is Amazon's.
+        endpoint: Option<String>,
+        bucket: String,
+        /// Whose credentials, where a profile names them.
+        profile: Option<String>,
+    },
+}
+
+impl Place {
+    fn of(location: &Location) -> Self {
+        match location {
+            Location::Directory(path) => Self::Directory(path.clone()),
+            Location::S3(settings) => Self::Bucket {
+                endpoint: settings.endpoint.as_ref().map(|endpoint| endpoint.trim_end_matches('/').to_ascii_lowercase()),
+                bucket: settings.bucket.clone(),
+                profile: match &settings.credentials {
+                    Credentials::Profile(profile) => Some(profile.clone()),
+                    Credentials::Usual | Credentials::Given(_) => None,
+                },
+            },
+        }
+    }
+}
 
 const APART: &str =
     "Who reads both reads everything, and who loses one loses both: give them places and credentials of their own.";
@@ -18,7 +49,12 @@ pub(super) fn check(request: &Request) -> Report {
     let mut apart = true;
     for (index, (name, store)) in stores.iter().enumerate() {
         for (other_name, other) in stores.iter().take(index) {
-            apart &= compare(&format!("{other_name} and {name}"), &other.place, &store.place, &mut report);
+            apart &= compare(
+                &format!("{other_name} and {name}"),
+                &Place::of(&other.location),
+                &Place::of(&store.location),
+                &mut report,
+            );
         }
     }
     if apart {

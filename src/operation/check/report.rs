@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::operation::failure::Failure;
+use crate::{operation::failure::Failure, postgres::ConnInfoError};
 
 /// Everything that the coming night needs, each found to be so or not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -59,6 +59,15 @@ impl Report {
     pub(super) fn failure(&mut self, object: &str, failure: &Failure) {
         let hint = if failure.hint.is_empty() { "See the cause.".to_owned() } else { failure.hint.clone() };
         self.error(object, failure.one_line(), hint);
+    }
+
+    /// A connection description that cannot be used.
+    pub(super) fn description(&mut self, object: &str, error: &ConnInfoError) {
+        self.error(
+            object,
+            format!("its connection description cannot be used: {error}"),
+            "It is a description as `psql` takes it: key=value words, or a postgresql:// address.",
+        );
     }
 
     fn add(&mut self, level: Level, object: String, message: String, hint: Option<String>) {

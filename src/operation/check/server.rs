@@ -2,10 +2,7 @@
 
 use super::{Clock, ClusterToCheck, Report};
 use crate::{
-    operation::{
-        failure::{Failure, FailureClass},
-        fleet::Cluster,
-    },
+    operation::failure::{Failure, FailureClass},
     postgres::{
         Session, Target,
         pooler::Pooling,
@@ -30,15 +27,18 @@ pub(super) async fn check(cluster: &ClusterToCheck, clock: Clock, jobs: u32) -> 
     let mut report = Report::default();
     let object = format!("cluster {}", cluster.name);
     let mut primary = None;
-    match &cluster.cluster {
-        Err(failure) => report.failure(&object, failure),
-        Ok(configured) => primary = check_primary(&object, configured, clock, jobs, &mut report).await,
+    match &cluster.primary {
+        Err(error) => report.description(&object, error),
+        Ok(target) => primary = check_primary(&object, target, cluster.connections, clock, jobs, &mut report).await,
+    }
+    if let Err(failure) = &cluster.rules {
+        report.failure(&object, failure);
     }
     let mut streaming = 0;
     for (number, replica) in cluster.replicas.iter().enumerate() {
         let object = format!("cluster {} replica {}", cluster.name, number + 1);
         match replica {
-            Err(failure) => report.failure(&object, failure),
+            Err(error) => report.description(&object, error),
             Ok(target) => streaming += u32::from(check_replica(&object, target, primary.as_ref(), &mut report).await),
         }
     }
@@ -58,8 +58,15 @@ pub(super) async fn check(cluster: &ClusterToCheck, clock: Clock, jobs: u32) -> 
     (report, primary.map(|primary| primary.version_num / 10_000))
 }
 
-async fn check_primary(object: &str, cluster: &Cluster, clock: Clock, jobs: u32, report: &mut Report) -> Option<ServerReadiness> {
-    let (session, server) = match reach(&cluster.target).await {
+async fn check_primary(
+    object: &str,
+    target: &Target,
+    wanted: u32,
+    clock: Clock,
+    jobs: u32,
+    report: &mut Report,
+) -> Option<ServerReadiness> {
+    let (session, server) = match reach(target).await {
         Ok(reached) => reached,
         Err(failure) => {
             report.failure(object, &failure);
@@ -83,7 +90,7 @@ async fn check_primary(object: &str, cluster: &Cluster, clock: Clock, jobs: u32,
     } else {
         report.ok(object, format!("{endpoint} answers as {}, PostgreSQL {version}", Printable(&server.role)));
     }
-    protection(object, &cluster.target, &session, report);
+    protection(object, target, &session, report);
     match session.pooling().await {
         Ok(Pooling::Direct) => {}
         Ok(Pooling::Session) => report.ok(object, "a pooler in session mode is in between"),
@@ -95,7 +102,7 @@ async fn check_primary(object: &str, cluster: &Cluster, clock: Clock, jobs: u32,
         Err(error) => report.failure(object, &error.into()),
     }
     skew(object, &server, clock, report);
-    connections(object, cluster, &server, jobs, report);
+    connections(object, wanted, &server, jobs, report);
     rights(object, &server, report);
     Some(server)
 }
@@ -141,8 +148,7 @@ fn skew(object: &str, server: &ServerReadiness, clock: Clock, report: &mut Repor
     }
 }
 
-fn connections(object: &str, cluster: &Cluster, server: &ServerReadiness, jobs: u32, report: &mut Report) {
-    let wanted = cluster.connections;
+fn connections(object: &str, wanted: u32, server: &ServerReadiness, jobs: u32, report: &mut Report) {
     let free = server.usable.saturating_sub(server.in_use);
     if let Some(limit) = server.role_limit.filter(|limit| *limit < wanted) {
         report.error(
@@ -218,7 +224,7 @@ async fn check_restore_logins(cluster: &ClusterToCheck, primary: Option<&ServerR
     let configured;
     let admin = match &cluster.admin {
         None => primary,
-        Some(Err(failure)) => return report.failure(&object, failure),
+        Some(Err(error)) => return report.description(&object, error),
         Some(Ok(target)) => match reach(target).await {
             Ok((session, server)) => {
                 protection(&object, target, &session, report);
@@ -252,7 +258,7 @@ async fn check_restore_logins(cluster: &ClusterToCheck, primary: Option<&ServerR
     let object = format!("cluster {} loader", cluster.name);
     match &cluster.loader {
         None => {}
-        Some(Err(failure)) => report.failure(&object, failure),
+        Some(Err(error)) => report.description(&object, error),
         Some(Ok(target)) => match reach(target).await {
             Err(failure) => report.failure(&object, &failure),
             Ok((_, loader)) if loader.superuser => report.error(

@@ -1,10 +1,10 @@
 //! Each store by itself: there, writable, set up as it should be, its clock.
 
 use super::{
-    Place, Report, Request, StoreToCheck,
+    Report, Request, StoreToCheck,
     canary::{self, Powers},
 };
-use crate::store::{Store, StoreFacts, Versioning};
+use crate::store::{Location, Store, StoreFacts, Versioning};
 
 /// A clock that is further off than this is told.
 const CLOCK_TOLERANCE_SECONDS: i64 = 300;
@@ -34,8 +34,8 @@ async fn one(name: &str, store: &StoreToCheck, report: &mut Report) {
         Ok(facts) => look_at(&object, &facts, keys, report),
         Err(error) => return report.failure(&object, &error.into()),
     }
-    try_out(&object, &**opened, &store.place, keys, report).await;
-    if let Place::Directory(path) = &store.place {
+    try_out(&object, &**opened, &store.location, keys, report).await;
+    if let Location::Directory(path) = &store.location {
         space(&object, path, report);
     }
 }
@@ -109,7 +109,7 @@ fn look_at(object: &str, facts: &StoreFacts, keys: bool, report: &mut Report) {
     }
 }
 
-async fn try_out(object: &str, store: &dyn Store, place: &Place, keys: bool, report: &mut Report) {
+async fn try_out(object: &str, store: &dyn Store, place: &Location, keys: bool, report: &mut Report) {
     let Powers { replace, remove } = match canary::powers(store).await {
         Ok(powers) => powers,
         Err(error) => return report.failure(object, &error.into()),
@@ -125,12 +125,12 @@ async fn try_out(object: &str, store: &dyn Store, place: &Place, keys: bool, rep
     };
     let what = if keys { "keys" } else { "backups" };
     match place {
-        Place::Directory(_) => report.warning(
+        Location::Directory(_) => report.warning(
             object,
             format!("writable; a directory cannot keep the one who writes {what} from {}", if may == "replace" { "replacing them" } else { "replacing and removing them" }),
             "Fine for a trial and for one machine. Otherwise use buckets, with credentials that may create and not delete.",
         ),
-        Place::Bucket { .. } => report.warning(
+        Location::S3(_) => report.warning(
             object,
             format!("the writer's credentials may {may} {what}: who takes over this host can destroy them"),
             "Give the writer s3:PutObject with the condition that If-None-Match is set, s3:GetObject and s3:ListBucket, and no s3:DeleteObject.",

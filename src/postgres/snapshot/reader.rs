@@ -1,10 +1,10 @@
 //! Readers: connections that share the snapshot and copy sources out.
 
-use std::{collections::HashSet, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokio_postgres::{CopyOutStream, error::SqlState};
+use tokio_postgres::{CopyOutStream, Statement, error::SqlState, types::ToSql};
 
 use super::{Snapshot, SnapshotError, Turn};
 use crate::postgres::{
@@ -54,11 +54,24 @@ pub struct Reader {
 }
 
 enum Connection {
-    /// One of its own, and the OIDs of the tables that it has locked.
-    Own(Box<Session>, HashSet<u32>),
+    /// One of its own.
+    Own(Box<Own>),
     /// The leader's, for servers with no connection to spare.
     Leader,
 }
+
+struct Own {
+    session: Session,
+    /// [`NAME_NOW`], prepared: it is asked once per source.
+    name_now: Statement,
+}
+
+/// What stands under a table's name now, whatever the snapshot sees: names are looked up in the present.
+const NAME_NOW: &str = "SELECT COALESCE(pg_catalog.to_regclass($1)::oid, 0::oid)";
+
+/// How often a reader waits `lock_timeout` for an index that is being rebuilt. Whoever rebuilds it does not wait for us, so waiting
+/// is safe; a rebuild that takes longer than this fails the backup.
+const WAITS_FOR_AN_INDEX: u32 = 30;
 
 impl Snapshot {
     /// A new connection that sees this snapshot.
@@ -76,8 +89,9 @@ impl Snapshot {
         let milliseconds = self.0.lock_timeout.as_millis().to_string();
         let settings = statements(&[&ROW_TEXT, &NO_TIME_LIMITS, &READING, &BY_PAGE, &[("lock_timeout", &milliseconds)]]);
         session.batch_execute(&settings).await.map_err(query("apply a reader's settings"))?;
+        let name_now = session.prepare(NAME_NOW).await.map_err(query("prepare a reader"))?;
         session.batch_execute(&self.import()).await.map_err(query("import the snapshot"))?;
-        Ok(Reader { snapshot: self.clone(), connection: Connection::Own(Box::new(session), HashSet::new()), given_up: None })
+        Ok(Reader { snapshot: self.clone(), connection: Connection::Own(Box::new(Own { session, name_now })), given_up: None })
     }
 
     /// A reader on the leader's own connection, for servers with no connection to spare. All such readers take turns.
@@ -98,59 +112,63 @@ const BY_PAGE: [(&str, &str); 1] = [("enable_seqscan", "off")];
 impl Reader {
     /// The rows of `source`, one COPY line each.
     ///
+    /// Every source is read in a transaction of its own: planning a read of pages locks the table's indexes, and a REINDEX, behind
+    /// which the application's writes wait, shall wait for one source and not for the whole backup. The leader keeps the table.
+    ///
     /// # Errors
     /// If the COPY cannot begin; errors in its middle come with the rows.
     pub async fn rows(&mut self, source: &Source) -> Result<Rows<'_>, ReadError> {
-        if let Some(label) = &self.given_up {
-            return Err(ReadError::GivenUp { source_label: label.clone(), database: self.snapshot.facts().database.clone() });
+        let Self { snapshot, connection, given_up } = self;
+        let database = &snapshot.0.facts.database;
+        if let Some(label) = given_up {
+            return Err(ReadError::GivenUp { source_label: label.clone(), database: database.clone() });
         }
-        let failed = |error| ReadError::Copy {
-            source_label: source.label(),
-            database: self.snapshot.0.facts.database.clone(),
-            source: error,
-        };
+        let failed = |error| ReadError::Copy { source_label: source.label(), database: database.clone(), source: error };
         let table = match &source.read {
             Read::Rows { table, .. } => Some(Arc::clone(table)),
             Read::LargeObjects(_) => None,
         };
-        if let (Connection::Own(session, locked), Some(table)) = (&mut self.connection, &table)
-            && !locked.contains(&table.oid)
-        {
+        let Connection::Own(own) = connection else { return on_leader(snapshot, given_up, source, table).await };
+
+        let mut begin = format!("ROLLBACK; {}", snapshot.import());
+        if let Some(table) = &table {
             // Behind somebody who waits for the leader we would wait for ever, and PostgreSQL would not see it.
-            let lock = format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT", table.qualified());
-            match session.batch_execute(&lock).await {
-                Ok(()) => {
-                    locked.insert(table.oid);
+            begin.push_str(&format!("; LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT", table.qualified()));
+        }
+        let mut waits = 0;
+        loop {
+            match own.session.batch_execute(&begin).await {
+                Ok(()) => {}
+                Err(error) if is_locked(&error) => {
+                    tracing::info!("somebody waits for {}: read by the connection that holds it", source.label());
+                    return on_leader(snapshot, given_up, source, table).await;
                 }
-                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                    locked.clear();
-                    let again = format!("ROLLBACK; {}", self.snapshot.import());
-                    session.batch_execute(&again).await.map_err(failed)?;
-                    tracing::info!(
-                        table.name = table.qualified(),
-                        "somebody waits for this table: read by the connection that holds the lock"
-                    );
-                    return on_leader(&self.snapshot, &mut self.given_up, source, Some(Arc::clone(table))).await;
+                Err(error) => return Err(failed(error)),
+            }
+            match own.session.copy_out(&source.statement()).await {
+                Ok(stream) => {
+                    return Ok(Rows {
+                        stream: Box::pin(stream),
+                        on: On::Own(own),
+                        table,
+                        label: source.label(),
+                        database,
+                        given_up,
+                        finished: false,
+                    });
+                }
+                Err(error) if is_locked(&error) && waits < WAITS_FOR_AN_INDEX => {
+                    waits += 1;
+                    tracing::info!("an index is being rebuilt; {} is read when it is done", source.label());
                 }
                 Err(error) => return Err(failed(error)),
             }
         }
-        match &self.connection {
-            Connection::Own(session, _) => {
-                let stream = session.copy_out(&source.statement()).await.map_err(failed)?;
-                Ok(Rows {
-                    stream: Box::pin(stream),
-                    on: On::Own(session),
-                    table,
-                    label: source.label(),
-                    database: &self.snapshot.0.facts.database,
-                    given_up: &mut self.given_up,
-                    finished: false,
-                })
-            }
-            Connection::Leader => on_leader(&self.snapshot, &mut self.given_up, source, table).await,
-        }
     }
+}
+
+fn is_locked(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
 /// Reads on the connection that already holds every lock.
@@ -170,16 +188,37 @@ async fn on_leader<'a>(
 }
 
 enum On<'a> {
-    Own(&'a Session),
+    Own(&'a Own),
     Leader(Turn<'a>),
 }
 
 impl On<'_> {
     fn session(&self) -> &Session {
         match self {
-            Self::Own(session) => session,
+            Self::Own(own) => &own.session,
             Self::Leader(session) => session,
         }
+    }
+
+    /// Ends the source's transaction and with it its locks, where it has one of its own, and looks a table's name up again.
+    async fn end(&self, table: Option<&TableRead>) -> Result<Option<u32>, tokio_postgres::Error> {
+        let name = table.map(TableRead::qualified);
+        let row = match (self, name) {
+            (Self::Own(own), None) => {
+                own.session.batch_execute("ROLLBACK").await?;
+                None
+            }
+            (Self::Own(own), Some(name)) => {
+                // Sent together: one round trip.
+                let parameters: [&(dyn ToSql + Sync); 1] = [&name];
+                let both = tokio::join!(own.session.batch_execute("ROLLBACK"), own.session.query_one(&own.name_now, &parameters));
+                both.0?;
+                Some(both.1?)
+            }
+            (Self::Leader(_), None) => None,
+            (Self::Leader(session), Some(name)) => Some(session.query_one(NAME_NOW, &[&name]).await?),
+        };
+        row.map(|row| row.try_get(0)).transpose()
     }
 }
 
@@ -207,13 +246,10 @@ impl Rows<'_> {
         match self.stream.next().await {
             Some(row) => row.map(Some).map_err(failed),
             None => {
-                if let Some(table) = &self.table {
-                    // Renaming a schema needs no lock on its tables: the name is looked up again, as it is now.
-                    let sql = "SELECT COALESCE(pg_catalog.to_regclass($1)::oid, 0::oid)";
-                    let row = self.on.session().query_one(sql, &[&table.qualified()]).await.map_err(failed)?;
-                    if row.try_get::<_, u32>(0).map_err(failed)? != table.oid {
-                        return Err(ReadError::Replaced { source_label: self.label.clone(), database: self.database.to_owned() });
-                    }
+                // Renaming a schema needs no lock on its tables: what was read is the table only if the name still stands for it.
+                let found = self.on.end(self.table.as_deref()).await.map_err(failed)?;
+                if found != self.table.as_ref().map(|table| table.oid) {
+                    return Err(ReadError::Replaced { source_label: self.label.clone(), database: self.database.to_owned() });
                 }
                 self.finished = true;
                 Ok(None)

@@ -330,3 +330,34 @@ async fn the_end_of_the_leader_is_told() {
     tokio::time::timeout(PATIENT, snapshot.lost()).await.unwrap();
     assert!(snapshot.reader().await.is_err());
 }
+
+/// Reading by page takes locks on indexes, and the application's writes wait behind a REINDEX.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_can_be_rebuilt_while_a_backup_is_open_and_a_rebuild_is_waited_for() {
+    let cluster = shared();
+    let database = cluster.database("capture_reindex");
+    cluster.sql(
+        &database,
+        "CREATE TABLE t AS SELECT g AS id, repeat('x', 500) FROM generate_series(1, 5000) g; CREATE INDEX i ON t (id)",
+    );
+    let target = target(cluster);
+    let lock_timeout = Duration::from_millis(100);
+    let opening = Opening { target: &target, database: &database, expected_oid: oid_of(cluster, &database), lock_timeout };
+    let snapshot = opening.open().await.unwrap();
+    let described = describe(&snapshot).await;
+    let mut reader = snapshot.reader().await.unwrap();
+    for source in described.jobs.iter().flat_map(Job::sources) {
+        let mut rows = reader.rows(source).await.unwrap();
+        while rows.next().await.unwrap().is_some() {}
+    }
+    cluster.sql(&database, "REINDEX TABLE t");
+
+    let rebuilding = cluster.client(&database).await;
+    rebuilding.batch_execute("BEGIN; REINDEX INDEX i").await.unwrap();
+    let read = tokio::spawn(async move { read_all(&snapshot, &described).await });
+    eventually("a reader waits for the index", || {
+        cluster.sql(&database, "SELECT count(*) FROM pg_locks WHERE relation = 'i'::regclass AND NOT granted").trim() == "1"
+    });
+    rebuilding.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(read.await.unwrap().values().map(Vec::len).sum::<usize>(), 5000);
+}

@@ -98,6 +98,14 @@ pub async fn apply_properties(admin: &Client, name: &str, recorded: &Database, l
         let statement = setting_statement(name, setting);
         admin.batch_execute(&statement).await.failed("ALTER DATABASE … SET", &setting.name)?;
     }
+    for label in &recorded.security_labels {
+        let statement = format!(
+            "SECURITY LABEL FOR {} ON DATABASE {database} IS {}",
+            escape_identifier(&label.provider),
+            escape_literal(&label.label)
+        );
+        admin.batch_execute(&statement).await.failed("SECURITY LABEL ON DATABASE, by the provider", &label.provider)?;
+    }
     if recorded.connection_limit != -1 {
         let statement = format!("ALTER DATABASE {database} CONNECTION LIMIT {}", recorded.connection_limit);
         admin.batch_execute(&statement).await.failed("ALTER DATABASE … CONNECTION LIMIT", name)?;

@@ -39,6 +39,8 @@ pub struct Site {
     /// Backs up all of its tenants.
     pub backup: Backup,
     secret: SecretString,
+    /// Its `allowed_signers`.
+    pub signers: String,
     stem: String,
 }
 
@@ -74,7 +76,7 @@ impl Site {
             max_keep: "10 years".parse().unwrap(),
         };
         signed::create(&*vault, &Document::VaultRoot, &root, Namespace::Root, &signer).await.unwrap();
-        signed::create_bytes(&*vault, &Document::Signers(1), signers.into_bytes().into(), Namespace::Root, &signer)
+        signed::create_bytes(&*vault, &Document::Signers(1), signers.clone().into_bytes().into(), Namespace::Root, &signer)
             .await
             .unwrap();
         let keyring_root = serde_json::to_vec(&KeyringRoot { format: 1, installation, name_key }).unwrap();
@@ -108,7 +110,7 @@ impl Site {
             cancel: CancellationToken::new(),
             version: "test".to_owned(),
         };
-        Self { folder, cluster: server, backup, secret, stem }
+        Self { folder, cluster: server, backup, secret, signers, stem }
     }
 
     /// What a tenant's database is called here.

@@ -3,7 +3,10 @@
 use std::process::Command;
 
 use super::*;
-use crate::harness::postgres::{Cluster, Options, bin, run, shared};
+use crate::harness::{
+    postgres::{Cluster, Options, bin, run, shared, unique},
+    site::walk,
+};
 
 /// `pg_dump` as text, without what is random.
 fn dump(server: &Cluster, database: &str) -> String {
@@ -178,4 +181,57 @@ async fn an_empty_server_gets_roles_and_the_tenant_back() {
     plain_copy(shared(), &database, &by_tools);
     assert_eq!(sorted(&dump(&server, &database)), sorted(&dump(shared(), &by_tools)));
     assert_eq!(server.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'tenure%'").trim(), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_without_tenure() {
+    let site = Site::new().await;
+    let server = shared();
+    roles(server);
+    let database = site.database("ac'me");
+    server.sql(&database, EVERYTHING);
+    assert_eq!(site.all().await.class, None);
+    let (identity, signers) = (site.folder().join("identity"), site.folder().join("allowed_signers"));
+    std::fs::write(&identity, site.identity_text() + "\n").unwrap();
+    std::fs::write(&signers, &site.signers).unwrap();
+    let into = unique("with out'");
+    let script = |into: &str| {
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/restore-without-tenure"));
+        command.env("PGHOST", server.socket_folder()).env("PGPORT", server.port().to_string()).env("PGUSER", "postgres");
+        command.arg("--vault").arg(site.folder().join("vault")).arg("--keyring").arg(site.folder().join("keyring"));
+        command
+            .arg("--identity")
+            .arg(&identity)
+            .arg("--allowed-signers")
+            .arg(&signers)
+            .args(["--tenant", "ac'me", "--into", into]);
+        command
+    };
+    let said = String::from_utf8(run(&mut script(&into)).stdout).unwrap();
+    assert!(said.contains("9 tables, 3076 rows"), "{said}");
+    let by_tools = format!("{into}_tools");
+    plain_copy(server, &database, &by_tools);
+    assert_eq!(sorted(&dump(server, &into)), sorted(&dump(server, &by_tools)));
+
+    // It trusts no more than tenure does.
+    for path in walk(&site.folder().join("vault/t")) {
+        let text = path.to_string_lossy().into_owned();
+        if !["/b/", "/p/", "/c/"].iter().any(|folder| text.contains(folder)) {
+            continue;
+        }
+        let before = std::fs::read(&path).unwrap();
+        let mut bytes = before.clone();
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let refused = unique("refused");
+        let output = script(&refused).stdin(std::process::Stdio::null()).output().unwrap();
+        assert!(!output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            String::from_utf8_lossy(&output.stderr).starts_with("error: "),
+            "{text}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        std::fs::write(&path, before).unwrap();
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::quote::literal;
+use postgres_protocol::escape::escape_literal;
 
 /// What shapes the text of values, in both directions: rows must be read back under the settings that they were written under.
 /// `lc_monetary` is among them because `money` prints by it.
@@ -52,7 +52,7 @@ pub fn statements(settings: &[&[(&str, &str)]]) -> String {
     for (name, value) in settings.iter().copied().flatten() {
         let comma = if first { "" } else { ", " };
         first = false;
-        write!(sql, "{comma}({}, {})", literal(name), literal(value)).expect("a String takes any text");
+        write!(sql, "{comma}({}, {})", escape_literal(name), escape_literal(value)).expect("a String takes any text");
     }
     sql.push_str(") AS v(name, value) JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = pg_catalog.lower(v.name)");
     sql

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{
-    large_objects::LargeObjectRead,
-    quote::{identifier, literal, qualified},
-    source_tag::Column,
-};
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+
+use super::{large_objects::LargeObjectRead, quote::qualified, source_tag::Column};
 use crate::id::SourceTag;
 
 /// Heap pages of one range. Unchanged ranges give unchanged text, so tonight's chunk is already stored; smaller ranges would cost more
@@ -46,8 +44,8 @@ impl TableRead {
     /// A table read as a whole is copied by name: the server then scans the file as it is, plans nothing, and refuses anything that is
     /// not a table. Without columns there is no list to name.
     fn copy(&self, from: u32, to: Option<u32>) -> String {
-        let columns = self.columns.iter().map(|column| identifier(&column.name)).collect::<Vec<_>>().join(", ");
-        let options = format!("TO STDOUT WITH (FORMAT text, ENCODING {})", literal(&self.encoding));
+        let columns = self.columns.iter().map(|column| escape_identifier(&column.name)).collect::<Vec<_>>().join(", ");
+        let options = format!("TO STDOUT WITH (FORMAT text, ENCODING {})", escape_literal(&self.encoding));
         let table = self.qualified();
         if let Some(filter) = &self.filter {
             return format!("COPY (SELECT {columns} FROM ONLY {table} {filter}\n) {options}");

@@ -173,7 +173,7 @@ fn role_findings(found: &mut Preflight, description: &Description) {
         let what = format!("roles are missing and role {} may not create any: {}", shown(&found.facts.role), names.join(", "));
         let hint = missing
             .iter()
-            .map(|role| format!("CREATE ROLE {} NOLOGIN;", crate::postgres::quote::identifier(&role.name)))
+            .map(|role| format!("CREATE ROLE {} NOLOGIN;", postgres_protocol::escape::escape_identifier(&role.name)))
             .collect::<Vec<_>>()
             .join(" ");
         found.add("role-missing", what, format!("make them: {}", shown(&hint)));

@@ -4,12 +4,12 @@ use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{CopyOutStream, Statement, error::SqlState, types::ToSql};
 
 use super::{Snapshot, SnapshotError, Turn};
 use crate::postgres::{
     Session,
-    quote::literal,
     session_settings::{NO_TIME_LIMITS, READING, ROW_TEXT, statements},
     source::{Read, Source, TableRead},
 };
@@ -102,7 +102,10 @@ impl Snapshot {
 
     /// Importing must be a transaction's first act.
     fn import(&self) -> String {
-        format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}", literal(&self.0.facts.snapshot))
+        format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            escape_literal(&self.0.facts.snapshot)
+        )
     }
 }
 

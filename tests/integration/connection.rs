@@ -2,7 +2,7 @@
 
 mod hosts;
 mod names;
-mod pooler;
+pub(crate) mod pooler;
 mod sources;
 mod tls;
 

@@ -129,7 +129,7 @@ fn recipients(request: &Request, report: &mut Report) {
             "there is one: if its identity is lost, so is every backup",
             "Add a second recipient to [keyring] recipients, whose identity lies in another safe.",
         ),
-        Ok(_) => report.ok(object, format!("{}", request.recipients.len())),
+        Ok(_) => report.ok(object, format!("{} can each open every key", request.recipients.len())),
     }
 }
 

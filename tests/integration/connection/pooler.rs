@@ -9,13 +9,13 @@ use tenure::postgres::pooler::Pooling;
 use tenure::postgres::{ConnectCause, Target};
 
 /// A pgbouncer before the shared cluster; gone when dropped.
-struct Bouncer {
-    target: Target,
+pub(crate) struct Bouncer {
+    pub(crate) target: Target,
     _folder: tempfile::TempDir,
     _watchdog: Watchdog,
 }
 
-fn bouncer(settings: &str) -> Bouncer {
+pub(crate) fn bouncer(settings: &str) -> Bouncer {
     let folder = tempfile::Builder::new().prefix("tenure-pgbouncer-").tempdir_in("/tmp").unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let configuration = folder.path().join("pgbouncer.ini");

@@ -141,7 +141,7 @@ impl Tenants<'_> {
         names.extend(residents.keys().chain(ambiguous.keys()).chain(closed.keys().copied()));
         let holdings: BTreeMap<&TenantName, Holding> = stream::iter(names)
             .map(async |name| {
-                let lockers = known.census.tenants.get(name).map(|keys| keys.lockers()).unwrap_or_default();
+                let lockers = known.census.tenants.get(name).map(crate::keyring::TenantKeys::lockers).unwrap_or_default();
                 Ok::<_, Failure>((name, self.holding(name, &lockers, now).await?))
             })
             .buffer_unordered(READERS)

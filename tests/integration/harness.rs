@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod postgres;
+pub mod program;
 pub mod s3;
 pub mod site;
 pub mod watchdog;

@@ -12,6 +12,7 @@ mod connection;
 mod harness;
 mod json_schemas;
 mod layering;
+mod program;
 mod restore;
 mod s3_journey;
 mod store_conformance;

@@ -1,0 +1,6 @@
+//! The program as a person or a script meets it.
+
+mod init;
+mod journey;
+mod stopping;
+mod without_tenure;

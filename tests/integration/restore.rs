@@ -2,6 +2,7 @@
 
 mod faults;
 mod fidelity;
+mod fleet;
 mod guards;
 
 use std::collections::BTreeMap;

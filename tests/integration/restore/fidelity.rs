@@ -136,7 +136,7 @@ async fn everything_comes_back() {
         server.sql(
             "postgres",
             &format!(
-                "SELECT pg_get_userbyid(datdba), encoding, datcollate, datctype, datlocprovider, datconnlimit, datistemplate, datallowconn,
+                "SELECT pg_get_userbyid(datdba), encoding, datcollate, datctype, to_jsonb(d) ->> 'datlocprovider', datconnlimit, datistemplate, datallowconn,
                         (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(datacl) x), shobj_description(d.oid, 'pg_database'),
                         (SELECT array_agg((setrole, setconfig)::text ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid)
                    FROM pg_database d WHERE datname = '{name}'"
@@ -198,7 +198,14 @@ async fn the_same_without_tenure() {
     let script = |into: &str| {
         let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/restore-without-tenure"));
         command.env("PGHOST", server.socket_folder()).env("PGPORT", server.port().to_string()).env("PGUSER", "postgres");
-        command.arg("--vault").arg(site.folder().join("vault")).arg("--keyring").arg(site.folder().join("keyring"));
+        // The script takes the newest pg_restore of the machine, but first the one on its path.
+        let path = format!("{}:{}", bin().display(), std::env::var("PATH").unwrap());
+        command
+            .env("PATH", path)
+            .arg("--vault")
+            .arg(site.folder().join("vault"))
+            .arg("--keyring")
+            .arg(site.folder().join("keyring"));
         command
             .arg("--identity")
             .arg(&identity)

@@ -58,7 +58,7 @@ async fn everything_that_is_missing_is_listed_at_once() {
     server.sql("postgres", "CREATE ROLE gone; CREATE ROLE weak LOGIN CREATEDB; ALTER ROLE weak PASSWORD 'x'");
     server.sql(
         &database,
-        "CREATE EXTENSION hstore; CREATE EXTENSION dblink; CREATE TABLE t (a int); ALTER TABLE t OWNER TO gone;
+        "CREATE EXTENSION hstore; CREATE EXTENSION pageinspect; CREATE TABLE t (a int); ALTER TABLE t OWNER TO gone;
          CREATE FUNCTION c() RETURNS int LANGUAGE internal AS 'pg_backend_pid';
          CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
          CREATE EVENT TRIGGER et ON ddl_command_start EXECUTE FUNCTION e();",
@@ -68,8 +68,8 @@ async fn everything_that_is_missing_is_listed_at_once() {
     assert_eq!((exit, kind), (4, "preflight"), "{text}");
     for part in [
         &database,
-        "extension dblink",
-        "--allow 'extension:dblink'",
+        "extension pageinspect",
+        "--allow 'extension:pageinspect'",
         "event triggers: et",
         "--allow event-triggers",
         "c-functions",

@@ -62,9 +62,9 @@ fn to_failure(error: &clap::Error) -> Failure {
     let (message, tips) = split(&rendered);
     let mut hints = tips;
     if !help.is_empty() {
-        hints.push(format!("usage: {}", help.split_whitespace().collect::<Vec<_>>().join(" ")));
+        hints.push(format!("usage: `{}`", help.split_whitespace().collect::<Vec<_>>().join(" ")));
     }
-    wrong("command line", message, hints.join("; "))
+    wrong("command line", message, hints.join(". "))
 }
 
 /// Commands that take `--all` instead of tenants.

@@ -85,10 +85,10 @@ impl Failure {
         Self { class, kind, object: object.to_string(), message: message.into(), hint: String::new(), source: None }
     }
 
-    /// The same failure with this hint.
+    /// The same failure with this hint, as a sentence: with a capital at its beginning and a full stop at its end.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: hint.into(), ..self }
+        Self { hint: to_sentence(hint.into()), ..self }
     }
 
     /// The same failure with this cause.
@@ -111,6 +111,16 @@ impl Failure {
     }
 }
 
+fn to_sentence(mut text: String) -> String {
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    if !text.is_empty() && !text.ends_with(['.', '?', '!', ':', '…']) {
+        text.push('.');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Failure, FailureClass as Class};
@@ -130,5 +140,6 @@ mod tests {
         let failure = Failure::new(Class::Failed, "outer", "a", "a failed").because(cause).hint("try c");
         assert_eq!(failure.one_line(), "a failed: b is away: no route");
         assert_eq!(failure.to_string(), "a failed");
+        assert_eq!(failure.hint, "Try c.");
     }
 }

@@ -11,6 +11,7 @@ use tokio_postgres::error::SqlState;
 use super::{
     ConnectError, Session, Target,
     session_settings::{NO_TIME_LIMITS, statements},
+    snapshot::Blocker,
 };
 use crate::{id::InstallationId, printable::Printable, tenant::TenantName};
 
@@ -171,6 +172,33 @@ impl TenantLock {
     /// Resolves when the session that holds the lock has ended: the run must stop.
     pub async fn lost(&self) {
         self.session.closed().await;
+    }
+
+    /// Resolves when somebody has waited longer than `longer_than` for a lock that the snapshot whose leader is `leader_pid` is in the way
+    /// of: the backup should give way. The leader holds every lock that a backup holds for long.
+    ///
+    /// Looks four times in `longer_than`, at most every 5 s and at least every 50 ms.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`] if the server cannot be asked.
+    pub async fn somebody_waits(&self, leader_pid: i32, longer_than: Duration) -> Result<Blocker, LockError> {
+        let pause = (longer_than / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
+        let seconds = longer_than.as_secs_f64();
+        let sql = "SELECT l.pid, a.usename::text, a.application_name FROM pg_catalog.pg_locks l \
+             LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+             WHERE NOT l.granted AND l.locktype = 'relation' \
+               AND l.waitstart < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $2) \
+               AND $1 = ANY (pg_catalog.pg_blocking_pids(l.pid)) \
+             ORDER BY l.waitstart LIMIT 1";
+        let lost =
+            |source| LockError::Lost { tenant: self.tenant.clone(), endpoint: self.endpoint.clone(), source: Some(source) };
+        loop {
+            if let Some(row) = self.session.query_opt(sql, &[&leader_pid, &seconds]).await.map_err(lost)? {
+                let waiting = || Ok(Blocker { pid: row.try_get(0)?, role: row.try_get(1)?, application: row.try_get(2)? });
+                return waiting().map_err(lost);
+            }
+            tokio::time::sleep(pause).await;
+        }
     }
 
     /// Gives the lock back and waits until the server has it.

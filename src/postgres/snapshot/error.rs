@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use crate::{postgres::ConnectError, printable::Printable};
 
-/// A session that holds, or waits for, a lock that keeps us waiting.
+/// A session in a queue for a lock with us: before us, or behind us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocker {
     /// Its process on the server.

@@ -64,3 +64,23 @@ async fn a_lost_session_is_noticed() {
     tokio::time::timeout(PATIENT, lock.lost()).await.unwrap();
     assert!(matches!(lock.still_held().await.unwrap_err(), LockError::Lost { .. }));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_behind_a_snapshot_is_noticed() {
+    let cluster = shared();
+    let database = cluster.database("capture_yield");
+    cluster.sql(&database, "CREATE TABLE t (id int)");
+    let lock = acquire(&target(cluster), &InstallationId::random(), "acme", &[]).await.unwrap();
+    let snapshot = open(cluster, &database).await.unwrap();
+    let pid = snapshot.facts().leader_pid;
+    let other = cluster.client(&database).await;
+    other.batch_execute("SET application_name = 'migration'").await.unwrap();
+    let altering = tokio::spawn(async move { other.batch_execute("ALTER TABLE t ADD COLUMN more int").await });
+    let waiting = tokio::time::timeout(PATIENT, lock.somebody_waits(pid, Duration::from_millis(1))).await.unwrap().unwrap();
+    assert_eq!((waiting.application.as_deref(), waiting.role.as_deref()), (Some("migration"), Some("postgres")));
+    // An hour has not passed.
+    let patient = lock.somebody_waits(pid, Duration::from_secs(3600));
+    assert!(tokio::time::timeout(IMPATIENT, patient).await.is_err());
+    drop(snapshot);
+    altering.await.unwrap().unwrap();
+}

@@ -12,7 +12,8 @@ pub struct Limits {
     /// Tenants worked on at once. 4 by default; more needs more memory and connections, and helps until the server's disks or this
     /// machine's cores are busy.
     pub jobs: u32,
-    /// A backup that blocks another session longer than this gives way and is tried again later. Not built yet.
+    /// A backup that blocks another session longer than this gives way and is tried again after all others. By default it does not:
+    /// whoever alters a table waits until the backup is done, as with `pg_dump`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub yield_after: Option<Span>,
     /// How long a lock on a table is waited for.
@@ -44,15 +45,12 @@ pub(super) fn check(limits: &Limits, places: &Places<'_>) -> Result<(), ConfigEr
         let message = format!("`limits.jobs` is {}: nothing could be done like that", limits.jobs);
         return Err(places.refuse(&["limits".into(), "jobs".into()], message, format!("use 1 to {MOST_JOBS}; 4 is the default")));
     }
-    if limits.yield_after.is_some() {
-        let hint = "remove the line: a lock is waited for `lock_timeout` at most, and nobody waits behind us longer than that";
-        return Err(places.not_built(
-            &["limits".into(), "yield_after".into()],
-            "giving way to a session that a backup blocks",
-            hint,
-        ));
-    }
-    for (key, span) in [("lock_timeout", limits.lock_timeout), ("max_snapshot_age", limits.max_snapshot_age)] {
+    let spans = [
+        ("lock_timeout", Some(limits.lock_timeout)),
+        ("max_snapshot_age", Some(limits.max_snapshot_age)),
+        ("yield_after", limits.yield_after),
+    ];
+    for (key, span) in spans.into_iter().filter_map(|(key, span)| Some((key, span?))) {
         if span.get().is_zero() {
             let message = format!("`limits.{key}` is zero: every backup would give up at once");
             return Err(places.refuse(

@@ -9,7 +9,11 @@ mod reuse;
 pub mod sink;
 mod tenant;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
@@ -30,6 +34,9 @@ use crate::{
 
 /// Connections that one tenant needs at least: its lock, the snapshot's leader, `pg_dump`, one reader.
 pub const CONNECTIONS_PER_TENANT: u32 = 4;
+
+/// How often a tenant is tried whose tables somebody else wants to change at the same time.
+const ATTEMPTS: u32 = 3;
 
 /// What was promised for a tenant.
 #[derive(Debug, Clone)]
@@ -71,6 +78,9 @@ pub struct Backup {
     pub jobs: usize,
     /// How long one table lock is waited for.
     pub lock_timeout: Duration,
+    /// How long another session may wait behind a backup's snapshot before the backup gives way and is tried again after all others.
+    /// `None`: until the backup is done.
+    pub yield_after: Option<Duration>,
     /// How long a snapshot may be held: as long, its server cannot clean up dead rows.
     pub max_snapshot_age: Duration,
     /// What was promised for a tenant.
@@ -130,24 +140,28 @@ impl Backup {
         };
         let named = matches!(which, Which::Named(_));
         let mut running = tokio::task::JoinSet::new();
-        let mut queue = queue.into_iter();
+        let mut queue = queue.into_iter().map(|resident| (resident, 1)).collect::<VecDeque<_>>();
         loop {
             while running.len() < self.jobs && !self.cancel.is_cancelled() {
-                let Some(resident) = queue.next() else { break };
+                let Some((resident, attempt)) = queue.pop_front() else { break };
                 let (backup, limits) = (self.clone(), limits.clone());
                 running.spawn(async move {
                     let result = backup.one(&resident, &limits).await;
                     backup.progress.tenant_finished(&resident.tenant, result.outcome.as_str());
-                    result
+                    (resident, attempt, result)
                 });
             }
             match running.join_next().await {
-                Some(Ok(result)) => report.results.push(result),
+                Some(Ok((resident, attempt, result))) if result.was_in_the_way() && attempt < ATTEMPTS => {
+                    tracing::info!(tenant.name = %resident.tenant, attempt, "tenant {} is tried again after the others", resident.tenant);
+                    queue.push_back((resident, attempt + 1));
+                }
+                Some(Ok((_, _, result))) => report.results.push(result),
                 Some(Err(error)) => report.panicked(&error),
                 None => break,
             }
         }
-        for resident in queue {
+        for (resident, _) in queue {
             report.results.push(BackupResult::interrupted(&resident.tenant));
         }
         report.finish(named, self.cancel.is_cancelled());

@@ -59,6 +59,9 @@ impl FailureClass {
     }
 }
 
+/// The kind of a failure to lock a table that somebody else holds, or waits for: later it may go better.
+pub const TABLE_LOCKED: &str = "table-locked";
+
 /// Why an operation stopped.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

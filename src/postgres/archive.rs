@@ -52,6 +52,15 @@ pub enum ArchiveError {
     },
 }
 
+impl ArchiveError {
+    /// Whether `pg_dump` gave up waiting for a lock: somebody waits for the leader, and `pg_dump` behind them.
+    #[must_use]
+    pub fn is_lock_timeout(&self) -> bool {
+        // The server's words: on one that speaks another language this is a failure like others, and not tried again.
+        matches!(self, Self::Tool { source: ToolError::Failed { stderr, .. }, .. } if stderr.contains("lock timeout"))
+    }
+}
+
 /// A running `pg_dump`. Dropped before the end, it is killed.
 pub struct Archive {
     run: ToolRun,

@@ -8,7 +8,7 @@ use tenure::{
 };
 
 use crate::harness::{
-    postgres::shared,
+    postgres::{eventually, shared},
     site::{Site, walk},
 };
 
@@ -143,4 +143,48 @@ async fn chunks_of_a_backup_that_is_about_to_expire_are_not_built_upon() {
     let report = site.all().await;
     assert_eq!(report.results[0].chunks_reused, 0, "{report:?}");
     assert_eq!(report.class, None);
+}
+
+/// Alters a table as soon as rows are being copied, and waits until it waits for the backup.
+struct AltersWhenCopying {
+    database: String,
+    altered: std::sync::Mutex<Option<std::thread::JoinHandle<String>>>,
+}
+
+impl tenure::operation::progress::Progress for AltersWhenCopying {
+    fn tenant_started(&self, _: &TenantName, _: u64) {}
+    fn advanced(&self, _: &TenantName, _: u64) {}
+    fn stage(&self, _: &TenantName, stage: &'static str) {
+        let mut altered = self.altered.lock().unwrap();
+        if stage != "copying" || altered.is_some() {
+            return;
+        }
+        let database = self.database.clone();
+        *altered = Some(std::thread::spawn(move || shared().sql(&database, "ALTER TABLE a ADD COLUMN more int DEFAULT 7")));
+        eventually("the ALTER waits", || {
+            shared().sql(&self.database, "SELECT count(*) FROM pg_locks WHERE relation = 'a'::regclass AND NOT granted").trim()
+                == "1"
+        });
+    }
+    fn tenant_finished(&self, _: &TenantName, _: &str) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_gives_way_to_whoever_waits_behind_it_and_is_tried_again() {
+    let mut site = Site::new().await;
+    let database = site.database("acme");
+    shared().sql(&database, TABLES);
+    let progress = std::sync::Arc::new(AltersWhenCopying { database: database.clone(), altered: std::sync::Mutex::new(None) });
+    site.backup.progress = progress.clone();
+    // Without giving way, pg_dump would wait behind the ALTER until this is over, and fail.
+    site.backup.lock_timeout = std::time::Duration::from_secs(600);
+    site.backup.yield_after = Some(std::time::Duration::from_millis(1));
+    let report = site.all().await;
+    assert_eq!(report.class, None, "{report:?}");
+    assert_eq!(report.results.len(), 1);
+    assert_eq!(report.results[0].outcome, Outcome::Done);
+    progress.altered.lock().unwrap().take().unwrap().join().unwrap();
+    let listed =
+        walk(&site.folder().join("vault/t")).into_iter().filter(|path| path.to_string_lossy().ends_with(".json")).count();
+    assert!(listed >= 1);
 }

@@ -8,11 +8,14 @@ use serde::Serialize;
 use crate::{
     id::RecordId,
     operation::{
-        failure::{Failure, FailureClass},
+        failure::{Failure, FailureClass, TABLE_LOCKED},
         fleet::{Fleet, Known},
     },
     tenant::TenantName,
 };
+
+/// Another session waited behind the backup for too long.
+pub(super) const GAVE_WAY: &str = "gave-way";
 
 /// The outcome of a run.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -138,6 +141,11 @@ impl BackupResult {
             }
         }
         this
+    }
+
+    /// Whether it failed because it and another session wanted the same tables, so that it may go better later.
+    pub(super) fn was_in_the_way(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.kind == GAVE_WAY || error.kind == TABLE_LOCKED)
     }
 
     pub(super) fn interrupted(tenant: &TenantName) -> Self {

@@ -8,7 +8,7 @@ use super::{
     commit::Conditions,
     key, pages,
     read::{self, Shared, Writer},
-    report::Done,
+    report::{Done, GAVE_WAY},
     reuse::Reuse,
     sink::Sink,
 };
@@ -98,7 +98,7 @@ impl<'a> Run<'a> {
         let max_run = std::time::Duration::from_secs(self.backup.vault.root().max_run_seconds);
         // The commit is not interrupted: once a manifest may exist, the run finds out whether it does and whether it counts.
         let ready = tokio::select! {
-            ready = self.locked(reader) => ready?,
+            ready = self.locked(&lock, reader) => ready?,
             () = lock.lost() => return Err(self.lock_lost()),
             () = self.backup.cancel.cancelled() => return Err(self.interrupted()),
             () = tokio::time::sleep_until(self.started + max_run) => {
@@ -115,7 +115,7 @@ impl<'a> Run<'a> {
     }
 
     /// Everything up to the commit.
-    async fn locked(&self, reader: Option<OwnedSemaphorePermit>) -> Result<Ready, Failure> {
+    async fn locked(&self, lock: &TenantLock, reader: Option<OwnedSemaphorePermit>) -> Result<Ready, Failure> {
         self.stage("preparing");
         let (_, record) = key::sealing_key(self.backup, self.resident, self.limits.nobody_new.as_deref()).await?;
         key::check_source(self.backup, self.resident, record.locker).await?;
@@ -128,7 +128,8 @@ impl<'a> Run<'a> {
         note_history(&history, &reuse, &mut findings);
 
         let age = self.backup.max_snapshot_age;
-        let stored = tokio::time::timeout(age, self.store(&record, reuse, reader)).await.map_err(|_| self.too_old(age))??;
+        let stored =
+            tokio::time::timeout(age, self.store(lock, &record, reuse, reader)).await.map_err(|_| self.too_old(age))??;
         let manifest = self.manifest(&record, &history, &stored).await?;
         note_captured(&manifest, &stored.description, &mut findings);
         let base_expires_at =
@@ -151,7 +152,13 @@ impl<'a> Run<'a> {
     }
 
     /// Reads the database as of one moment, and stores every chunk that is not stored yet.
-    async fn store(&self, record: &KeyRecord, reuse: Reuse, reader: Option<OwnedSemaphorePermit>) -> Result<Stored, Failure> {
+    async fn store(
+        &self,
+        lock: &TenantLock,
+        record: &KeyRecord,
+        reuse: Reuse,
+        reader: Option<OwnedSemaphorePermit>,
+    ) -> Result<Stored, Failure> {
         let (backup, resident) = (self.backup, self.resident);
         let target = &resident.cluster.target;
         self.stage("opening the snapshot");
@@ -196,11 +203,27 @@ impl<'a> Run<'a> {
         let ((archive_entries, warnings), mut entries) = tokio::select! {
             both = async { tokio::try_join!(archive, read::read(&shared, jobs, readers)) } => both?,
             () = snapshot.lost() => return Err(self.snapshot_lost()),
+            failure = self.in_the_way(lock, &snapshot) => return Err(failure),
         };
         entries.extend(archive_entries);
         description.warnings = warnings;
         let description_entries = describe(&shared, &description).await?;
         Ok(Stored { id, taken_at, snapshot, description, description_entries, entries, sink: shared.sink })
+    }
+
+    /// Resolves when somebody has waited behind the snapshot for longer than `yield_after`.
+    async fn in_the_way(&self, lock: &TenantLock, snapshot: &Snapshot) -> Failure {
+        let Some(longer_than) = self.backup.yield_after else { return std::future::pending().await };
+        let tenant = &self.resident.tenant;
+        match lock.somebody_waits(snapshot.facts().leader_pid, longer_than).await {
+            Err(error) => error.into(),
+            Ok(waiting) => {
+                let message =
+                    format!("the backup of tenant {tenant} gave way to {waiting}, which waited for {} s", longer_than.as_secs());
+                Failure::new(FailureClass::Failed, GAVE_WAY, tenant, message)
+                    .hint("Change the schema when no backup runs, or raise limits.yield_after.")
+            }
+        }
     }
 
     /// Streams `pg_dump`'s archive into chunks.

@@ -1,6 +1,6 @@
 //! Failures of PostgreSQL and its programs, in words that say what is safe and what to type.
 
-use super::{Failure, FailureClass};
+use super::{Failure, FailureClass, TABLE_LOCKED};
 use crate::{
     operation::backup::sink::SinkError,
     postgres::{
@@ -72,8 +72,9 @@ impl From<LockError> for Failure {
 
 impl From<SnapshotError> for Failure {
     fn from(error: SnapshotError) -> Self {
-        let hint = error.hint().to_owned();
-        wrap(FailureClass::Failed, "no-snapshot", "snapshot", error, hint)
+        let hint = error.hint();
+        let kind = if matches!(error, SnapshotError::LockTimeout { .. }) { TABLE_LOCKED } else { "no-snapshot" };
+        wrap(FailureClass::Failed, kind, "snapshot", error, hint)
     }
 }
 
@@ -92,7 +93,8 @@ impl From<DescribeError> for Failure {
 impl From<ArchiveError> for Failure {
     fn from(error: ArchiveError) -> Self {
         let hint = "No backup was made. `tenure check` looks at pg_dump and at the role's rights.".to_owned();
-        wrap(FailureClass::Failed, "pg-dump-failed", "pg_dump", error, hint)
+        let kind = if error.is_lock_timeout() { TABLE_LOCKED } else { "pg-dump-failed" };
+        wrap(FailureClass::Failed, kind, "pg_dump", error, hint)
     }
 }
 

@@ -102,6 +102,7 @@ impl Site {
             tools: Arc::new(Tools::new(Some(postgres::bin().display().to_string()), None)),
             jobs: 4,
             lock_timeout: Duration::from_secs(5),
+            yield_after: None,
             max_snapshot_age: Duration::from_secs(3600),
             promise: Arc::new(move |_| Promise { keep, exclude_data: Vec::new() }),
             budget: Budget::default(),

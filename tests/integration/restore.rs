@@ -4,6 +4,8 @@ mod faults;
 mod fidelity;
 mod fleet;
 mod guards;
+mod killed;
+mod logins;
 
 use std::collections::BTreeMap;
 

@@ -184,7 +184,4 @@ async fn a_backup_gives_way_to_whoever_waits_behind_it_and_is_tried_again() {
     assert_eq!(report.results.len(), 1);
     assert_eq!(report.results[0].outcome, Outcome::Done);
     progress.altered.lock().unwrap().take().unwrap().join().unwrap();
-    let listed =
-        walk(&site.folder().join("vault/t")).into_iter().filter(|path| path.to_string_lossy().ends_with(".json")).count();
-    assert!(listed >= 1);
 }

@@ -88,4 +88,16 @@ mod tests {
         assert_eq!(normalise(&mut archive(11, 0)), Err(HeaderError::Version { major: 1, minor: 11 }));
         assert_eq!(normalise(&mut archive(14, 0)[..40]), Err(HeaderError::NotCustom));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic_and_the_length_stays(mut bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..120), known: bool) {
+            if known && bytes.len() > 11 {
+                bytes[..11].copy_from_slice(&archive(14, 0)[..11]);
+            }
+            let length = bytes.len();
+            drop(normalise(&mut bytes));
+            proptest::prop_assert_eq!(bytes.len(), length);
+        }
+    }
 }

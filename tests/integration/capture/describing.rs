@@ -248,3 +248,32 @@ async fn tablespaces_and_tables_in_system_schemas_are_named() {
         described.description.not_captured
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_superuser_sees_the_same() {
+    let cluster = shared();
+    let database = cluster.database("capture_modest");
+    let (role, owner) = (unique("capture_modest"), unique("capture_modest_owner"));
+    cluster.sql(
+        &database,
+        &format!(
+            "CREATE ROLE {role} LOGIN BYPASSRLS; GRANT pg_read_all_data TO {role}; CREATE ROLE {owner};
+             CREATE SCHEMA hidden AUTHORIZATION {owner}; CREATE TABLE hidden.t (id serial, v text); ALTER TABLE hidden.t OWNER TO {owner};
+             INSERT INTO hidden.t (v) VALUES ('x'); ALTER TABLE hidden.t ENABLE ROW LEVEL SECURITY; ALTER TABLE hidden.t FORCE ROW LEVEL SECURITY;
+             REVOKE ALL ON SCHEMA public FROM PUBLIC; CREATE EXTENSION file_fdw; CREATE SERVER s FOREIGN DATA WRAPPER file_fdw;
+             CREATE USER MAPPING FOR {owner} SERVER s; ALTER DATABASE {database} SET work_mem = '5MB';
+             CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER e ON sql_drop EXECUTE FUNCTION f();
+             CREATE SUBSCRIPTION sub CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false, slot_name = NONE, enabled = false, create_slot = false)"
+        ),
+    );
+    let target = target(cluster).with_login(&role, "".to_owned().into());
+    let expected_oid = oid_of(cluster, &database);
+    let modest = Opening { target: &target, database: &database, expected_oid, lock_timeout: PATIENT }.open().await.unwrap();
+    let full = open(cluster, &database).await.unwrap();
+    cluster.sql(&database, "DROP SUBSCRIPTION sub");
+    let (ours, theirs) = (describe(&modest).await, describe(&full).await);
+    assert_eq!(ours.description, theirs.description);
+    assert_eq!(ours.jobs, theirs.jobs);
+    assert_eq!(read_all(&modest, &ours).await, read_all(&full, &theirs).await);
+    assert_eq!(ours.description.subscriptions, ["sub"]);
+}

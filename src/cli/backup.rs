@@ -54,7 +54,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         tools: Arc::new(clusters::tools(&config)),
         jobs: args.jobs.unwrap_or(config.limits.jobs) as usize,
         lock_timeout: config.limits.lock_timeout.get(),
-        yield_after: config.limits.yield_after.map(|span| span.get()),
+        yield_after: config.limits.yield_after.map(crate::config::duration::Span::get),
         max_snapshot_age: config.limits.max_snapshot_age.get(),
         promise: Arc::new(move |tenant| {
             let policy = config.policy(tenant);

@@ -223,9 +223,9 @@ async fn programs_must_be_there_new_and_sound() {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
     };
-    install("14.1");
+    install("13.1");
     let report = check(&request).await;
-    the(&report, Level::Error, &format!("pg_dump {major} or newer is needed here, and only 14.1"));
+    the(&report, Level::Error, &format!("pg_dump {major} or newer is needed here, and only 13.1"));
     install(&format!("{major}.1"));
     let report = check(&request).await;
     let holes = at(&report, Level::Warning).into_iter().filter(|finding| finding.contains("CVE-2025-8714")).count();

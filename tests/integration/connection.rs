@@ -6,7 +6,7 @@ pub(crate) mod pooler;
 mod sources;
 mod tls;
 
-use crate::harness::postgres::{PASSWORD, shared};
+use crate::harness::postgres::{Cluster, Options, PASSWORD, shared};
 use std::collections::BTreeMap;
 use tenure::postgres::{ConnectCause, LibpqEnvironment, Session, Target};
 
@@ -69,6 +69,24 @@ async fn refusals_name_the_place_and_the_cause() {
     assert_eq!(refusal(&target(&cluster.description()), "no\nwhere").await, ConnectCause::NoSuchDatabase);
     let missing_role = target(&cluster.description()).with_login("nobody_here", PASSWORD.into());
     assert_eq!(refusal(&missing_role, "postgres").await, ConnectCause::RoleRefused);
+}
+
+#[tokio::test]
+async fn older_ways_of_giving_a_password_work_too() {
+    let hba = ["host all by_md5 127.0.0.1/32 md5", "host all by_clear 127.0.0.1/32 password"];
+    let options = Options { hba: hba.map(str::to_owned).to_vec(), ..Options::default() };
+    let cluster = Cluster::start(&options);
+    cluster.sql("postgres", "SET password_encryption = md5; CREATE ROLE by_md5 LOGIN PASSWORD 'pass:\\'");
+    cluster.sql("postgres", "CREATE ROLE by_clear LOGIN PASSWORD 'pass:\\'");
+    for role in ["by_md5", "by_clear"] {
+        let description = |password: &str| format!("host=127.0.0.1 port={} user={role} password='{password}'", cluster.port());
+        let session = target(&description("pass:\\\\")).connect("postgres", "t").await.unwrap();
+        assert_eq!(text(&session, "SELECT current_user::text").await, role);
+        assert_eq!(refusal(&target(&description("other")), "postgres").await, ConnectCause::WrongPassword);
+        // The password must not be sent where it could be read, if that is asked for.
+        let bound = target(&format!("{} channel_binding=require", description("pass:\\\\")));
+        assert!(matches!(refusal(&bound, "postgres").await, ConnectCause::Tls(_)));
+    }
 }
 
 #[tokio::test]

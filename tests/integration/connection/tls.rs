@@ -61,6 +61,20 @@ async fn every_mode_accepts_and_refuses_what_libpq_does() {
 }
 
 #[tokio::test]
+async fn tls_may_begin_without_asking_for_it_first() {
+    let cluster = cluster(Certificate::Modern);
+    let rest = format!("sslnegotiation=direct sslmode=verify-full sslrootcert={}", cluster.tls().ca.display());
+    let connected = at(&cluster, "localhost", &rest).connect("postgres", "tenure test").await;
+    // Servers know it since 17; an older one takes the greeting for garbage and hangs up.
+    if crate::harness::postgres::major() >= 17 {
+        assert!(connected.unwrap().is_encrypted());
+    } else {
+        let cause = connected.err().unwrap().cause;
+        assert!(matches!(cause, ConnectCause::Tls(_) | ConnectCause::BrokenOff), "{cause}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_certificate_logs_in_and_its_key_must_be_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let cluster = cluster(Certificate::Modern);

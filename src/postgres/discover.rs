@@ -174,10 +174,10 @@ struct Listed {
 /// See [`DiscoverError`].
 pub async fn discover(target: &Target, rules: &Rules, copies: impl Fn(u64) -> BTreeSet<u32>) -> Result<Discovery, DiscoverError> {
     let endpoint = target.endpoint();
-    let session = target
-        .connect(target.maintenance_database(), "tenure")
-        .await
-        .map_err(|source| DiscoverError::Connect { endpoint: endpoint.clone(), source: Box::new(source) })?;
+    let refused = |source| DiscoverError::Connect { endpoint: endpoint.clone(), source: Box::new(source) };
+    let session = target.connect(target.maintenance_database(), "tenure").await.map_err(refused)?;
+    // Everything that follows, here and by whoever asked, needs sessions that stay what they are.
+    session.refuse_pooler().await.map_err(refused)?;
     let failed = |source| DiscoverError::List { endpoint: endpoint.clone(), source };
     session.batch_execute(&statements(&[&NO_TIME_LIMITS])).await.map_err(failed)?;
 

@@ -128,6 +128,7 @@ pub(super) async fn run(
         .connect(target.maintenance_database(), "tenure restore")
         .await
         .map_err(|error| failures::connect(tenant, error))?;
+    admin.refuse_pooler().await.map_err(|error| failures::connect(tenant, error))?;
     admin
         .batch_execute(&statements(&[&NO_TIME_LIMITS]))
         .await

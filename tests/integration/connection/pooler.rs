@@ -3,8 +3,10 @@
 use super::target;
 use crate::harness::postgres::{shared, unique};
 use crate::harness::watchdog::Watchdog;
+use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use tenure::postgres::discover::{DiscoverError, Rule, Rules, discover};
 use tenure::postgres::pooler::Pooling;
 use tenure::postgres::{ConnectCause, Target};
 
@@ -83,6 +85,9 @@ async fn pools_in_transaction_and_statement_mode_are_refused() {
         let error = session.refuse_pooler().await.unwrap_err();
         assert_eq!(error.cause, ConnectCause::Pooler);
         assert!(error.hint().contains("session mode"));
+        let rules = Rules { rule: Rule::Databases("{tenant}".parse().unwrap()), ignore: Vec::new() };
+        let error = discover(&bouncer.target, &rules, |_| BTreeSet::new()).await.unwrap_err();
+        assert!(matches!(&error, DiscoverError::Connect { source, .. } if source.cause == ConnectCause::Pooler), "{error}");
     }
 }
 

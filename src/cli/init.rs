@@ -2,11 +2,12 @@
 
 mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     clusters,
     edge::{Edge, Ended},
+    installation::open_stores,
     stores,
 };
 use crate::{
@@ -16,23 +17,29 @@ use crate::{
     },
     operation::{
         failure::{Failure, FailureClass},
-        init::{Plan, Request, Stores, kit::KitStore},
+        init::{
+            Plan, ROLES, Request, Stores,
+            join::Join,
+            kit::{Kit, KitStore},
+        },
     },
     retention::Keep,
+    signature::SigningKey,
 };
 
 pub use crate::operation::init::InitReport;
+use text::Written;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where sealed backups go: s3://BUCKET[/PREFIX] or file:///FOLDER
-    #[arg(long, value_name = "URL")]
-    vault: StoreUrl,
+    #[arg(long, value_name = "URL", required_unless_present = "join")]
+    vault: Option<StoreUrl>,
 
     /// Where keys go: another bucket or folder, under other credentials
-    #[arg(long, value_name = "URL")]
-    keyring: StoreUrl,
+    #[arg(long, value_name = "URL", required_unless_present = "join")]
+    keyring: Option<StoreUrl>,
 
     /// A further copy of the keys; may be given again
     #[arg(long, value_name = "URL")]
@@ -69,6 +76,18 @@ pub struct Args {
     /// Certificates to trust for it
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+
+    /// Make keys and configuration for another host of an installation that is there
+    #[arg(long, requires = "kit", conflicts_with_all = ["vault", "keyring", "mirror", "recipient", "max_keep", "region", "endpoint", "ca_file"])]
+    join: bool,
+
+    /// Its recovery kit, with --join
+    #[arg(long, value_name = "FILE", requires = "join")]
+    kit: Option<PathBuf>,
+
+    /// An operator's private key, with --join, so that the new keys count at once
+    #[arg(long, value_name = "FILE", requires = "join")]
+    operator: Option<PathBuf>,
 }
 
 fn name_and_connection(text: &str) -> Result<(String, String), String> {
@@ -94,17 +113,36 @@ impl Args {
     }
 
     fn stores(&self) -> Vec<KitStore> {
-        let store =
-            |what: &str, url: &StoreUrl| KitStore { what: what.to_owned(), url: url.to_string(), settings: self.settings(url) };
-        let mut stores = vec![store("vault", &self.vault), store("keyring", &self.keyring)];
-        stores.extend(self.mirror.iter().map(|url| store("mirror", url)));
-        stores
+        let given = [("vault", &self.vault), ("keyring", &self.keyring)];
+        let given = given.into_iter().filter_map(|(what, url)| Some((what, url.as_ref()?)));
+        let store = |(what, url): (&str, &StoreUrl)| KitStore {
+            what: what.to_owned(),
+            url: url.to_string(),
+            settings: self.settings(url),
+        };
+        given.chain(self.mirror.iter().map(|url| ("mirror", url))).map(store).collect()
     }
 }
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let config_file = edge.global.config_file();
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if let Some(kit) = args.kit.as_deref().filter(|_| args.join) {
+        let join = Join {
+            config_file: config_file.clone(),
+            kit: read_kit(kit)?,
+            host,
+            operator: args.operator.as_deref().map(read_operator).transpose()?,
+        };
+        join.refuse_existing()?;
+        let written = Written { stores: &join.kit.stores, recipients: &join.kit.recipients, roles: &["worker", "restorer"] };
+        let text = text::configuration(&args, &written);
+        let config = checked(&text, &config_file)?;
+        let (vault, keyring, mirrors) = open_stores(&config, Role::Writer).await?;
+        let report = join.apply(&text, &Stores { vault, keyring, mirrors }).await?;
+        edge.output.report("init", &report, text::join_report)?;
+        return Ok(Ended::default());
+    }
     let plan = Plan::new(Request {
         config_file: config_file.clone(),
         host,
@@ -112,13 +150,9 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         max_keep: args.max_keep,
         stores: args.stores(),
     })?;
-    let text = text::configuration(&args, plan.recipients());
-    // What init writes must be a configuration: contradictions are found before anything is made.
-    let config = Config::parse(&text, &config_file).map_err(|error| Failure {
-        message: error.message.clone(),
-        ..Failure::new(FailureClass::Usage, "configuration", &error.key, "").hint(error.hint.clone())
-    })?;
-    clusters::fleet(&config)?;
+    let roles = ROLES.map(|(role, _)| role);
+    let text = text::configuration(&args, &Written { stores: &args.stores(), recipients: plan.recipients(), roles: &roles });
+    let config = checked(&text, &config_file)?;
     let folder = &config.folder;
     let mut mirrors = Vec::new();
     for mirror in &config.keyring.mirrors {
@@ -132,4 +166,37 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let report = plan.apply(&text, &stores, edge.now()).await?;
     edge.output.report("init", &report, text::report)?;
     Ok(Ended::default())
+}
+
+/// What `init` writes must be a configuration: contradictions are found before anything is made.
+fn checked(text: &str, config_file: &Path) -> Result<Config, Failure> {
+    let config = Config::parse(text, config_file)
+        .map_err(|error| Failure::new(FailureClass::Usage, "configuration", &error.key, error.message).hint(error.hint))?;
+    clusters::fleet(&config)?;
+    Ok(config)
+}
+
+fn read_kit(path: &Path) -> Result<Kit, Failure> {
+    let wrong = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Failure::new(
+            FailureClass::Usage,
+            "bad-kit",
+            path.display(),
+            format!("{} cannot be used as a recovery kit", path.display()),
+        )
+        .hint("name the recovery-kit.txt that `tenure init` wrote; its secret line may be left out")
+        .because(error)
+    };
+    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(|error| wrong(error.into()))?);
+    Kit::parse(&text).map_err(|error| wrong(error.into()))
+}
+
+fn read_operator(path: &Path) -> Result<SigningKey, Failure> {
+    let wrong = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Failure::new(FailureClass::Usage, "bad-key", path.display(), format!("{} is no key to sign with", path.display()))
+            .hint("leave --operator out, and an operator signs by hand what will be printed")
+            .because(error)
+    };
+    let file = zeroize::Zeroizing::new(std::fs::read(path).map_err(|error| wrong(error.into()))?);
+    SigningKey::parse(&file).map_err(|error| wrong(error.into()))
 }

@@ -4,6 +4,7 @@
 //! configuration last. Without a configuration there is no installation, and what lies around may be removed. No file and no object is
 //! ever overwritten.
 
+pub mod join;
 pub mod kit;
 mod new_files;
 mod stores;
@@ -175,10 +176,7 @@ impl Plan {
         files.make_folders()?;
         files.write(&files.kit(), kit.to_text(self.identity.as_ref()).expose_secret().as_bytes())?;
         for (role, key) in &self.keys {
-            let private = key.to_openssh().map_err(|error| bug("a signing key cannot be encoded").because(error))?;
-            let public = key.public_openssh().map_err(|error| bug("a signing key cannot be encoded").because(error))?;
-            files.write(&files.key(role), private.as_bytes())?;
-            files.write(&files.key(&format!("{role}.pub")), format!("{public}\n").as_bytes())?;
+            files.write_key(role, key)?;
         }
         files.write(&files.allowed_signers(), self.signers.as_bytes())
     }

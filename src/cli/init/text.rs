@@ -1,6 +1,7 @@
 //! The configuration that `init` writes, and what it says in the end.
 
 use super::{Args, InitReport};
+use crate::operation::init::{join::JoinReport, kit::KitStore};
 
 /// A TOML string.
 pub(super) fn quote(text: &str) -> String {
@@ -11,29 +12,35 @@ fn list<'a>(items: impl IntoIterator<Item = &'a String>) -> String {
     format!("[{}]", items.into_iter().map(|item| quote(item)).collect::<Vec<_>>().join(", "))
 }
 
+/// What the configuration says besides the arguments.
+pub(super) struct Written<'a> {
+    pub(super) stores: &'a [KitStore],
+    pub(super) recipients: &'a [String],
+    pub(super) roles: &'a [&'a str],
+}
+
 /// `tenure.toml`.
-pub(super) fn configuration(args: &Args, recipients: &[String]) -> String {
+pub(super) fn configuration(args: &Args, written: &Written<'_>) -> String {
     let mut text = String::from("# tenure.toml: see `tenure config show` for every setting with its default.\n");
     let mut add = |line: &str| {
         text.push_str(line);
         text.push('\n');
     };
+    let lines = |store: &KitStore| [vec![format!("url = {}", quote(&store.url))], store.settings.clone()].concat();
+    let named = |what: &str| written.stores.iter().filter(move |store| store.what == what).map(lines).collect::<Vec<_>>();
     add("\n[vault]");
-    add(&format!("url = {}", quote(&args.vault.to_string())));
-    args.settings(&args.vault).iter().for_each(|line| add(line));
+    named("vault").concat().iter().for_each(|line| add(line));
     add("lock = \"none\"");
     add("\n[keyring]");
-    add(&format!("url = {}", quote(&args.keyring.to_string())));
-    args.settings(&args.keyring).iter().for_each(|line| add(line));
-    if !args.mirror.is_empty() {
-        let mirror = |url| [vec![format!("url = {}", quote(&format!("{url}")))], args.settings(url)].concat().join(", ");
-        let mirrors: Vec<String> = args.mirror.iter().map(|url| format!("{{ {} }}", mirror(url))).collect();
+    named("keyring").concat().iter().for_each(|line| add(line));
+    let mirrors: Vec<String> = named("mirror").iter().map(|lines| format!("{{ {} }}", lines.join(", "))).collect();
+    if !mirrors.is_empty() {
         add(&format!("mirrors = [{}]", mirrors.join(", ")));
     }
-    add(&format!("recipients = {}", list(recipients)));
+    add(&format!("recipients = {}", list(written.recipients)));
     add("\n[signing]");
     add("allowed_signers = \"allowed_signers\"");
-    for (role, _) in crate::operation::init::ROLES {
+    for role in written.roles {
         add(&format!("{role} = \"keys/{role}\""));
     }
     let (name, connection) = &args.cluster;
@@ -50,6 +57,28 @@ pub(super) fn configuration(args: &Args, recipients: &[String]) -> String {
     add("\n[[policy]]");
     add("keep = \"6 months\"");
     add("late_after = \"26h\"");
+    text
+}
+
+/// What `init --join` says.
+pub(super) fn join_report(report: &JoinReport) -> String {
+    let mut text = format!("This host has keys and a configuration for installation {}:\n\n", report.installation);
+    for file in [&report.config, &report.allowed_signers].into_iter().chain(&report.keys) {
+        text.push_str(&format!("  {file}\n"));
+    }
+    let Some(file) = &report.signers_file else {
+        text.push_str(&format!("\nIts keys count from now on: {} says so.\n\nNext: `tenure check`.\n", report.signers));
+        return text;
+    };
+    let copy = if report.signers.starts_with("s3://") { "aws s3 cp" } else { "cp" };
+    let to = report.signers.strip_prefix("file://").unwrap_or(&report.signers);
+    text.push_str(&format!(
+        "\nListing, verifying and showing work now. Its backups and restores count once an operator, wherever that key is kept, has\n\
+         looked at {file}, signed it, and stored both files, the signature first:\n\n  \
+         ssh-keygen -Y sign -f keys/operator -n tenure-root {file}\n  \
+         {copy} {file}.sig {to}.sig\n  \
+         {copy} {file} {to}\n\nThen: `tenure check`. Policies are each host's own: copy [[policy]] from where backups ran before.\n"
+    ));
     text
 }
 

@@ -8,8 +8,11 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::ROLES;
-use crate::operation::failure::{Failure, FailureClass};
+use super::{ROLES, bug};
+use crate::{
+    operation::failure::{Failure, FailureClass},
+    signature::{SignatureError, SigningKey},
+};
 
 /// The files beside one configuration.
 pub(super) struct NewFiles {
@@ -36,7 +39,7 @@ impl NewFiles {
         self.beside_config("keys").join(name)
     }
 
-    fn beside_config(&self, name: &str) -> PathBuf {
+    pub(super) fn beside_config(&self, name: &str) -> PathBuf {
         self.config.with_file_name(name)
     }
 
@@ -69,6 +72,14 @@ impl NewFiles {
             made.map_err(|error| cannot_write(&folder, error))?;
         }
         Ok(())
+    }
+
+    /// Both halves of a signing key.
+    pub(super) fn write_key(&self, role: &str, key: &SigningKey) -> Result<(), Failure> {
+        let encoded = |error: SignatureError| bug("a signing key cannot be encoded").because(error);
+        self.write(&self.key(role), key.to_openssh().map_err(encoded)?.as_bytes())?;
+        let public = key.public_openssh().map_err(encoded)? + "\n";
+        self.write(&self.key(&format!("{role}.pub")), public.as_bytes())
     }
 
     pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {

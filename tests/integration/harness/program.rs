@@ -91,6 +91,7 @@ impl Program {
 fn check(document: &Value) {
     let name = match document["command"].as_str() {
         None => "error".to_owned(),
+        Some("init") if document.get("signers").is_some() => "init-join".to_owned(),
         Some("list") if document.get("tenants").is_some() => "list-all".to_owned(),
         Some("restore") if document.get("results").is_some() => "restore-all".to_owned(),
         Some(command) => command.replace(' ', "-"),

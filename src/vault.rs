@@ -5,13 +5,14 @@ pub mod locker;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
 
 use crate::{
     format::root::VaultRoot,
     id::{Locker, NameTag},
     object_name::{Document, ObjectName, prefix},
-    signature::{AllowedSigners, Namespace},
+    signature::{AllowedSigners, Namespace, SignatureError, SigningKey},
     signed::{self, DocumentError},
     store::{Listed, Store, StoreError, StoreErrorKind},
 };
@@ -52,6 +53,16 @@ impl Vault {
     #[must_use]
     pub fn signers(&self) -> &AllowedSigners {
         &self.signers
+    }
+
+    /// Whether what `key` signs now counts in this vault, by trying it.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn check_signer(&self, key: &SigningKey, namespace: Namespace, now: DateTime<Utc>) -> Result<(), SignatureError> {
+        let document = b"tenure tries whether this key counts";
+        let signature = key.sign(namespace, document)?;
+        self.signers.verify(namespace, document, signature.as_bytes(), now).map(drop)
     }
 
     /// The store underneath.

@@ -12,7 +12,7 @@ use crate::{
     format::record::{Source, SourceReason},
     id::{Locker, RecordId},
     keyring::Keyring,
-    signature::SigningKey,
+    signature::{Namespace, SigningKey},
     signed::FORMAT,
     tenant::TenantName,
     vault::Vault,
@@ -69,6 +69,7 @@ impl Admit<'_> {
     /// # Errors
     /// Before anything is written: a tenant without backups, one that no database or several answer to, one that was erased or purged.
     pub async fn run(&self, which: &Which, now: DateTime<Utc>) -> Result<AdmitReport, Failure> {
+        self.vault.check_signer(self.signer, Namespace::Run, now).map_err(|error| Failure::key_not_allowed("operator", error))?;
         let mut known = Known::read(self.vault, self.keyring).await?;
         if let Some((_, error)) = known.untrusted.pop() {
             return Err(error.into());

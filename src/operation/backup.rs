@@ -28,8 +28,15 @@ use super::{
     progress::Progress,
 };
 use crate::{
-    id::RecordId, keyring::Keyring, postgres::tools::Tools, printable::Printable, retention::Keep, seal::RecoveryRecipients,
-    signature::SigningKey, tenant::TenantName, vault::Vault,
+    id::RecordId,
+    keyring::Keyring,
+    postgres::tools::Tools,
+    printable::Printable,
+    retention::Keep,
+    seal::RecoveryRecipients,
+    signature::{Namespace, SigningKey},
+    tenant::TenantName,
+    vault::Vault,
 };
 
 /// Connections that one tenant needs at least: its lock, the snapshot's leader, `pg_dump`, one reader.
@@ -112,6 +119,10 @@ impl Backup {
     /// # Errors
     /// What stops all of them: a fleet that cannot be right, a store that cannot be reached. The outcome of each tenant is in the report.
     pub async fn run(self, which: &Which) -> Result<BackupReport, Failure> {
+        // A manifest that nobody believes is no backup: better none is written.
+        self.vault
+            .check_signer(&self.signer, Namespace::Manifest, (self.clock)())
+            .map_err(|error| Failure::key_not_allowed("worker", error))?;
         let mut report = BackupReport::new(RecordId::random());
         let known = Known::read(&self.vault, &self.keyring).await?;
         let fleet = Fleet::discover(&self.clusters, &known).await;

@@ -34,7 +34,7 @@ use crate::{
     postgres::{Target, discover::Rules, tools::Tools},
     printable::Printable,
     seal::{RecoveryIdentity, TenantIdentity},
-    signature::SigningKey,
+    signature::{Namespace, SigningKey},
     tenant::TenantName,
     vault::{
         Vault,
@@ -183,6 +183,7 @@ impl Restorer<'_> {
     /// Unknown tenant or backup (1), erased or expired (4), a history that is not to be trusted (5).
     pub async fn choose(&self, request: &Request, now: DateTime<Utc>) -> Result<Chosen, Failure> {
         let tenant = &request.tenant;
+        self.vault.check_signer(self.signer, Namespace::Run, now).map_err(|error| Failure::key_not_allowed("restorer", error))?;
         let tag = self.keyring.tag(tenant);
         if self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await? {
             return Err(Failure::new(FailureClass::Refused, "erased", tenant, format!("tenant {tenant} was erased"))

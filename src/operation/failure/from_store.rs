@@ -4,6 +4,7 @@ use super::{Failure, FailureClass};
 use crate::{
     printable::Printable,
     seal::SealError,
+    signature::SignatureError,
     signed::DocumentError,
     store::{StoreError, StoreErrorKind},
     tenant::TenantName,
@@ -127,6 +128,15 @@ impl Failure {
         let message = format!("no tenant {name} is known");
         Self::new(FailureClass::Failed, "unknown-tenant", name, message)
             .hint("`tenure tenants` lists them all. A tenant is known from its first backup on.")
+    }
+
+    /// A signing key that does not count in the vault: what it signs, no reader would believe.
+    #[must_use]
+    pub fn key_not_allowed(role: &str, error: SignatureError) -> Self {
+        let message = format!("the signing key of the {role} does not count in this vault");
+        Self::new(FailureClass::Failed, "key-not-allowed", format!("signing.{role}"), message)
+            .hint("Nothing was done. An operator adds it to the vault's signers, as `tenure init --join` prints for a new host.")
+            .because(error)
     }
 
     /// A recovery identity that does not open a tenant's key.

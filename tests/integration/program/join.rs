@@ -52,7 +52,7 @@ fn a_new_host_reads_at_once_and_writes_when_an_operator_says_so() {
     third.done(&["backup", "acme"]);
     let copy = format!("{stem}_copy");
     third.done(&["restore", "acme", "--identity", &kit, "--into", &copy]);
-    assert_eq!(cluster.sql(&copy, "SELECT count(*) FROM t"), "1000");
+    assert_eq!(cluster.sql(&copy, "SELECT count(*) FROM t").trim(), "1000");
 }
 
 #[test]

@@ -227,7 +227,8 @@ impl Loader {
         Ok(back)
     }
 
-    /// Lets it fill tables that belong to a superuser, and refer to them.
+    /// Lets it fill tables that belong to a superuser, and refer to them: a foreign key to one is checked by whoever makes it, and by the
+    /// tenant's owner, who may have no right to it yet, where that one may not read it.
     ///
     /// # Errors
     /// What the server says, with the table named.
@@ -236,7 +237,7 @@ impl Loader {
         admin: &Client,
         tables: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Result<(), StatementError> {
-        self.each_table(admin, "GRANT INSERT, REFERENCES ON TABLE", "TO", tables).await
+        self.each_table(admin, "GRANT SELECT, INSERT, REFERENCES ON TABLE", "TO", tables).await
     }
 
     /// Takes back the right to fill them.
@@ -284,7 +285,7 @@ impl Loader {
                    FROM pg_catalog.pg_namespace, pg_catalog.aclexplode(nspacl) AS a, pg_catalog.pg_roles AS r
                   WHERE r.oid = a.grantee AND r.rolname = $1::text
                  UNION ALL
-                 SELECT DISTINCT pg_catalog.format('REVOKE INSERT, REFERENCES ON TABLE %I.%I FROM %s', nspname, relname, $2::text)
+                 SELECT DISTINCT pg_catalog.format('REVOKE SELECT, INSERT, REFERENCES ON TABLE %I.%I FROM %s', nspname, relname, $2::text)
                    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace,
                         pg_catalog.aclexplode(relacl) AS a, pg_catalog.pg_roles AS r
                   WHERE r.oid = a.grantee AND r.rolname = $1::text AND c.relkind IN ('r', 'p')",

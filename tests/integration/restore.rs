@@ -6,6 +6,7 @@ mod fleet;
 mod guards;
 mod killed;
 mod logins;
+mod odd;
 
 use std::collections::BTreeMap;
 

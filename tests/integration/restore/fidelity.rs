@@ -9,7 +9,7 @@ use crate::harness::{
 };
 
 /// `pg_dump` as text, without what is random.
-fn dump(server: &Cluster, database: &str) -> String {
+pub fn dump(server: &Cluster, database: &str) -> String {
     let mut command = Command::new(bin().join("pg_dump"));
     command.env_clear().env("PGHOST", server.socket_folder()).env("PGPORT", server.port().to_string()).env("PGUSER", "postgres");
     command.env("PGDATABASE", database).args(["--restrict-key=abc", "--no-sync"]);
@@ -17,7 +17,7 @@ fn dump(server: &Cluster, database: &str) -> String {
 }
 
 /// A copy of a database by PostgreSQL's own tools.
-fn plain_copy(server: &Cluster, database: &str, copy: &str) {
+pub fn plain_copy(server: &Cluster, database: &str, copy: &str) {
     server.create_database(copy);
     let file = tempfile::NamedTempFile::new().unwrap();
     let tool = |name: &str| {
@@ -31,7 +31,7 @@ fn plain_copy(server: &Cluster, database: &str, copy: &str) {
 }
 
 /// Rows of dumps come in another order when a table was loaded in parts.
-fn sorted(dump: &str) -> Vec<&str> {
+pub fn sorted(dump: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = dump.lines().collect();
     lines.sort_unstable();
     lines

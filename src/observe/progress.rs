@@ -21,7 +21,13 @@ pub fn for_screen(screen: &Screen) -> Box<dyn Progress> {
 struct Bars {
     screen: Screen,
     total: ProgressBar,
-    tenants: Mutex<HashMap<TenantName, ProgressBar>>,
+    tenants: Mutex<HashMap<TenantName, Bar>>,
+}
+
+/// A tenant's bar, and how many bytes of it the total counts on.
+struct Bar {
+    bar: ProgressBar,
+    expected: u64,
 }
 
 const TENANT: &str = "{prefix:24!} {bar:24} {bytes:>11} of {total_bytes:11} {bytes_per_sec:>13}  {msg}";
@@ -40,7 +46,7 @@ impl Bars {
     }
 
     fn bar(&self, tenant: &TenantName) -> Option<ProgressBar> {
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).map(|bar| bar.bar.clone())
     }
 }
 
@@ -59,8 +65,9 @@ impl Progress for Bars {
         bar.set_prefix(tenant.to_string());
         let bar = self.screen.bars().insert(0, bar);
         bar.enable_steady_tick(Duration::from_millis(200));
+        let bar = Bar { bar, expected: expected_bytes };
         if let Some(earlier) = self.tenants.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone(), bar) {
-            earlier.finish_and_clear();
+            earlier.bar.finish_and_clear();
         }
     }
 
@@ -82,7 +89,12 @@ impl Progress for Bars {
     }
 
     fn tenant_finished(&self, tenant: &TenantName, _: &str) {
-        if let Some(bar) = self.tenants.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant) {
+        let finished = self.tenants.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant);
+        if let Some(Bar { bar, expected }) = finished {
+            // The total counted on a guess; now it is known.
+            if let Some(total) = self.total.length() {
+                self.total.set_length(total.saturating_sub(expected) + bar.position());
+            }
             bar.finish_and_clear();
             self.screen.bars().remove(&bar);
         }
@@ -93,7 +105,7 @@ impl Drop for Bars {
     fn drop(&mut self) {
         self.total.finish_and_clear();
         for bar in self.tenants.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            bar.finish_and_clear();
+            bar.bar.finish_and_clear();
         }
     }
 }

@@ -137,6 +137,7 @@ impl Backup {
             Which::Named(names) => named(names, &fleet, &known)?,
         };
         let queue = largest_first(residents);
+        self.progress.planned(queue.len(), queue.iter().filter_map(|resident| resident.found.bytes).sum());
         let limits = Limits {
             readers: Arc::new(Semaphore::new(self.jobs)),
             connections: Arc::new(

@@ -179,6 +179,7 @@ impl Restorer<'_> {
             }
         }
         ready.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.tenant.cmp(&b.tenant)));
+        self.progress.planned(ready.len(), ready.iter().map(|ready| ready.bytes).sum());
 
         let connections = Connections::new(self.clusters);
         let connections = &connections;

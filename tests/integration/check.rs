@@ -90,8 +90,9 @@ async fn when_all_is_well_only_the_trial_setup_is_warned_of() {
     request.clusters[0].rules.as_mut().unwrap().ignore = others(&site);
     let report = check(&request).await;
     assert_eq!(at(&report, Level::Error), Vec::<String>::new());
-    // The programs here may be older than they should be.
-    let warnings: Vec<_> = at(&report, Level::Warning).into_iter().filter(|warning| !warning.contains("CVE-")).collect();
+    // The programs here may be older than they should be, and another test may have made a database meanwhile.
+    let elsewhere = |warning: &String| warning.contains("CVE-") || warning.contains("databases that no rule makes a tenant");
+    let warnings: Vec<_> = at(&report, Level::Warning).into_iter().filter(|warning| !elsewhere(warning)).collect();
     assert_eq!(warnings.len(), 3, "{warnings:#?}");
     the(&report, Level::Warning, "are on the same disk");
     the(&report, Level::Warning, "a directory cannot keep the one who writes keys from");

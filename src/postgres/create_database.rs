@@ -10,7 +10,7 @@ use super::{
 use crate::format::description::{Database, Extension, Setting};
 
 /// Creates an empty database `name` with the recorded encoding and locale, owned by the recorded owner, closed to everybody but
-/// superusers and `loader`.
+/// superusers and `guests`: the loader, and an administrator who is no superuser.
 ///
 /// `admin` is connected to another database of a server of `server_version_num`.
 ///
@@ -20,16 +20,16 @@ pub async fn create_database(
     admin: &Client,
     name: &str,
     recorded: &Database,
-    loader: &str,
+    guests: &[&str],
     server_version_num: u32,
 ) -> Result<u32, StatementError> {
     admin.batch_execute(&create_statement(name, recorded, server_version_num)).await.failed("CREATE DATABASE", name)?;
-    let (database, owner, loader) = (escape_identifier(name), escape_identifier(&recorded.owner), escape_identifier(loader));
-    // The loader needs TEMPORARY for nothing and CREATE for nothing: the schema is the administrator's work.
+    let (database, owner) = (escape_identifier(name), escape_identifier(&recorded.owner));
+    let guests = guests.iter().map(|role| escape_identifier(role)).collect::<Vec<_>>().join(", ");
     admin
         .batch_execute(&format!(
             "REVOKE ALL ON DATABASE {database} FROM PUBLIC, {owner};
-             GRANT CONNECT ON DATABASE {database} TO {loader}"
+             GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {guests}"
         ))
         .await
         .failed("REVOKE ON DATABASE", name)?;
@@ -78,16 +78,15 @@ pub async fn create_extension(admin: &Client, recorded: &Extension, exact: bool)
     admin.batch_execute(&statement).await.failed("CREATE EXTENSION", &recorded.name)
 }
 
-/// Gives the database its recorded rights, settings, comment, limit and template mark. The loader must be gone or its rights are
-/// taken here.
+/// Gives the database its recorded rights, settings, comment, limit and template mark, and takes the guests' rights.
 ///
 /// Last, because a setting may change what a restore's own sessions do (`default_transaction_read_only`, `role`, …).
 ///
 /// # Errors
 /// What the server says, with the statement named.
-pub async fn apply_properties(admin: &Client, name: &str, recorded: &Database, loader: &str) -> Result<(), StatementError> {
+pub async fn apply_properties(admin: &Client, name: &str, recorded: &Database, guests: &[&str]) -> Result<(), StatementError> {
     let database = escape_identifier(name);
-    for statement in rights(admin, name, recorded, loader).await? {
+    for statement in rights(admin, name, recorded, guests).await? {
         admin.batch_execute(&statement).await.failed("GRANT ON DATABASE", name)?;
     }
     if let Some(comment) = &recorded.comment {
@@ -117,11 +116,12 @@ pub async fn apply_properties(admin: &Client, name: &str, recorded: &Database, l
     Ok(())
 }
 
-/// Statements that turn the rights of the closed database into the recorded ones. Run with the loader still there.
-async fn rights(admin: &Client, name: &str, recorded: &Database, loader: &str) -> Result<Vec<String>, StatementError> {
+/// Statements that turn the rights of the closed database into the recorded ones. Run with the guests still there.
+async fn rights(admin: &Client, name: &str, recorded: &Database, guests: &[&str]) -> Result<Vec<String>, StatementError> {
     let database = escape_identifier(name);
     let owner = escape_identifier(&recorded.owner);
-    let mut statements = vec![format!("REVOKE ALL ON DATABASE {database} FROM {}", escape_identifier(loader))];
+    let guests = guests.iter().map(|role| escape_identifier(role)).collect::<Vec<_>>().join(", ");
+    let mut statements = vec![format!("REVOKE ALL ON DATABASE {database} FROM {guests}")];
     let Some(items) = &recorded.acl else {
         statements.push(format!("GRANT ALL ON DATABASE {database} TO {owner}"));
         statements.push(format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO PUBLIC"));

@@ -139,6 +139,12 @@ impl Loader {
         &self.role
     }
 
+    /// Whether it was made for one restore.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+
     /// Where and how it connects.
     #[must_use]
     pub fn target(&self) -> &Target {

@@ -90,6 +90,48 @@ pub async fn create_missing(
     Ok(())
 }
 
+/// Makes an administrator who is no superuser a member of `roles`, without which it may give nothing to them. Those that it was no
+/// member of before are noted in `joined`.
+///
+/// # Errors
+/// What the server says, with the role named.
+pub async fn join<'a>(
+    admin: &Client,
+    roles: impl Iterator<Item = &'a String>,
+    joined: &mut Vec<String>,
+) -> Result<(), StatementError> {
+    for role in roles {
+        let what = "asking for the members of";
+        let row = admin
+            .query_one(
+                // From 16 on a membership may be there and give nothing; before, it is one row, which taking ours back would take.
+                "SELECT pg_catalog.pg_has_role(current_user, $1::text::name,
+                        CASE WHEN pg_catalog.current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'USAGE' END)",
+                &[role],
+            )
+            .await
+            .failed(what, role)?;
+        if row.try_get(0).failed(what, role)? {
+            continue;
+        }
+        joined.push(role.clone());
+        admin.batch_execute(&format!("GRANT {} TO CURRENT_USER", escape_identifier(role))).await.failed("GRANT ROLE", role)?;
+    }
+    Ok(())
+}
+
+/// Ends memberships that [`join`] began. Returns those that stayed.
+pub async fn leave(admin: &Client, joined: &[String]) -> Vec<String> {
+    let mut left = Vec::new();
+    for role in joined {
+        if let Err(error) = admin.batch_execute(&format!("REVOKE {} FROM CURRENT_USER", escape_identifier(role))).await {
+            tracing::debug!(error = %error, "the administrator stays a member of {role:?}");
+            left.push(role.clone());
+        }
+    }
+    left
+}
+
 /// Drops roles that a failed restore made. Returns those that stayed: something else refers to them by now.
 pub async fn drop_made(admin: &Client, made: &[String]) -> Vec<String> {
     let mut left = Vec::new();

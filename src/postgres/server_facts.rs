@@ -30,6 +30,14 @@ pub struct ServerFacts {
     pub data_directory: Option<String>,
 }
 
+impl ServerFacts {
+    /// Who must be let into a database that is closed to all others: the loader, and an administrator who is no superuser.
+    #[must_use]
+    pub fn guests<'a>(&'a self, loader: &'a str) -> Vec<&'a str> {
+        if self.superuser { vec![loader] } else { vec![loader, &self.role] }
+    }
+}
+
 /// Whether and how an extension can be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Availability {

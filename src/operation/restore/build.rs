@@ -63,6 +63,7 @@ struct Build<'a> {
 struct Built {
     name: String,
     oid: u32,
+    facts: ServerFacts,
     loader: Loader,
     rows: u64,
     bytes: u64,
@@ -189,9 +190,15 @@ impl Build<'_> {
         let missing = roles::missing(&description.roles, &found.known_roles);
         roles::create_missing(admin, &missing, &found.known_roles, &mut made.roles).await.map_err(self.failed())?;
         let superusers = found.known_roles.superusers();
+        let owners = self.owners(&superusers);
 
         self.stage("schema");
-        let (name, oid, record) = self.create(admin, made, &loader, manifest, &found.facts).await?;
+        if !found.facts.superuser {
+            let own = Some(loader.role().to_owned()).filter(|_| loader.is_temporary());
+            roles::join(admin, owners.iter().chain(&own), &mut made.joined).await.map_err(self.failed())?;
+        }
+        let guests = found.facts.guests(loader.role());
+        let (name, oid, record) = self.create(admin, made, &guests, manifest, &found.facts).await?;
         let database = self.session(admin, &name).await?;
         let admin_environment =
             admin.child_environment(&name).await.map_err(|error| failures::connect(&request.tenant, error))?;
@@ -206,7 +213,7 @@ impl Build<'_> {
         };
         schema.run("schemas", Login::Admin, &schema.plan.extension_schemas).await?;
         self.create_extensions(&database, &found.facts).await?;
-        loader.join(admin, &self.owners(&superusers)).await.map_err(self.failed())?;
+        loader.join(admin, &owners).await.map_err(self.failed())?;
         self.before_rows(&schema, &database, &loader).await?;
         loader.open_schemas(&database).await.map_err(self.failed())?;
         let of_superusers = || {
@@ -241,7 +248,7 @@ impl Build<'_> {
         loader.leave_database(&database).await.map_err(self.failed())?;
         schema.run("event triggers and subscriptions", Login::Admin, &schema.plan.last).await?;
         drop(database);
-        Ok((Built { name, oid, loader, rows, bytes, proof_ms, notes: found.notes }, lock))
+        Ok((Built { name, oid, facts: found.facts, loader, rows, bytes, proof_ms, notes: found.notes }, lock))
     }
 
     /// The second login; what keeps it out is a finding.
@@ -280,7 +287,7 @@ impl Build<'_> {
         &self,
         admin: &Session,
         made: &mut Made,
-        loader: &Loader,
+        guests: &[&str],
         manifest: &Manifest,
         facts: &ServerFacts,
     ) -> Result<(String, u32, CopyOid), Failure> {
@@ -301,9 +308,8 @@ impl Build<'_> {
         self.restorer.vault.put_copy(&copy, self.restorer.signer).await?;
         made.database = Some(name.clone());
         let recorded = &self.description.database;
-        let oid = create_database::create_database(admin, &name, recorded, loader.role(), facts.version_num)
-            .await
-            .map_err(self.failed())?;
+        let oid =
+            create_database::create_database(admin, &name, recorded, guests, facts.version_num).await.map_err(self.failed())?;
         let system_identifier = facts.system_identifier.clone();
         Ok((name, oid, CopyOid { format: FORMAT, installation, locker, id, system_identifier, database_oid: oid }))
     }

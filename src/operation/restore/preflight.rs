@@ -97,6 +97,7 @@ impl Restorer<'_> {
             found.add("locale", trouble, "install the locale on the server's machine and restart the server");
         }
         role_findings(&mut found, description);
+        handing_over(&mut found, description, toc);
         extensions(&mut found, request, description, admin).await.map_err(failed)?;
         guards(&mut found, request, description, toc);
         space(&mut found, place, bytes);
@@ -184,6 +185,22 @@ fn role_findings(found: &mut Preflight, description: &Description) {
         if !withheld.is_empty() {
             found.notes.push(format!("role {} was made without {}, which it had", shown(&role.name), withheld.join(", ")));
         }
+    }
+}
+
+/// An administrator who is no superuser can give nothing to one.
+fn handing_over(found: &mut Preflight, description: &Description, toc: &[TocEntry]) {
+    if found.facts.superuser {
+        return;
+    }
+    let superusers = found.known_roles.superusers();
+    let owners = toc.iter().map(|entry| &entry.owner).chain([&description.database.owner]);
+    let of_superusers: BTreeSet<&String> = owners.filter(|owner| superusers.contains(*owner)).collect();
+    if !of_superusers.is_empty() {
+        let names: Vec<String> = of_superusers.iter().map(|name| shown(name)).collect();
+        let what =
+            format!("it has things that belong to {}, and role {} is no superuser", names.join(", "), shown(&found.facts.role));
+        found.add("needs-superuser", what, "set `admin =` of the cluster to a superuser");
     }
 }
 

@@ -73,3 +73,48 @@ async fn the_temporary_password_reaches_no_log() {
     assert!(!created.is_empty());
     assert!(created.iter().all(|line| line.contains("PASSWORD 'SCRAM-SHA-256$") && line.contains("VALID UNTIL")), "{created:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_without_superuser_does_what_it_can() {
+    let server: &'static Cluster = Box::leak(Box::new(Cluster::start(&Options::default())));
+    let site = Site::on(server).await;
+    server.sql("postgres", "CREATE ROLE app; CREATE ROLE other; CREATE ROLE adm LOGIN CREATEDB CREATEROLE");
+    if crate::harness::postgres::major() >= 16 {
+        server.sql("postgres", "GRANT app, other TO adm WITH ADMIN OPTION, INHERIT FALSE, SET FALSE");
+    }
+    let database = site.database("acme");
+    server
+        .sql("postgres", &format!("ALTER DATABASE {database} OWNER TO app; REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC"));
+    server.sql(
+        &database,
+        "SET SESSION AUTHORIZATION app; CREATE SCHEMA s; CREATE EXTENSION hstore SCHEMA s; CREATE TABLE s.t (id serial PRIMARY KEY, x s.hstore);
+         INSERT INTO s.t (x) VALUES ('a=>1'); GRANT SELECT ON s.t TO other; CREATE MATERIALIZED VIEW public.m AS SELECT id FROM s.t;
+         RESET SESSION AUTHORIZATION",
+    );
+    let by = |into: &str| {
+        let admin = target(&format!("{} user=adm dbname=postgres", server.description().replace(" user=postgres", "")));
+        (Destination { admin, ..here(&site) }, copy("acme", into))
+    };
+    assert_eq!(site.all().await.class, None);
+    let into = unique("weak");
+    let (destination, request) = by(&into);
+    let report = restore_to(&site, destination, &request).await.unwrap();
+    assert!(report.proven && report.notes.is_empty(), "{report:?}");
+    let rights = "SELECT pg_get_userbyid(datdba), (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(datacl) x) FROM pg_database WHERE datname";
+    let of = |name: &str| server.sql("postgres", &format!("{rights} = '{name}'"));
+    assert_eq!(of(&into), of(&database));
+    assert_eq!(
+        server.sql(&into, "SELECT relname, relowner::regrole FROM pg_class WHERE relname IN ('t', 'm') ORDER BY 1").trim(),
+        "m|app\nt|app"
+    );
+    let members =
+        "SELECT count(*) FROM pg_auth_members WHERE member = 'adm'::regrole AND roleid IN ('app'::regrole, 'other'::regrole)";
+    assert_eq!(server.sql("postgres", members).trim(), if crate::harness::postgres::major() >= 16 { "2" } else { "0" });
+    assert_eq!(server.sql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'tenure%'").trim(), "0");
+
+    server.sql(&database, "CREATE TABLE of_superuser (a int)");
+    assert_eq!(site.all().await.class, None);
+    let (destination, request) = by(&unique("weak"));
+    let failure = restore_to(&site, destination, &request).await.unwrap_err();
+    assert_eq!(failure.kind, "needs-superuser", "{failure:?}");
+}

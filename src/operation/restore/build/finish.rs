@@ -9,9 +9,14 @@ use crate::{
     id::{Locker, RecordId},
     operation::{
         failure::{Failure, FailureClass},
-        restore::{Report, failures},
+        restore::{Report, failures, shown},
     },
-    postgres::{Session, create_database, lock::TenantLock, place, server_facts},
+    postgres::{
+        Session, create_database,
+        lock::TenantLock,
+        place, roles,
+        server_facts::{self, ServerFacts},
+    },
     signed::FORMAT,
 };
 
@@ -31,8 +36,8 @@ impl Build<'_> {
         self.stage("renaming");
         let tenant = &self.request.tenant;
         let database = &self.place.database;
-        let Built { loader, mut notes, .. } = built;
-        create_database::apply_properties(admin, &built.name, &self.description.database, loader.role())
+        let Built { loader, facts, mut notes, .. } = built;
+        create_database::apply_properties(admin, &built.name, &self.description.database, &facts.guests(loader.role()))
             .await
             .map_err(self.failed())?;
         if let Some(lock) = &lock {
@@ -56,8 +61,12 @@ impl Build<'_> {
                 failures::statement(tenant, error).message
             ));
         }
+        made.joined.retain(|role| role != loader.role());
+        for role in roles::leave(admin, &std::mem::take(&mut made.joined)).await {
+            notes.push(format!("role {} stays a member of {}", shown(&facts.role), shown(&role)));
+        }
         if self.place.own {
-            self.record_source(locker, admin, built.oid).await?;
+            self.record_source(locker, &facts, built.oid).await?;
         }
         Ok(Report {
             tenant: tenant.clone(),
@@ -78,8 +87,7 @@ impl Build<'_> {
     }
 
     /// The tenant lives here now: the next backup reads from here without asking.
-    async fn record_source(&self, locker: Locker, admin: &Session, oid: u32) -> Result<(), Failure> {
-        let facts = server_facts::read(admin).await.map_err(self.failed())?;
+    async fn record_source(&self, locker: Locker, facts: &ServerFacts, oid: u32) -> Result<(), Failure> {
         let vault = self.restorer.vault;
         let write = async {
             let sequence = vault.source(locker).await?.map_or(1, |source| source.sequence + 1);
@@ -90,7 +98,7 @@ impl Build<'_> {
                 id: RecordId::random(),
                 sequence,
                 cluster: self.place.server.name.clone(),
-                system_identifier: facts.system_identifier,
+                system_identifier: facts.system_identifier.clone(),
                 database_oid: oid,
                 reason: SourceReason::Restored,
                 created_at: self.now,

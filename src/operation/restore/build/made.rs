@@ -17,6 +17,8 @@ pub(super) struct Made {
     pub database: Option<String>,
     /// Roles that were missing.
     pub roles: Vec<String>,
+    /// Roles that the administrator was made a member of.
+    pub joined: Vec<String>,
     /// Whether the database has its final name: then it is nobody's to drop.
     pub in_place: bool,
 }
@@ -52,6 +54,7 @@ impl Made {
                 left.push(format!("database {name}"));
             }
         }
+        left.extend(roles::leave(&admin, &self.joined).await.iter().map(|role| format!("membership in role {}", shown(role))));
         if let Some(role) = &self.login
             && let Err(error) = loader::drop_role(&admin, role).await
         {

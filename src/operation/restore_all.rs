@@ -281,10 +281,7 @@ async fn is_there(destination: &Destination, system_identifier: &str, oid: u32) 
     let failed = |error: crate::postgres::statement::StatementError| {
         Failure::new(FailureClass::Failed, "server-refused", &destination.name, error.to_string()).because(error)
     };
-    let admin = target.connect(target.maintenance_database(), "tenure restore").await.map_err(|error| {
-        let hint = error.hint();
-        Failure::new(FailureClass::Failed, "cannot-connect", &error.endpoint, error.to_string()).hint(hint).because(error)
-    })?;
+    let admin = target.connect(target.maintenance_database(), "tenure restore").await?;
     let facts = server_facts::read(&admin).await.map_err(failed)?;
     Ok(facts.system_identifier == system_identifier && server_facts::has_database(&admin, oid).await.map_err(failed)?)
 }

@@ -2,7 +2,7 @@
 
 mod transport;
 
-use super::connect_error::{ConnectCause, ConnectError, cause_of};
+use super::connect_error::{ConnectCause, ConnectError, ServerSaid, cause_of};
 use super::session::Session;
 use super::target::{Host, Place, Resolved, SessionAttributes, Target};
 use super::tls::TlsMode;
@@ -289,12 +289,10 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = Result<T,
 
 fn failure_of(error: tokio_postgres::Error, encrypted: bool) -> Failure {
     if let Some(refusal) = error.as_db_error() {
-        let cause = cause_of(refusal);
-        return (cause, Some(error.into()));
+        return (cause_of(refusal), Some(Box::new(ServerSaid::from(refusal))));
     }
     if let Some(problem) = find_in_chain::<rustls::Error>(&error) {
-        let text = explain(problem);
-        return (ConnectCause::Tls(text), Some(error.into()));
+        return (ConnectCause::Tls(explain(problem)), None);
     }
     let source_text = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
     // What tokio-postgres and its TLS say has no type of its own.
@@ -309,7 +307,11 @@ fn failure_of(error: tokio_postgres::Error, encrypted: bool) -> Failure {
         _ if encrypted && error.to_string() == "error performing TLS handshake" => ConnectCause::Tls(source_text),
         _ => ConnectCause::BrokenOff,
     };
-    (cause, Some(error.into()))
+    match cause {
+        // The cause says all that is known.
+        ConnectCause::NoPassword | ConnectCause::Tls(_) | ConnectCause::Unsatisfied(_) => (cause, None),
+        cause => (cause, Some(error.into())),
+    }
 }
 
 /// Looks through an error's sources, and into `io::Error`, which hides what it wraps from `source`.

@@ -137,6 +137,17 @@ impl ConnectError {
     }
 }
 
+/// A server's own words, in one line: `FATAL 28P01: password authentication failed for user "x"`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct ServerSaid(String);
+
+impl From<&DbError> for ServerSaid {
+    fn from(error: &DbError) -> Self {
+        Self(format!("{} {}: {}", error.severity(), error.code().code(), Printable(error.message())))
+    }
+}
+
 /// Reads a server's refusal. Only SQLSTATE and the name of the server's routine are used: messages are translated.
 pub(super) fn cause_of(error: &DbError) -> ConnectCause {
     let code = error.code();

@@ -104,9 +104,6 @@ fn origin(position: Option<usize>) -> String {
 }
 
 fn list(paths: &[PathBuf]) -> String {
-    if paths.is_empty() {
-        return "no file: there is none to search".to_owned();
-    }
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 

@@ -30,7 +30,10 @@ pub(super) fn read(
     for path in candidates {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound && named.as_ref() != Some(&path) => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound && named.as_ref() != Some(&path) => {
+                searched.push(path);
+                continue;
+            }
             Err(error) => return Err(ConnInfoError::ServiceFile { path, line: 0, what: error.to_string() }),
         };
         if let Some(settings) = section(&path, &text, name)? {

@@ -18,7 +18,8 @@ use crate::{
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let hint = error.hint();
-        Self::new(FailureClass::Failed, "cannot-connect", &error.endpoint, error.to_string()).hint(hint).because(error)
+        let endpoint = error.endpoint.clone();
+        wrap(FailureClass::Failed, "cannot-connect", endpoint, error, hint)
     }
 }
 

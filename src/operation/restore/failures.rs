@@ -111,10 +111,10 @@ pub(super) fn lock(error: LockError) -> Failure {
         ),
         _ => (FailureClass::Failed, "lock-lost", "The target is as it was; run it again."),
     };
-    Failure::new(class, kind, "lock", error.to_string()).hint(hint).because(error)
+    Failure { class, kind, object: "lock".to_owned(), ..Failure::from(error) }.hint(hint)
 }
 
 /// A rule that cannot be asked.
 pub(super) fn discover(error: DiscoverError) -> Failure {
-    Failure::new(FailureClass::Failed, "cannot-discover", "discovery", error.to_string()).hint(AS_IT_WAS).because(error)
+    Failure { kind: "cannot-discover", ..Failure::from(error) }.hint(AS_IT_WAS)
 }

@@ -10,6 +10,7 @@ mod connection;
 
 #[allow(dead_code, reason = "offered to every test, used by some")]
 mod harness;
+mod golden;
 mod json_schemas;
 mod layering;
 mod program;

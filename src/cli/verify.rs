@@ -71,7 +71,7 @@ fn text(report: &VerifyReport) -> String {
     text.push_str(&match report.problems.len() {
         0 => "all good\n".to_owned(),
         n => format!(
-            "{}; other backups are whole. The next `tenure backup` stores what is missing anew\n",
+            "{}; backups that are not named are whole. What is missing is stored again by the next `tenure backup`; what is damaged, once you have moved it away\n",
             count(n as u64, "problem")
         ),
     });

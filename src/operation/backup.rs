@@ -111,6 +111,8 @@ struct Limits {
     connections: Arc<BTreeMap<String, Arc<Semaphore>>>,
     /// Why no tenant may be taken for a new one, when there is a reason.
     nobody_new: Option<Arc<str>>,
+    /// Names that are new, each with the tenant whose database answers to it now.
+    renamed: Arc<BTreeMap<TenantName, TenantName>>,
 }
 
 impl Backup {
@@ -138,6 +140,8 @@ impl Backup {
         };
         let queue = largest_first(residents);
         self.progress.planned(queue.len(), queue.iter().filter_map(|resident| resident.found.bytes).sum());
+        let new = queue.iter().filter(|resident| !known.census.tenants.contains_key(&resident.tenant));
+        let renamed = new.filter_map(|resident| Some((resident.tenant.clone(), known.owner_of(resident)?.clone()))).collect();
         let limits = Limits {
             readers: Arc::new(Semaphore::new(self.jobs)),
             connections: Arc::new(
@@ -149,6 +153,7 @@ impl Backup {
                     .collect(),
             ),
             nobody_new: known.untrusted.first().map(|(tenant, error)| format!("tenant {tenant}: {error}").into()),
+            renamed: Arc::new(renamed),
         };
         let named = matches!(which, Which::Named(_));
         let mut running = tokio::task::JoinSet::new();

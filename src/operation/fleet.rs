@@ -79,6 +79,15 @@ impl Known {
         Ok(known)
     }
 
+    /// Another tenant whose recorded place this database is: a renamed database is no new tenant.
+    #[must_use]
+    pub fn owner_of(&self, resident: &Resident) -> Option<&TenantName> {
+        let here = |source: &&Source| {
+            source.system_identifier == resident.system_identifier && source.database_oid == resident.found.oid
+        };
+        self.sources.iter().find(|(tenant, source)| **tenant != resident.tenant && here(source)).map(|(tenant, _)| tenant)
+    }
+
     /// OIDs of databases on one server that tenure made and that are nobody's place.
     #[must_use]
     pub fn copies_on(&self, system_identifier: u64) -> BTreeSet<u32> {

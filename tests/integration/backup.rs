@@ -132,6 +132,25 @@ async fn a_changed_source_stops_its_tenant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_database_is_no_new_tenant_and_a_closed_one_is_a_failure() {
+    let site = Site::new().await;
+    let database = site.database("acme");
+    shared().sql(&database, TABLES);
+    assert_eq!(site.all().await.class, None);
+    let renamed = format!("{database}2");
+    shared().sql("postgres", &format!("ALTER DATABASE \"{database}\" RENAME TO \"{renamed}\""));
+    let report = site.all().await;
+    assert_eq!(report.results[0].outcome, Outcome::Refused, "{report:?}");
+    assert_eq!(report.results[0].error.as_ref().unwrap().kind, "tenant-renamed");
+    shared().sql("postgres", &format!("ALTER DATABASE \"{renamed}\" RENAME TO \"{database}\""));
+    assert_eq!(site.all().await.class, None);
+
+    site.database("other");
+    shared().sql("postgres", &format!("ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS false"));
+    assert_eq!(site.all().await.class, Some(FailureClass::SomeTenants));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn chunks_of_a_backup_that_is_about_to_expire_are_not_built_upon() {
     fn later() -> DateTime<Utc> {
         Utc::now() + TimeDelta::days(182)

@@ -22,8 +22,10 @@ impl Golden {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vaults").join(version);
         copy(&source, folder.path());
         let at = folder.path().display();
+        let kit = fs::read_to_string(folder.path().join("recovery-kit.txt")).unwrap();
+        let recipient = kit.lines().find_map(|line| line.strip_prefix("# recipient: ")).unwrap();
         let config = format!(
-            "[vault]\nurl = \"file://{at}/vault\"\n[keyring]\nurl = \"file://{at}/keyring\"\nrecipients = []\n\
+            "[vault]\nurl = \"file://{at}/vault\"\n[keyring]\nurl = \"file://{at}/keyring\"\nrecipients = [\"{recipient}\"]\n\
              [signing]\nallowed_signers = \"allowed_signers\"\nrestorer = \"keys/restorer\"\n\
              [cluster.golden]\nprimary = \"{}\"\ndatabases = \"golden_{{tenant}}\"\n",
             shared().description()

@@ -8,9 +8,9 @@ mod check;
 mod command_line;
 mod connection;
 
+mod golden;
 #[allow(dead_code, reason = "offered to every test, used by some")]
 mod harness;
-mod golden;
 mod json_schemas;
 mod layering;
 mod program;

@@ -163,6 +163,8 @@ impl BackupReport {
         for (cluster, discovery) in &fleet.clusters {
             match discovery {
                 Ok(discovery) => {
+                    // Whoever has a history and is not read is a failure, whatever the reason.
+                    self.fleet_failed |= discovery.closed.iter().any(|closed| known.sources.contains_key(&closed.tenant));
                     self.findings.extend(discovery.closed.iter().map(|closed| {
                         format!("tenant {} on {} is not backed up: {}", closed.tenant, cluster.name, closed.because)
                     }));

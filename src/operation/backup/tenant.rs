@@ -36,6 +36,7 @@ use crate::{
     },
     seal::TenantRecipient,
     signed::FORMAT,
+    tenant::TenantName,
     vault::history::History,
 };
 
@@ -117,6 +118,9 @@ impl<'a> Run<'a> {
     /// Everything up to the commit.
     async fn locked(&self, lock: &TenantLock, reader: Option<OwnedSemaphorePermit>) -> Result<Ready, Failure> {
         self.stage("preparing");
+        if let Some(owner) = self.limits.renamed.get(&self.resident.tenant) {
+            return Err(self.is_renamed(owner));
+        }
         let (_, record) = key::sealing_key(self.backup, self.resident, self.limits.nobody_new.as_deref()).await?;
         key::check_source(self.backup, self.resident, record.locker).await?;
         let now = (self.backup.clock)();
@@ -312,6 +316,15 @@ impl<'a> Run<'a> {
             }
         }
         readers
+    }
+
+    fn is_renamed(&self, owner: &TenantName) -> Failure {
+        let (tenant, database) = (&self.resident.tenant, crate::printable::Printable(&self.resident.found.database));
+        let message =
+            format!("database {database} answers to {tenant} now, and is the one that backups of tenant {owner} are from");
+        Failure::new(FailureClass::Refused, "tenant-renamed", tenant, message).hint(format!(
+            "Nothing was read: a history of its own for {tenant} would part one customer's backups in two. Rename the database back, or give it a new one."
+        ))
     }
 
     fn lock_lost(&self) -> Failure {

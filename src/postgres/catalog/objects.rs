@@ -29,7 +29,7 @@ impl Catalog<'_> {
     }
 
     /// `schema.name(arguments)` of functions in a language that runs with the server's rights and that belong to no extension, sorted.
-    /// Aggregates are made of other functions.
+    /// Aggregates are made of other functions, and the constructors of a range type come with the type.
     ///
     /// # Errors
     /// If the query fails.
@@ -38,7 +38,9 @@ impl Catalog<'_> {
             "SELECT n.nspname || '.' || o.proname || '(' || pg_catalog.pg_get_function_identity_arguments(o.oid) || ')' \
              FROM pg_catalog.pg_proc o JOIN pg_catalog.pg_namespace n ON n.oid = o.pronamespace \
              JOIN pg_catalog.pg_language l ON l.oid = o.prolang \
-             WHERE NOT l.lanpltrusted AND o.prokind <> 'a' AND {DUMPED_SCHEMA} AND {}",
+             WHERE NOT l.lanpltrusted AND o.prokind <> 'a' AND {DUMPED_SCHEMA} \
+             AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend i WHERE i.classid = 'pg_catalog.pg_proc'::regclass AND i.objid = o.oid AND i.deptype = 'i') \
+             AND {}",
             no_extension_member("pg_proc")
         );
         self.sorted_names("functions", &sql).await

@@ -123,10 +123,11 @@ pub async fn rewritten(client: &Client) -> Result<Option<String>, Error> {
 
 /// Who holds, or waits for, a lock that conflicts with ours on one of `oids`.
 pub async fn blockers(client: &Client, oids: &[u32]) -> Result<Vec<Blocker>, Error> {
-    let sql = "SELECT DISTINCT l.pid, a.usename::text, a.application_name FROM pg_catalog.pg_locks l \
+    let sql = "SELECT DISTINCT COALESCE(l.pid, 0), a.usename::text, \
+            CASE WHEN l.pid IS NULL THEN 'a prepared transaction, see pg_prepared_xacts' ELSE a.application_name END FROM pg_catalog.pg_locks l \
          JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database() \
          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-         WHERE l.locktype = 'relation' AND l.relation = ANY ($1) AND l.mode = 'AccessExclusiveLock' ORDER BY l.pid";
+         WHERE l.locktype = 'relation' AND l.relation = ANY ($1) AND l.mode = 'AccessExclusiveLock' ORDER BY 1";
     let rows = client.query(sql, &[&oids]).await?;
     rows.iter().map(|row| Ok(Blocker { pid: row.try_get(0)?, role: row.try_get(1)?, application: row.try_get(2)? })).collect()
 }

@@ -76,6 +76,13 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
             edge.output.complain(&Printable(&result.tenant).to_string(), &error.message, &error.hint);
         }
     }
+    if report.class.is_some() && report.results.iter().all(|result| result.error.is_none()) {
+        edge.output.complain(
+            "backup",
+            "not every tenant could be looked at",
+            "the notes say which; what is listed as done is safe",
+        );
+    }
     Ok(Ended { worst: report.class })
 }
 
@@ -105,13 +112,16 @@ fn text(report: &BackupReport) -> String {
     });
     let outcomes: Vec<String> = outcomes.into_iter().flatten().collect();
     let (read, stored) = report.results.iter().fold((0, 0), |(r, s), one| (r + one.bytes_read, s + one.bytes_stored));
-    text.push_str(&format!(
-        "{}: {}; read {}, stored {}\n",
-        count(report.results.len() as u64, "tenant"),
-        if outcomes.is_empty() { "nothing to do".to_owned() } else { outcomes.join(", ") },
-        size(read),
-        size(stored)
-    ));
+    text.push_str(&match &outcomes[..] {
+        [] => "no tenant was backed up\n".to_owned(),
+        outcomes => format!(
+            "{}: {}; read {}, stored {}\n",
+            count(report.results.len() as u64, "tenant"),
+            outcomes.join(", "),
+            size(read),
+            size(stored)
+        ),
+    });
     for result in &report.results {
         for finding in &result.findings {
             text.push_str(&format!("note: {}: {finding}\n", Printable(&result.tenant)));

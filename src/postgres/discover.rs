@@ -110,8 +110,8 @@ pub struct Discovery {
 /// A cluster that could not be looked through.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoverError {
-    /// No connection.
-    #[error("cannot connect to {endpoint}")]
+    /// No connection. Its source names the server.
+    #[error("cannot look for tenants")]
     Connect {
         /// The server.
         endpoint: String,

@@ -81,7 +81,7 @@ pub struct Restorer<'a> {
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)] // each is a flag of the command line
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Request {
     /// Whose backup.
     pub tenant: TenantName,

@@ -10,7 +10,7 @@ use crate::format::description::{Database, Extension};
 
 /// The server, and what the connecting role may do on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)] // four independent answers of the server
+#[allow(clippy::struct_excessive_bools, reason = "four independent answers of the server")]
 pub struct ServerFacts {
     /// `server_version_num`.
     pub version_num: u32,

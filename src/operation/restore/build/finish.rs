@@ -22,7 +22,7 @@ use crate::{
 
 impl Build<'_> {
     /// Properties, name, source record. Not stopped by a signal.
-    #[allow(clippy::too_many_arguments)] // each is used once, and none belongs together
+    #[allow(clippy::too_many_arguments, reason = "each is used once, and none belongs together")]
     pub(super) async fn finish(
         &self,
         admin: &Session,

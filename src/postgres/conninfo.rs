@@ -63,11 +63,11 @@ pub enum ConnInfoError {
         why: &'static str,
     },
     /// A value outside of what the parameter takes.
-    #[error("{keyword}: {value:?} is not {expected}")]
+    #[error("{keyword}{} is not {expected}", bad(value))]
     BadValue {
         /// The parameter.
         keyword: &'static str,
-        /// Its value; never that of a password.
+        /// Its value; empty where it might be a password that slipped there.
         value: String,
         /// What it takes.
         expected: &'static str,
@@ -93,6 +93,10 @@ pub enum ConnInfoError {
         /// What is wrong.
         what: String,
     },
+}
+
+fn bad(value: &str) -> String {
+    if value.is_empty() { String::new() } else { format!(": {value:?}") }
 }
 
 fn shown(name: &str) -> String {
@@ -158,6 +162,7 @@ pub(super) fn known(name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     pub(super) fn settings(description: &str) -> Vec<(&'static str, String)> {
         Settings::parse(description).unwrap().0.into_iter().collect()
@@ -166,6 +171,32 @@ mod tests {
     fn environment(variables: &[(&str, &str)]) -> LibpqEnvironment {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         LibpqEnvironment::new(None, "me".to_owned(), variables)
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_survives_quoting(value in "\\PC*", spaces in " {0,3}") {
+            let quoted = value.replace('\\', "\\\\").replace('\'', "\\'");
+            let parsed = settings(&format!("{spaces}password{spaces}={spaces}'{quoted}'{spaces}user=u"));
+            prop_assert_eq!(parsed, [("password", value), ("user", "u".to_owned())]);
+        }
+
+        #[test]
+        fn any_value_survives_percent_encoding(user in "\\PC+", password in "\\PC+", database in "\\PC+") {
+            let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+            let parsed = settings(&format!("postgresql://{}:{}@h:1/{}", encode(&user), encode(&password), encode(&database)));
+            let expected = [("dbname", database), ("host", "h".to_owned()), ("password", password), ("port", "1".to_owned()), ("user", user)];
+            prop_assert_eq!(parsed, expected);
+        }
+
+        #[test]
+        fn nothing_makes_the_parser_panic_or_tell_a_password(text in ".*", secret in "[a-z]{12}") {
+            for description in [text.clone(), format!("postgresql://{text}"), format!("password={secret} {text}"), format!("postgres://u:{secret}@{text}")] {
+                if let Err(error) = Settings::resolve(&description, &environment(&[("PGSYSCONFDIR", "/nonexistent")])) {
+                    prop_assert!(!error.to_string().contains(&secret), "{}", error);
+                }
+            }
+        }
     }
 
     #[test]

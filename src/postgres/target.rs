@@ -309,7 +309,8 @@ fn hosts(settings: &Settings) -> Result<Vec<Host>, ConnInfoError> {
                 "" => 5432,
                 text => text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(|| ConnInfoError::BadValue {
                     keyword: "port",
-                    value: text.to_owned(),
+                    // `postgresql://user:password/database`, without a host, has the password here.
+                    value: if text.bytes().all(|byte| byte.is_ascii_digit()) { text.to_owned() } else { String::new() },
                     expected: "a port from 1 to 65535",
                 })?,
             };
@@ -376,6 +377,15 @@ mod tests {
         for wrong in ["host=a,b port=1,2,3", "host=a,b hostaddr=192.0.2.1", "port=0", "port=x", "hostaddr=db1", "host=@abstract"]
         {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_wrong_place_is_not_shown() {
+        for uri in ["postgresql://u:hunter2/d", "postgresql://u:hun@ter2@h/d", "postgresql://u:hun/ter2@h/d"] {
+            if let Err(error) = parse(uri) {
+                assert!(!error.to_string().contains("hun") && !error.to_string().contains("ter2"), "{error}");
+            }
         }
     }
 

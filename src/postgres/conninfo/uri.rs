@@ -20,6 +20,13 @@ pub(super) fn parse(rest: &str, offset: usize) -> Result<Settings, ConnInfoError
             if let Some(password) = password {
                 set(&mut settings, "password", &decode(password, at(password))?);
             }
+            if hosts.contains('@') {
+                // Or the rest of the password would be looked for as a host, and shown.
+                return Err(ConnInfoError::Syntax {
+                    what: "a second \"@\": write it as %40 in a name or password",
+                    position: offset + 1,
+                });
+            }
             hosts
         }
     };

@@ -1,7 +1,8 @@
 //! `sslmode` and certificates.
 
 use super::{refusal, target, text};
-use crate::harness::postgres::{Certificate, Cluster, Options, PASSWORD};
+use crate::harness::postgres::{Certificate, Cluster, Options, PASSWORD, run};
+use std::process::Command;
 use tenure::postgres::{ConnectCause, Target};
 
 fn cluster(certificate: Certificate) -> Cluster {
@@ -101,6 +102,40 @@ async fn prefer_and_allow_find_the_way_that_the_server_takes() {
     }
     let description = format!("host=127.0.0.1 port={} user=tls_only password=p sslmode=disable", cluster.port());
     assert_eq!(refusal(&target(&description), "postgres").await, ConnectCause::NotAllowedByHba);
+}
+
+/// A revocation list of the cluster's CA, on which the server's certificate stands or does not.
+fn revocations(cluster: &Cluster, name: &str, revoke: bool) -> std::path::PathBuf {
+    let folder = cluster.tls().ca.parent().unwrap();
+    let text = "[ca]\ndefault_ca = c\n[c]\ndatabase = NAME.txt\ncrlnumber = NAME.number\ndefault_md = sha256\ndefault_crl_days = 5\n\
+                certificate = ca.crt\nprivate_key = ca.key\n";
+    std::fs::write(folder.join(format!("{name}.cnf")), text.replace("NAME", name)).unwrap();
+    std::fs::write(folder.join(format!("{name}.txt")), "").unwrap();
+    std::fs::write(folder.join(format!("{name}.number")), "01\n").unwrap();
+    let openssl = |arguments: &str| run(Command::new("openssl").args(arguments.split(' ')).current_dir(folder));
+    if revoke {
+        openssl(&format!("ca -config {name}.cnf -revoke server.crt"));
+    }
+    openssl(&format!("ca -config {name}.cnf -gencrl -out {name}.crl"));
+    folder.join(format!("{name}.crl"))
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_refused() {
+    let cluster = cluster(Certificate::Modern);
+    let ca = cluster.tls().ca.display();
+    let (none, this) = (revocations(&cluster, "none", false), revocations(&cluster, "this", true));
+    let rest = |list: &std::path::Path| format!("sslmode=verify-full sslrootcert={ca} sslcrl={}", list.display());
+    assert!(at(&cluster, "localhost", &rest(&none)).connect("postgres", "t").await.unwrap().is_encrypted());
+    let cause = refusal(&at(&cluster, "localhost", &rest(&this)), "postgres").await;
+    assert!(is_tls(&cause, "revoked") || is_tls(&cause, "Revoked"), "{cause}");
+    let folder = this.parent().unwrap().join("lists");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(&this, folder.join("this.crl")).unwrap();
+    let cause = refusal(&at(&cluster, "localhost", &rest(&folder).replace("sslcrl=", "sslcrldir=")), "postgres").await;
+    assert!(is_tls(&cause, "evoked"), "{cause}");
+    let cause = refusal(&at(&cluster, "localhost", &rest(&folder.join("missing"))), "postgres").await;
+    assert!(is_tls(&cause, "sslcrl"), "{cause}");
 }
 
 #[tokio::test]

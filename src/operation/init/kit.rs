@@ -145,11 +145,12 @@ Copy it to where those identities are kept, together with keys/operator.
 const STEPS: &str = "
 AFTER A DISASTER
 On a new host with tenure and credentials for the stores:
-  tenure init --join --kit recovery-kit.txt \\
+  tenure init --join --kit recovery-kit.txt --operator keys/operator \\
       --cluster NAME='host=… user=…' --databases 'tenant_{tenant}'
   tenure list
   tenure restore TENANT --identity IDENTITY_FILE
   tenure restore --all --identity IDENTITY_FILE
+(Without --operator, it prints what an operator signs elsewhere.)
 Without tenure: scripts/restore-without-tenure, or by hand what
 docs/format.md describes; ssh-keygen, age, zstd, jq, psql and pg_restore
 are enough.

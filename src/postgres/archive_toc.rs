@@ -20,6 +20,8 @@ pub struct TocEntry {
     pub section: Section,
     /// Whether restoring it may run functions of the tenant's at once. See [`runs_code`].
     pub runs_code: bool,
+    /// Whether it is an index that takes long to build for its size: anything but btree and hash.
+    pub slow: bool,
     /// Entries that must come before it.
     pub needs: Vec<u32>,
 }
@@ -185,7 +187,12 @@ impl<'a> Input<'a> {
         self.byte()?; // where its rows are
         self.take(self.offset_size)?;
         let runs_code = runs_code(&kind, &definition);
-        Ok(TocEntry { dump_id, kind, namespace, tag, owner, section, runs_code, needs })
+        let slow = match kind.as_str() {
+            "INDEX" => !definition.contains(" USING btree ") && !definition.contains(" USING hash "),
+            "CONSTRAINT" => definition.contains(" EXCLUDE USING "),
+            _ => false,
+        };
+        Ok(TocEntry { dump_id, kind, namespace, tag, owner, section, runs_code, slow, needs })
     }
 }
 

@@ -105,7 +105,7 @@ pub async fn to_analyze(admin: &Client, loader: &str) -> Result<(Vec<String>, Ve
                FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
               WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't'
                 AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-              ORDER BY c.relpages DESC, c.oid",
+              ORDER BY pg_catalog.pg_table_size(c.oid) DESC, c.oid",
             &[&loader],
         )
         .await
@@ -122,14 +122,10 @@ pub async fn to_analyze(admin: &Client, loader: &str) -> Result<(Vec<String>, Ve
     Ok((by_loader, by_admin))
 }
 
-/// Gathers statistics of tables given as quoted names.
+/// Gathers statistics of a table given as its quoted name.
 ///
 /// # Errors
 /// What the server says.
-pub async fn analyze(session: &Client, tables: &[String]) -> Result<(), StatementError> {
-    // Each batch is one command: a database may have ten thousand tables, and a command a reasonable length.
-    for batch in tables.chunks(200) {
-        session.batch_execute(&format!("ANALYZE {}", batch.join(", "))).await.failed("ANALYZE", &batch[0])?;
-    }
-    Ok(())
+pub async fn analyze(session: &Client, table: &str) -> Result<(), StatementError> {
+    session.batch_execute(&format!("ANALYZE {table}")).await.failed("ANALYZE", table)
 }

@@ -26,6 +26,21 @@ pub struct Step {
     pub entries: Vec<u32>,
 }
 
+/// Indexes of one table that can be built as soon as its rows are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Early {
+    /// Schema and name of the table.
+    pub table: (String, String),
+    /// Whose login.
+    pub by: Login,
+    /// Constraints: they lock the table, so one after the other, and first.
+    pub exclusive: Vec<u32>,
+    /// Indexes: all at once, as far as there are connections.
+    pub shared: Vec<u32>,
+    /// Whether one of them takes long.
+    pub slow: bool,
+}
+
 /// The whole order. An entry is in at most one list; rows are in none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RestorePlan {
@@ -33,6 +48,8 @@ pub struct RestorePlan {
     pub extension_schemas: Vec<u32>,
     /// Everything else that comes before the rows.
     pub pre_data: Vec<Step>,
+    /// Indexes of large tables, which need not wait for other tables' rows.
+    pub early: Vec<Early>,
     /// Indexes, constraints, triggers, rules, policies, publications.
     pub post_data: Vec<Step>,
     /// Grants and default privileges: after everything that they might forbid us.
@@ -43,9 +60,10 @@ pub struct RestorePlan {
     pub last: Vec<u32>,
 }
 
-/// Makes the plan. `superusers` are the roles that are superusers where it will be restored.
+/// Makes the plan. `superusers` are the roles that are superusers where it will be restored, `large` the tables (schema and name) whose
+/// indexes do not wait for the others.
 #[must_use]
-pub fn plan(toc: &[TocEntry], superusers: &HashSet<String>) -> RestorePlan {
+pub fn plan(toc: &[TocEntry], superusers: &HashSet<String>, large: &HashSet<(String, String)>) -> RestorePlan {
     let by_id: HashMap<u32, &TocEntry> = toc.iter().map(|entry| (entry.dump_id, entry)).collect();
     let schemas_needed: HashSet<u32> = toc
         .iter()
@@ -72,6 +90,16 @@ pub fn plan(toc: &[TocEntry], superusers: &HashSet<String>) -> RestorePlan {
             _ if follows_last(entry, &by_id) => plan.last.push(id),
             _ if schemas_needed.contains(&id) => plan.extension_schemas.push(id),
             _ if section == Section::PreData => pre_data.push((id, login_before_rows(entry, &by_id, superusers))),
+            "INDEX" | "CONSTRAINT" if let Some(table) = alone(entry, &by_id).filter(|table| large.contains(table)) => {
+                let by = login(entry, superusers);
+                let at = plan.early.iter().position(|early| early.table == table && early.by == by).unwrap_or_else(|| {
+                    plan.early.push(Early { table, by, exclusive: Vec::new(), shared: Vec::new(), slow: false });
+                    plan.early.len() - 1
+                });
+                let early = &mut plan.early[at];
+                early.slow |= entry.slow;
+                if entry.kind == "INDEX" { early.shared.push(id) } else { early.exclusive.push(id) }
+            }
             _ if section == Section::PostData => post_data.push((id, login(entry, superusers))),
             _ => {}
         }
@@ -80,6 +108,17 @@ pub fn plan(toc: &[TocEntry], superusers: &HashSet<String>) -> RestorePlan {
     plan.post_data = steps(&post_data, &by_id, Login::Loader);
     plan.refresh = steps(&refresh, &by_id, Login::Loader);
     plan
+}
+
+/// The only table that an index needs, when it needs nothing else that comes after the rows.
+fn alone(entry: &TocEntry, by_id: &HashMap<u32, &TocEntry>) -> Option<(String, String)> {
+    let mut tables = entry.needs.iter().filter_map(|id| by_id.get(id)).filter(|needed| needed.kind == "TABLE");
+    let table = tables.next()?;
+    let others = entry.needs.iter().filter_map(|id| by_id.get(id)).any(|needed| needed.section == Section::PostData);
+    if tables.next().is_some() || others {
+        return None;
+    }
+    Some((table.namespace.clone()?, table.tag.clone()))
 }
 
 /// Whether it comments on, or labels, something that is restored last.
@@ -187,6 +226,7 @@ mod tests {
             owner: owner.into(),
             section,
             runs_code: kind == "TABLE ATTACH",
+            slow: false,
             needs: needs.to_vec(),
         }
     }
@@ -211,7 +251,7 @@ mod tests {
             entry(26, "COMMENT", "postgres", None, &[25]),
             entry(27, "MATERIALIZED VIEW DATA", "app", PostData, &[]),
         ];
-        let plan = plan(&toc, &HashSet::from(["postgres".to_owned()]));
+        let plan = plan(&toc, &HashSet::from(["postgres".to_owned()]), &HashSet::new());
         assert_eq!(plan.extension_schemas, [2]);
         assert_eq!(plan.pre_data, [Step { by: Login::Admin, entries: vec![1, 3, 10, 11, 13] }]);
         assert_eq!(plan.grants, [12, 24]);
@@ -234,7 +274,7 @@ mod tests {
             entry(7, "TABLE", "app", PreData, &[1]),
             entry(8, "TABLE ATTACH", "app", PreData, &[6, 7]),
         ];
-        let plan = plan(&toc, &HashSet::from(["postgres".to_owned()]));
+        let plan = plan(&toc, &HashSet::from(["postgres".to_owned()]), &HashSet::new());
         let steps: Vec<(Login, &[u32])> = plan.pre_data.iter().map(|step| (step.by, step.entries.as_slice())).collect();
         assert_eq!(steps, [(Login::Admin, &[1, 2, 3, 6, 7, 8][..]), (Login::Loader, &[4]), (Login::Admin, &[5])]);
     }

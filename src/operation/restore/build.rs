@@ -3,6 +3,7 @@
 mod data;
 mod finish;
 mod made;
+mod pipeline;
 mod schema;
 
 use std::collections::{BTreeSet, HashSet};
@@ -204,12 +205,14 @@ impl Build<'_> {
             admin.child_environment(&name).await.map_err(|error| failures::connect(&request.tenant, error))?;
         let loader_environment =
             loader.target().child_environment(&name).await.map_err(|error| failures::connect(&request.tenant, error))?;
+        let large =
+            pipeline::large(&description.tables, self.content).map_err(|error| failures::content(&request.tenant, error))?;
         let schema = Schema {
             build: self,
             tool: &tool,
             name: &name,
             environments: [&admin_environment, &loader_environment],
-            plan: restore_plan::plan(self.archive.toc(), &superusers),
+            plan: restore_plan::plan(self.archive.toc(), &superusers, &large),
         };
         schema.run("schemas", Login::Admin, &schema.plan.extension_schemas).await?;
         self.create_extensions(&database, &found.facts).await?;
@@ -229,7 +232,7 @@ impl Build<'_> {
         self.restorer.vault.put_copy_oid(&record, self.restorer.signer).await?;
 
         self.stage("loading");
-        let (rows, bytes) = self.load(&loader, &name).await?;
+        let (rows, bytes) = self.load(&schema, &database, &loader, &superusers).await?;
         self.load_large_objects(&database).await?;
         sequences::set(&database, &description.sequences).await.map_err(self.failed())?;
         loader.close_tables(&database, of_superusers()).await.map_err(self.failed())?;
@@ -238,7 +241,7 @@ impl Build<'_> {
         schema.steps("post-data", &schema.plan.post_data).await?;
         schema.run("grants", Login::Admin, &schema.plan.grants).await?;
         schema.steps("materialized views", &schema.plan.refresh).await?;
-        self.analyze(&database, &loader, &name).await?;
+        self.analyze(admin, &database, &loader, &name).await?;
 
         self.stage("proving");
         let proving = Instant::now();

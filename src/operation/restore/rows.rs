@@ -1,10 +1,5 @@
 //! Rows from the vault into their tables, over several connections, counted and digested on the way.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU64, Ordering},
-};
-
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_postgres::Client;
@@ -25,8 +20,9 @@ use crate::{
 
 /// Chunks that a connection fetches and opens ahead of the server: with plaintext of at most 4 MiB each this stays small.
 const AHEAD: usize = 2;
-/// A table is loaded by several connections at once only from this many bytes on: it costs the rows their order across the parts.
-const SPLIT_BYTES: u64 = 64 * 1024 * 1024;
+/// A table is loaded in parts of about so many bytes, by several connections at once. Smaller parts balance better; larger ones keep
+/// the rows' order on disk.
+const PART_BYTES: std::ops::RangeInclusive<u64> = 8 * 1024 * 1024..=64 * 1024 * 1024;
 /// Small tables share a unit, and so the chunks that they share, up to this many bytes.
 const GROUP_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -84,11 +80,17 @@ pub fn shown(table: &Table) -> String {
     crate::printable::Printable(&format!("{}.{}", table.schema, table.name)).to_string()
 }
 
-/// Divides the work, the largest unit first.
+/// Divides the work. Tables come one after the other, so that each is complete early: the heaviest first, by `weight` times its bytes,
+/// and small ones last, together.
 ///
 /// # Errors
 /// [`ContentError::Index`] when a source is missing.
-pub fn units(description: &Description, content: &Content, connections: usize) -> Result<Vec<Unit>, ContentError> {
+pub fn units(
+    description: &Description,
+    content: &Content,
+    connections: usize,
+    weight: impl Fn(usize) -> u64,
+) -> Result<Vec<Unit>, ContentError> {
     let mut loads = Vec::new();
     let mut total = 0;
     for (at, table) in description.tables.iter().enumerate() {
@@ -103,18 +105,14 @@ pub fn units(description: &Description, content: &Content, connections: usize) -
             loads.push(load);
         }
     }
-    let share = (total / connections.max(1) as u64).max(SPLIT_BYTES / 2);
+    let part = (total / (4 * connections.max(1) as u64)).clamp(*PART_BYTES.start(), *PART_BYTES.end());
+    let (mut large, mut small): (Vec<Load>, Vec<Load>) =
+        loads.into_iter().partition(|load| load.expected.bytes > GROUP_BYTES / 4);
+    large.sort_by_key(|load| std::cmp::Reverse(load.expected.bytes.saturating_mul(weight(load.table))));
     let mut units = Vec::new();
-    let mut small = Vec::new();
-    for load in loads {
-        if load.expected.bytes > SPLIT_BYTES && load.sources.len() > 1 {
-            for load in split(load, share, content)? {
-                units.push(Unit { bytes: load.expected.bytes, loads: vec![load] });
-            }
-        } else if load.expected.bytes > GROUP_BYTES / 4 {
+    for load in large {
+        for load in split(load, part, content)? {
             units.push(Unit { bytes: load.expected.bytes, loads: vec![load] });
-        } else {
-            small.push(load);
         }
     }
     // In the order in which they were cut, neighbours lie in the same chunk, which is then fetched once.
@@ -130,8 +128,20 @@ pub fn units(description: &Description, content: &Content, connections: usize) -
     }
     units.push(group);
     units.retain(|unit| !unit.loads.is_empty());
-    units.sort_by_key(|unit| std::cmp::Reverse(unit.bytes));
     Ok(units)
+}
+
+impl Unit {
+    /// The tables that it fills or helps to fill, by index.
+    pub fn tables(&self) -> impl Iterator<Item = usize> {
+        self.loads.iter().map(|load| load.table)
+    }
+
+    /// Rows and bytes.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64) {
+        (self.loads.iter().map(|load| load.expected.rows).sum(), self.bytes)
+    }
 }
 
 fn split(load: Load, share: u64, content: &Content) -> Result<Vec<Load>, ContentError> {
@@ -163,44 +173,15 @@ pub struct Loading<'a> {
     pub advanced: &'a (dyn Fn(u64) + Send + Sync),
 }
 
-/// What is left to do.
-pub struct Queue {
-    units: Mutex<std::vec::IntoIter<Unit>>,
-    rows: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl Queue {
-    /// A queue of these units.
-    #[must_use]
-    pub fn new(units: Vec<Unit>) -> Self {
-        Self { units: Mutex::new(units.into_iter()), rows: AtomicU64::new(0), bytes: AtomicU64::new(0) }
-    }
-
-    fn next(&self) -> Option<Unit> {
-        self.units.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
-    }
-
-    /// Rows and bytes loaded so far.
-    #[must_use]
-    pub fn loaded(&self) -> (u64, u64) {
-        (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
-    }
-}
-
 impl Loading<'_> {
-    /// Loads units by one connection until there are none.
+    /// Loads one unit by one connection.
     ///
     /// # Errors
     /// [`RowsError`], with the table named.
-    pub async fn run(&self, loader: &Client, queue: &Queue) -> Result<(), RowsError> {
-        while let Some(unit) = queue.next() {
-            let mut last = None;
-            for load in &unit.loads {
-                self.load(loader, load, &mut last).await?;
-                queue.rows.fetch_add(load.expected.rows, Ordering::Relaxed);
-                queue.bytes.fetch_add(load.expected.bytes, Ordering::Relaxed);
-            }
+    pub async fn unit(&self, loader: &Client, unit: &Unit) -> Result<(), RowsError> {
+        let mut last = None;
+        for load in &unit.loads {
+            self.load(loader, load, &mut last).await?;
         }
         Ok(())
     }

@@ -183,6 +183,40 @@ async fn an_empty_server_gets_roles_and_the_tenant_back() {
     assert_eq!(server.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'tenure%'").trim(), "0");
 }
 
+/// Large tables are loaded in parts by several connections, and their indexes begin while others are still being loaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_tables_with_many_indexes() {
+    let site = Site::new().await;
+    let server = shared();
+    roles(server);
+    let database = site.database("acme");
+    let table = |name: &str, owner: &str, rows: u32| {
+        format!(
+            "CREATE TABLE {name} (id int PRIMARY KEY, s text, v tsvector, u text UNIQUE);
+             INSERT INTO {name} SELECT n, repeat(md5(n::text), 20), to_tsvector('simple', md5(n::text)), n::text FROM generate_series(1, {rows}) n;
+             CREATE INDEX {name}_v ON {name} USING gin (v); CREATE INDEX {name}_s ON {name} (left(s, 10)); CREATE INDEX ON {name} (id, u);
+             COMMENT ON INDEX {name}_v IS 'gin'; COMMENT ON CONSTRAINT {name}_pkey ON {name} IS 'pk'; CLUSTER {name} USING {name}_pkey;
+             ALTER TABLE {name} REPLICA IDENTITY USING INDEX {name}_pkey; ALTER TABLE {name} OWNER TO {owner};"
+        )
+    };
+    server.sql(
+        &database,
+        &(table("one", "\"ow ner\"", 40_000) + &table("two", "postgres", 35_000) + &table("three", "reader", 300)),
+    );
+    server.sql(
+        &database,
+        "ALTER TABLE three ADD FOREIGN KEY (id) REFERENCES two; ALTER TABLE two ADD FOREIGN KEY (id) REFERENCES one",
+    );
+    assert_eq!(site.all().await.class, None);
+    let into = unique("large");
+    let report = restore(&site, &copy("acme", &into)).await.unwrap();
+    assert_eq!((report.rows, report.tables), (75_300, 3));
+    assert_eq!(sorted(&dump(server, &into)), sorted(&dump(server, &database)));
+    let valid =
+        "SELECT count(*), bool_and(indisvalid AND indisready) FROM pg_index WHERE indrelid IN ('one'::regclass, 'two'::regclass, 'three'::regclass)";
+    assert_eq!(server.sql(&into, valid).trim(), "15|t");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_without_tenure() {
     let site = Site::new().await;

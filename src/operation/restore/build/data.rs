@@ -1,6 +1,9 @@
 //! Rows, large objects, statistics, and the proof of the first two.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use futures_util::future::try_join_all;
 
@@ -12,10 +15,10 @@ use crate::{
         restore::{
             failures,
             proof::Proof,
-            rows::{self, Loading, Queue},
+            rows::{self, Loading},
         },
     },
-    postgres::{Session, large_objects_in, loader::Loader, read_back, sequences},
+    postgres::{Session, large_objects_in, loader::Loader, read_back, sequences, statement::StatementError},
 };
 
 impl Build<'_> {
@@ -30,24 +33,7 @@ impl Build<'_> {
         Ok(before)
     }
 
-    pub(super) async fn load(&self, loader: &Loader, name: &str) -> Result<(u64, u64), Failure> {
-        let tenant = &self.request.tenant;
-        let units =
-            rows::units(self.description, self.content, self.connections).map_err(|error| failures::content(tenant, error))?;
-        let connections = self.connections.min(units.len());
-        let queue = Queue::new(units);
-        let advanced = |bytes| self.restorer.progress.advanced(tenant, bytes);
-        let loading = self.loading(&advanced);
-        let (loading, queue) = (&loading, &queue);
-        try_join_all((0..connections).map(|_| async move {
-            let session = self.loader_session(loader, name).await?;
-            loading.run(&session, queue).await.map_err(|error| failures::rows(tenant, error))
-        }))
-        .await?;
-        Ok(queue.loaded())
-    }
-
-    fn loading<'b>(&'b self, advanced: &'b (dyn Fn(u64) + Send + Sync)) -> Loading<'b> {
+    pub(super) fn loading<'b>(&'b self, advanced: &'b (dyn Fn(u64) + Send + Sync)) -> Loading<'b> {
         Loading { reader: self.reader, content: self.content, description: self.description, hasher: self.hasher, advanced }
     }
 
@@ -68,16 +54,25 @@ impl Build<'_> {
         Ok(())
     }
 
-    pub(super) async fn analyze(&self, database: &Session, loader: &Loader, name: &str) -> Result<(), Failure> {
+    pub(super) async fn analyze(&self, admin: &Session, database: &Session, loader: &Loader, name: &str) -> Result<(), Failure> {
         let (of_loader, of_admin) = read_back::to_analyze(database, loader.role()).await.map_err(self.failed())?;
         // Statistics on expressions run the tenant's functions: the loader, wherever it may.
-        let share = of_loader.len().div_ceil(self.connections).max(1);
-        try_join_all(of_loader.chunks(share).map(|tables| async move {
+        let left = Mutex::new(of_loader.iter());
+        let left = &left;
+        try_join_all((0..self.connections.min(of_loader.len())).map(|_| async move {
             let session = self.loader_session(loader, name).await?;
-            read_back::analyze(&session, tables).await.map_err(self.failed())
+            analyze_each(&session, left).await.map_err(self.failed())
         }))
         .await?;
-        read_back::analyze(database, &of_admin).await.map_err(self.failed())
+        let left = Mutex::new(of_admin.iter());
+        let left = &left;
+        let first = async { analyze_each(database, left).await.map_err(self.failed()) };
+        let others = try_join_all((1..self.connections.min(of_admin.len())).map(|_| async move {
+            let session = self.session(admin, name).await?;
+            analyze_each(&session, left).await.map_err(self.failed())
+        }));
+        tokio::try_join!(first, others)?;
+        Ok(())
     }
 
     pub(super) async fn prove(
@@ -115,5 +110,13 @@ impl Build<'_> {
         }
         let message = format!("the restore of tenant {tenant} is not proven: {}", differing.join("; "));
         Err(Failure::new(FailureClass::Integrity, "not-proven", tenant, message).hint("The target is as it was."))
+    }
+}
+
+async fn analyze_each(session: &Session, left: &Mutex<std::slice::Iter<'_, String>>) -> Result<(), StatementError> {
+    loop {
+        let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let Some(table) = next else { return Ok(()) };
+        read_back::analyze(session, table).await?;
     }
 }

@@ -82,7 +82,7 @@ async fn mixed_owners_and_odd_objects() {
     let alter = |what: &str| server.sql("postgres", &format!("ALTER DATABASE {} {what}", quoted(&database)));
     alter(&format!("OWNER TO {}", quoted(&own2)));
     alter("SET default_transaction_read_only TO on");
-    alter("SET statement_timeout TO 1");
+    alter("SET statement_timeout TO 1000");
     alter("SET \"my.setting\" TO 'it''s, \"so\"'");
     alter("SET search_path TO closed, \"$user\", \"with, comma\"");
     alter("CONNECTION LIMIT 0");

@@ -60,6 +60,19 @@ impl Edge {
         progress::for_screen(&self.screen).into()
     }
 
+    /// Runs a command that only looks: it may be left at any moment, so a signal ends it at once.
+    ///
+    /// # Errors
+    /// The command's own, or that it was stopped.
+    pub async fn until_stopped(&self, command: impl Future<Output = Result<Ended, Failure>>) -> Result<Ended, Failure> {
+        tokio::select! {
+            ended = command => ended,
+            () = self.stop.cancelled() => {
+                Err(Failure::new(FailureClass::Interrupted, "interrupted", "tenure", "stopped before it was through"))
+            }
+        }
+    }
+
     /// Prints a failure, and gives the exit code.
     #[must_use]
     pub fn finish(&self, ended: Result<Ended, Failure>) -> ExitCode {

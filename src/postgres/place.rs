@@ -77,7 +77,7 @@ async fn end_sessions(admin: &Client, database: &str) -> Result<(), StatementErr
     admin
         .execute(
             "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity
-              WHERE datname = $1 AND pid <> pg_catalog.pg_backend_pid() AND backend_type = 'client backend'",
+              WHERE datname = $1 AND pid <> pg_catalog.pg_backend_pid() AND backend_type <> 'autovacuum worker'",
             &[&database],
         )
         .await

@@ -156,6 +156,13 @@ pub(super) async fn run(
         Ok(mut report) => {
             report.created_roles = std::mem::take(&mut made.roles);
             report.taken_at = manifest.taken_at;
+            // What is wrong with the history is said even where it hides nothing newer.
+            report.notes.extend(
+                histories
+                    .iter()
+                    .flat_map(|(_, history)| &history.problems)
+                    .map(|problem| format!("{}: {}", problem.object, problem.what)),
+            );
             Ok(report)
         }
         Err(failure) => {

@@ -143,7 +143,9 @@ async fn which_backup() {
     let manifest = |id: &str| site.folder().join(format!("vault/t/{locker}/b/{id}.json"));
     let third = site.all().await.results[0].backup.clone().unwrap();
     std::fs::rename(manifest(&second), site.folder().join("hidden")).unwrap();
-    assert_eq!(restore(&site, &at(Which::Latest)).await.unwrap().backup.to_string(), third);
+    let report = restore(&site, &at(Which::Latest)).await.unwrap();
+    assert_eq!(report.backup.to_string(), third);
+    assert!(report.notes.iter().any(|note| note.contains(&second)), "the hole is said: {:?}", report.notes);
     shared().sql("postgres", &format!("DROP DATABASE {into}"));
     let hidden = Which::At(second.parse::<tenure::backup_id::BackupId>().unwrap().time() + TimeDelta::milliseconds(999));
     let hidden = if third.starts_with(&second[..16]) { Which::Backup(second.clone()) } else { hidden };

@@ -212,8 +212,7 @@ async fn large_tables_with_many_indexes() {
     let report = restore(&site, &copy("acme", &into)).await.unwrap();
     assert_eq!((report.rows, report.tables), (75_300, 3));
     assert_eq!(sorted(&dump(server, &into)), sorted(&dump(server, &database)));
-    let valid =
-        "SELECT count(*), bool_and(indisvalid AND indisready) FROM pg_index WHERE indrelid IN ('one'::regclass, 'two'::regclass, 'three'::regclass)";
+    let valid = "SELECT count(*), bool_and(indisvalid AND indisready) FROM pg_index WHERE indrelid IN ('one'::regclass, 'two'::regclass, 'three'::regclass)";
     assert_eq!(server.sql(&into, valid).trim(), "15|t");
 }
 

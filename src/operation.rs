@@ -14,5 +14,6 @@ pub mod list;
 pub mod progress;
 pub mod restore;
 pub mod restore_all;
+pub mod show;
 pub mod tenants;
 pub mod verify;

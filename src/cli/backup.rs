@@ -70,18 +70,14 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         version: concat!("tenure ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let report = backup.run(&which).await?;
-    edge.output.report("backup", &report, text)?;
+    edge.output.outcome("backup", &report, report.class.is_none(), text)?;
     for result in &report.results {
         if let Some(error) = &result.error {
             edge.output.complain(&Printable(&result.tenant).to_string(), &error.message, &error.hint);
         }
     }
-    if report.class.is_some() && report.results.iter().all(|result| result.error.is_none()) {
-        edge.output.complain(
-            "backup",
-            "not every tenant could be looked at",
-            "the notes say which; what is listed as done is safe",
-        );
+    for error in &report.errors {
+        edge.output.complain(&Printable(&error.object).to_string(), &error.message, &error.hint);
     }
     Ok(Ended { worst: report.class })
 }

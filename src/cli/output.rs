@@ -20,6 +20,7 @@ pub struct Output {
     json: bool,
     json_logs: bool,
     color: bool,
+    quiet: bool,
 }
 
 /// A command's report as `--json` prints it.
@@ -62,7 +63,12 @@ impl Output {
     /// As the options say.
     #[must_use]
     pub fn new(global: &Global) -> Self {
-        Self { json: global.json, json_logs: global.has_json_logs(), color: global.is_colored(std::io::stderr().is_terminal()) }
+        Self {
+            json: global.json,
+            json_logs: global.has_json_logs(),
+            color: global.is_colored(std::io::stderr().is_terminal()),
+            quiet: global.quiet,
+        }
     }
 
     /// Before the options are known.
@@ -72,6 +78,7 @@ impl Output {
             json,
             json_logs: false,
             color: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            quiet: false,
         }
     }
 
@@ -90,6 +97,23 @@ impl Output {
             return print(text(report).as_bytes());
         }
         print(&to_json(&Document { format: FORMAT, command: command.to_owned(), report })?)
+    }
+
+    /// As [`Output::report`], for what runs unattended: with `-q`, what went well says nothing to people, so that cron sends no mail.
+    ///
+    /// # Errors
+    /// As [`Output::report`].
+    pub fn outcome<R: Serialize>(
+        &self,
+        command: &str,
+        report: &R,
+        went_well: bool,
+        text: impl FnOnce(&R) -> String,
+    ) -> Result<(), Failure> {
+        if self.quiet && !self.json && went_well {
+            return Ok(());
+        }
+        self.report(command, report, text)
     }
 
     /// Prints bytes as they are.

@@ -13,9 +13,10 @@ use crate::operation::{
     check,
     init::{InitReport, join::JoinReport},
     keys::{KeysCheckReport, KeysReport},
-    list::{ListReport, ShowReport},
+    list::ListReport,
     restore,
     restore_all::FleetReport,
+    show::ShowReport,
     tenants::TenantsReport,
     verify::VerifyReport,
 };

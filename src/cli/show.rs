@@ -11,7 +11,7 @@ use crate::{
     config::store::Role,
     operation::{
         failure::Failure,
-        list::{Described, ShowReport, show},
+        show::{Described, ShowReport, show},
     },
     printable::Printable,
     tenant::TenantName,

@@ -45,7 +45,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         cancel: &edge.stop,
     };
     let report = verify.run(&which, edge.now()).await?;
-    edge.output.report("verify", &report, text)?;
+    edge.output.outcome("verify", &report, report.problems.is_empty(), text)?;
     Ok(Ended { worst: (!report.problems.is_empty()).then_some(FailureClass::Integrity) })
 }
 

@@ -2,9 +2,13 @@
 
 use std::io::Write;
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, filter_fn},
     fmt::{MakeWriter, format::Writer, time::FormatTime},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use super::screen::Screen;
@@ -14,14 +18,22 @@ use crate::cli::global::Global;
 pub fn start(global: &Global, screen: Screen, directives: Option<&str>) {
     let filter = directives.and_then(|directives| EnvFilter::try_new(directives).ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new(default_directives(global, &screen)));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(global.is_colored(screen.is_terminal));
-    let builder = builder.with_target(global.verbose > 1).with_timer(Seconds);
-    // A second start, in a test, is no reason to stop: the first one goes on.
-    if global.has_json_logs() {
-        builder.json().flatten_event(true).with_writer(Lines(screen)).try_init().ok();
+    let filter = filter.and(filter_fn(holds_no_secret));
+    let layer = tracing_subscriber::fmt::layer().with_ansi(global.is_colored(screen.is_terminal));
+    let layer = layer.with_target(global.verbose > 1).with_timer(Seconds);
+    let layer = if global.has_json_logs() {
+        layer.json().flatten_event(true).with_writer(Lines(screen)).with_filter(filter).boxed()
     } else {
-        builder.with_writer(Lines(screen)).try_init().ok();
-    }
+        layer.with_writer(Lines(screen)).with_filter(filter).boxed()
+    };
+    // A second start, in a test, is no reason to stop: the first one goes on.
+    tracing_subscriber::registry().with(layer).try_init().ok();
+}
+
+/// The driver logs each statement whole: one that makes a login holds its password's verifier, and others hold rows. No directive
+/// brings that out.
+fn holds_no_secret(about: &Metadata<'_>) -> bool {
+    !about.target().starts_with("tokio_postgres") || *about.level() <= Level::INFO
 }
 
 /// Where bars are drawn they say how it goes; elsewhere the lines do.

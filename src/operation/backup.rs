@@ -226,6 +226,16 @@ fn absent_tenant(name: &TenantName, fleet: &Fleet, known: &Known) -> Failure {
             format!("tenant {name} was not found, and cluster {} could not be asked: {}", cluster.name, failure.one_line());
         return Failure::new(FailureClass::Failed, "cluster-unreachable", &cluster.name, message).hint(failure.hint.clone());
     }
+    let closed = fleet.clusters.iter().find_map(|(cluster, discovery)| {
+        let closed = discovery.as_ref().ok()?.closed.iter().find(|closed| closed.tenant == *name)?;
+        Some((cluster, closed))
+    });
+    if let Some((cluster, closed)) = closed {
+        let message =
+            format!("database {} of tenant {name} on {} cannot be read: {}", Printable(&closed.database), cluster.name, closed.because);
+        return Failure::new(FailureClass::Failed, "tenant-closed", name, message)
+            .hint("Open the database to connections again, or restore the tenant if it is lost. Earlier backups stay.");
+    }
     if known.census.tenants.contains_key(name) {
         let message = format!("the database of tenant {name} is not there any more");
         return Failure::new(FailureClass::Failed, "tenant-missing", name, message).hint(format!(

@@ -5,14 +5,18 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::ambiguous_tenant;
 use crate::{
     id::RecordId,
     operation::{
         failure::{Failure, FailureClass, TABLE_LOCKED},
-        fleet::{Fleet, Known},
+        fleet::{Cluster, Fleet, Known},
     },
+    postgres::discover::Closed,
     tenant::TenantName,
 };
+
+const KEYS_CHECK: &str = "`tenure keys check` says what is wrong with it. Tenants whose records are whole are still backed up.";
 
 /// Another session waited behind the backup for too long.
 pub(super) const GAVE_WAY: &str = "gave-way";
@@ -24,13 +28,13 @@ pub struct BackupReport {
     pub run: String,
     /// Each tenant's outcome, by name.
     pub results: Vec<BackupResult>,
-    /// What concerns the fleet and not one tenant: unassigned databases, clusters out of reach, tenants missing.
+    /// What concerns the fleet and not one tenant, and stops nothing: unassigned databases, tenants missing.
     pub findings: Vec<String>,
+    /// What kept tenants from being looked at at all: clusters out of reach, names in two places, records that cannot be trusted.
+    pub errors: Vec<BackupFailure>,
     /// The gravest class among them, which decides the exit code.
     #[serde(skip)]
     pub class: Option<FailureClass>,
-    #[serde(skip)]
-    fleet_failed: bool,
 }
 
 /// One tenant's outcome.
@@ -56,19 +60,21 @@ pub struct BackupResult {
     pub findings: Vec<String>,
     /// Why it failed.
     pub error: Option<BackupFailure>,
-    #[serde(skip)]
-    class: Option<FailureClass>,
 }
 
-/// Why one tenant failed.
+/// Why one tenant, or more than one, failed.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct BackupFailure {
     /// For scripts.
     pub kind: String,
+    /// What it is about: a tenant, a cluster, an object.
+    pub object: String,
     /// What happened.
     pub message: String,
     /// What to do.
     pub hint: String,
+    #[serde(skip)]
+    class: FailureClass,
 }
 
 /// What became of a tenant.
@@ -118,7 +124,6 @@ impl BackupResult {
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             findings: Vec::new(),
             error: None,
-            class: None,
         };
         match result {
             Ok(done) => {
@@ -135,9 +140,7 @@ impl BackupResult {
                     FailureClass::Refused => Outcome::Refused,
                     _ => Outcome::Failed,
                 };
-                this.class = Some(failure.class);
-                this.error =
-                    Some(BackupFailure { kind: failure.kind.to_owned(), message: failure.one_line(), hint: failure.hint });
+                this.error = Some(failure.into());
             }
         }
         this
@@ -154,31 +157,35 @@ impl BackupResult {
     }
 }
 
+impl From<Failure> for BackupFailure {
+    fn from(failure: Failure) -> Self {
+        Self {
+            kind: failure.kind.to_owned(),
+            message: failure.one_line(),
+            class: failure.class,
+            object: failure.object,
+            hint: failure.hint,
+        }
+    }
+}
+
 impl BackupReport {
     pub(super) fn new(run: RecordId) -> Self {
-        Self { run: run.to_string(), results: Vec::new(), findings: Vec::new(), class: None, fleet_failed: false }
+        Self { run: run.to_string(), results: Vec::new(), findings: Vec::new(), errors: Vec::new(), class: None }
     }
 
     pub(super) fn note_fleet(&mut self, fleet: &Fleet, known: &Known) {
         for (cluster, discovery) in &fleet.clusters {
             match discovery {
-                Ok(discovery) => {
-                    // Whoever has a history and is not read is a failure, whatever the reason.
-                    self.fleet_failed |= discovery.closed.iter().any(|closed| known.sources.contains_key(&closed.tenant));
-                    self.findings.extend(discovery.closed.iter().map(|closed| {
-                        format!("tenant {} on {} is not backed up: {}", closed.tenant, cluster.name, closed.because)
-                    }));
-                }
+                Ok(discovery) => self.note_closed(cluster, &discovery.closed, known),
                 Err(failure) => {
-                    self.fleet_failed = true;
-                    self.findings.push(format!("cluster {} could not be asked: {}", cluster.name, failure.one_line()));
+                    let message = format!("cluster {} could not be asked, and none of its tenants is backed up: {}", cluster.name, failure.one_line());
+                    self.failed(Failure::new(failure.class, failure.kind, &cluster.name, message).hint(failure.hint.clone()));
                 }
             }
         }
         for (tenant, places) in fleet.ambiguous() {
-            self.fleet_failed = true;
-            self.findings
-                .push(format!("tenant {tenant} is ambiguous and was not backed up: {} answer to it", places.join(" and ")));
+            self.failed(ambiguous_tenant(&tenant, &places));
         }
         for (cluster, tenant) in fleet.missing(known) {
             self.findings.push(format!("tenant {tenant} is missing on cluster {cluster}; its backups stay"));
@@ -189,30 +196,44 @@ impl BackupReport {
                 .push(format!("no rule covers {}: list them under `ignore`, or they are nobody's", unassigned.join(", ")));
         }
         for (tenant, error) in &known.untrusted {
-            self.fleet_failed = true;
-            self.findings.push(format!("tenant {tenant}: {error}; no new tenant is taken in until that is settled"));
+            let message = format!("tenant {tenant}: {error}; no new tenant is taken in until that is settled");
+            self.failed(Failure::new(FailureClass::Integrity, "untrusted-record", tenant, message).hint(KEYS_CHECK));
         }
         for problem in &known.census.problems {
-            self.fleet_failed = true;
-            self.findings.push(format!("{problem}; run `tenure keys check`"));
+            self.failed(Failure::new(FailureClass::Integrity, "untrusted-record", problem.object(), problem.to_string()).hint(KEYS_CHECK));
         }
+    }
+
+    /// Databases that let nobody in. Whoever has a history and is not read is a failure, whatever the reason.
+    fn note_closed(&mut self, cluster: &Cluster, closed: &[Closed], known: &Known) {
+        for Closed { tenant, because, .. } in closed {
+            let message = format!("tenant {tenant} on {} is not backed up: {because}", cluster.name);
+            if known.sources.contains_key(tenant) {
+                let hint = "It has backups from before; they stay. Open the database again, or say that it is gone.";
+                self.failed(Failure::new(FailureClass::Failed, "tenant-closed", tenant, message).hint(hint));
+            } else {
+                self.findings.push(message);
+            }
+        }
+    }
+
+    fn failed(&mut self, failure: Failure) {
+        self.errors.push(failure.into());
     }
 
     /// A bug in one tenant's run is that tenant's failure; which one it was is in the log.
     pub(super) fn panicked(&mut self, error: &tokio::task::JoinError) {
-        self.fleet_failed = true;
-        self.findings.push(format!("one tenant's run ended unexpectedly: {error}"));
+        let message = format!("one tenant's run ended unexpectedly: {error}");
+        self.failed(Failure::new(FailureClass::Failed, "panicked", "backup", message).hint("The log says which. This is a bug."));
     }
 
     /// Decides the exit code. Under `--all`, a tenant that another worker has is fine.
     pub(super) fn finish(&mut self, named: bool, cancelled: bool) {
         self.results.sort_by(|a, b| a.tenant.cmp(&b.tenant));
         let done = self.results.iter().any(|result| result.outcome == Outcome::Done);
+        let failures = self.results.iter().filter_map(|result| result.error.as_ref()).chain(&self.errors);
         let mut classes: Vec<FailureClass> =
-            self.results.iter().filter_map(|result| result.class).filter(|class| named || *class != FailureClass::Busy).collect();
-        if self.fleet_failed {
-            classes.push(FailureClass::Failed);
-        }
+            failures.map(|failure| failure.class).filter(|class| named || *class != FailureClass::Busy).collect();
         if cancelled {
             classes.push(FailureClass::Interrupted);
         }

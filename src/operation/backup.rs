@@ -231,8 +231,12 @@ fn absent_tenant(name: &TenantName, fleet: &Fleet, known: &Known) -> Failure {
         Some((cluster, closed))
     });
     if let Some((cluster, closed)) = closed {
-        let message =
-            format!("database {} of tenant {name} on {} cannot be read: {}", Printable(&closed.database), cluster.name, closed.because);
+        let message = format!(
+            "database {} of tenant {name} on {} cannot be read: {}",
+            Printable(&closed.database),
+            cluster.name,
+            closed.because
+        );
         return Failure::new(FailureClass::Failed, "tenant-closed", name, message)
             .hint("Open the database to connections again, or restore the tenant if it is lost. Earlier backups stay.");
     }

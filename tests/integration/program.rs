@@ -4,4 +4,5 @@ mod init;
 mod join;
 mod journey;
 mod stopping;
+mod unattended;
 mod without_tenure;

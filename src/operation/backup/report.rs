@@ -179,7 +179,11 @@ impl BackupReport {
             match discovery {
                 Ok(discovery) => self.note_closed(cluster, &discovery.closed, known),
                 Err(failure) => {
-                    let message = format!("cluster {} could not be asked, and none of its tenants is backed up: {}", cluster.name, failure.one_line());
+                    let message = format!(
+                        "cluster {} could not be asked, and none of its tenants is backed up: {}",
+                        cluster.name,
+                        failure.one_line()
+                    );
                     self.failed(Failure::new(failure.class, failure.kind, &cluster.name, message).hint(failure.hint.clone()));
                 }
             }
@@ -200,7 +204,9 @@ impl BackupReport {
             self.failed(Failure::new(FailureClass::Integrity, "untrusted-record", tenant, message).hint(KEYS_CHECK));
         }
         for problem in &known.census.problems {
-            self.failed(Failure::new(FailureClass::Integrity, "untrusted-record", problem.object(), problem.to_string()).hint(KEYS_CHECK));
+            self.failed(
+                Failure::new(FailureClass::Integrity, "untrusted-record", problem.object(), problem.to_string()).hint(KEYS_CHECK),
+            );
         }
     }
 

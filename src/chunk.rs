@@ -1,6 +1,7 @@
 //! Chunks: how rows are cut, named and digested before they are compressed and sealed.
 
 pub mod cutter;
+pub mod reorder;
 pub mod sums;
 
 use hmac::{Hmac, Mac as _};

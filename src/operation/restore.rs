@@ -11,6 +11,7 @@ mod destination;
 mod failures;
 mod preflight;
 pub mod proof;
+pub mod routes;
 pub mod rows;
 
 use std::collections::BTreeMap;

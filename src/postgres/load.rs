@@ -24,16 +24,16 @@ pub enum LoadError<E: std::error::Error + 'static> {
     Rows(E),
 }
 
-/// The statement that loads `table`.
+/// The statement that loads rows of `table` into the table of schema and name `into`: itself, or the root of its partitions.
 #[must_use]
-pub fn statement(table: &Table, encoding: &str) -> String {
+pub fn statement(table: &Table, into: (&str, &str), encoding: &str) -> String {
     let columns: Vec<String> = table.columns.iter().map(|column| escape_identifier(column)).collect();
     // A table without columns takes no list of them, not even an empty one.
     let list = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
     format!(
         "COPY {}.{}{list} FROM STDIN WITH (FORMAT text, ENCODING {})",
-        escape_identifier(&table.schema),
-        escape_identifier(&table.name),
+        escape_identifier(into.0),
+        escape_identifier(into.1),
         escape_literal(encoding)
     )
 }

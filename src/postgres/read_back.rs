@@ -24,11 +24,11 @@ pub enum Pages {
     Range(u32, Option<u32>),
 }
 
-/// The statement that reads a table's stored columns.
+/// The statement that reads a table's stored columns, in the order given.
 #[must_use]
-pub fn statement(table: &Table, encoding: &str, pages: Pages) -> String {
+pub fn statement(table: &Table, columns: &[String], encoding: &str, pages: Pages) -> String {
     let name = format!("{}.{}", escape_identifier(&table.schema), escape_identifier(&table.name));
-    let columns = table.columns.iter().map(|column| escape_identifier(column)).collect::<Vec<_>>().join(", ");
+    let columns = columns.iter().map(|column| escape_identifier(column)).collect::<Vec<_>>().join(", ");
     let options = format!("TO STDOUT WITH (FORMAT text, ENCODING {})", escape_literal(encoding));
     if let Some(filter) = &table.filter {
         return format!("COPY (SELECT {columns} FROM ONLY {name} {}\n) {options}", where_clause(filter));

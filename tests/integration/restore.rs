@@ -7,6 +7,7 @@ mod guards;
 mod killed;
 mod logins;
 mod odd;
+mod partitions;
 
 use std::collections::BTreeMap;
 

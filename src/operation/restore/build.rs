@@ -17,7 +17,9 @@ use super::{
     content::{ChunkReader, Content},
     damage,
     destination::Place,
-    failures, preflight, proof, rows,
+    failures, preflight, proof,
+    routes::Routes,
+    rows,
 };
 use crate::{
     chunk::RowHasher,
@@ -226,12 +228,13 @@ impl Build<'_> {
         loader.join(admin, &owners).await.map_err(self.failed())?;
         self.before_rows(&schema, &database, &loader).await?;
         loader.open_schemas(&database).await.map_err(self.failed())?;
+        let routes = Routes::read(&database, &description.tables).await.map_err(self.failed())?;
         let of_superusers = || {
-            description
-                .tables
-                .iter()
-                .filter(|table| superusers.contains(&table.owner))
-                .map(|table| (table.schema.as_str(), table.name.as_str()))
+            let tables = description.tables.iter().map(|table| (&table.owner, &table.schema, &table.name));
+            tables
+                .chain(routes.roots().map(|root| (&root.owner, &root.schema, &root.name)))
+                .filter(|(owner, ..)| superusers.contains(*owner))
+                .map(|(_, schema, name)| (schema.as_str(), name.as_str()))
         };
         loader.open_tables(&database, of_superusers()).await.map_err(self.failed())?;
         let before = self.rows_before(&database).await?;
@@ -239,8 +242,8 @@ impl Build<'_> {
         self.restorer.vault.put_copy_oid(&record, self.restorer.signer).await?;
 
         self.stage("loading");
-        let (rows, bytes) = self.load(&schema, &database, &loader, &superusers).await?;
-        self.load_large_objects(&database).await?;
+        let (rows, bytes) = self.load(&schema, &database, &loader, &routes, &superusers).await?;
+        self.load_large_objects(&database, &routes).await?;
         sequences::set(&database, &description.sequences).await.map_err(self.failed())?;
         loader.close_tables(&database, of_superusers()).await.map_err(self.failed())?;
 
@@ -252,7 +255,7 @@ impl Build<'_> {
 
         self.stage("proving");
         let proving = Instant::now();
-        self.prove(admin, &database, &name, &expected, &before).await?;
+        self.prove(admin, &database, &name, &routes, &expected, &before).await?;
         let proof_ms = millis(proving);
         // Before event triggers are there, which would run for each of these statements.
         loader.leave_database(&database).await.map_err(self.failed())?;

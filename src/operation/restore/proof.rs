@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 
 use super::{
     content::{Content, ContentError},
+    routes::Routes,
     rows::shown,
 };
 use crate::{
@@ -31,6 +32,7 @@ struct Scan {
 /// The scans that are left, and what those before found.
 pub struct Proof<'a> {
     description: &'a Description,
+    routes: &'a Routes<'a>,
     hasher: RowHasher,
     scans: Mutex<std::vec::IntoIter<Scan>>,
     found: Mutex<Vec<RowTotals>>,
@@ -59,6 +61,7 @@ impl<'a> Proof<'a> {
     pub async fn plan(
         admin: &Client,
         description: &'a Description,
+        routes: &'a Routes<'a>,
         hasher: RowHasher,
         connections: usize,
     ) -> Result<Self, StatementError> {
@@ -81,7 +84,7 @@ impl<'a> Proof<'a> {
         }
         scans.sort_by_key(|scan| std::cmp::Reverse(scan.weight));
         let found = vec![RowTotals::default(); description.tables.len()];
-        Ok(Self { description, hasher, scans: Mutex::new(scans.into_iter()), found: Mutex::new(found) })
+        Ok(Self { description, routes, hasher, scans: Mutex::new(scans.into_iter()), found: Mutex::new(found) })
     }
 
     /// Reads by one connection until nothing is left. `advanced` is told how many bytes were read.
@@ -93,23 +96,26 @@ impl<'a> Proof<'a> {
             let next = lock(&self.scans).next();
             let Some(scan) = next else { return Ok(()) };
             let table = &self.description.tables[scan.table];
-            let statement = read_back::statement(table, &self.description.database.encoding, scan.pages);
+            let statement =
+                read_back::statement(table, self.routes.columns(scan.table), &self.description.database.encoding, scan.pages);
             let totals = read_back::sums(session, &statement, &shown(table), self.hasher).await?;
             lock(&self.found)[scan.table] += totals;
             advanced(totals.bytes);
         }
     }
 
-    /// The tables that do not hold what they must, each with how it differs. `before` are rows that an extension had put there
-    /// itself, by index of the table.
+    /// The tables that do not hold what they must, each with how it differs; those that share their rows count together. `before` are
+    /// rows that an extension had put there itself, by index of the table.
     #[must_use]
     pub fn differing(&self, expected: &[RowTotals], before: &BTreeMap<usize, RowTotals>) -> Vec<String> {
         let found = lock(&self.found);
         let mut differing = Vec::new();
-        for (at, table) in self.description.tables.iter().enumerate() {
-            let mut must = expected[at];
-            must += before.get(&at).copied().unwrap_or_default();
-            let is = found[at];
+        for leader in (0..self.description.tables.len()).filter(|at| self.routes.leader(*at) == *at) {
+            let must = self.routes.must(leader, expected, before);
+            let mut is = RowTotals::default();
+            for table in self.routes.led_by(leader) {
+                is += found[table];
+            }
             if (is.rows, is.digest) == (must.rows, must.digest) {
                 continue;
             }
@@ -118,7 +124,7 @@ impl<'a> Proof<'a> {
             } else {
                 format!("{} rows instead of {}", is.rows, must.rows)
             };
-            differing.push(format!("table {}: {how}", shown(table)));
+            differing.push(format!("table {}: {how}", self.routes.shown(leader)));
         }
         differing
     }

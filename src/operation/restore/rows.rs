@@ -4,10 +4,14 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_postgres::Client;
 
-use super::content::{ChunkReader, Content, ContentError, Piece};
+use super::{
+    content::{ChunkReader, Content, ContentError, Piece},
+    routes::Routes,
+};
 use crate::{
     chunk::{
         RowHasher,
+        reorder::ReorderedSums,
         sums::{RowSums, RowTotals},
     },
     format::description::{Description, Table},
@@ -167,6 +171,8 @@ pub struct Loading<'a> {
     pub content: &'a Content,
     /// The tables.
     pub description: &'a Description,
+    /// Where rows go.
+    pub routes: &'a Routes<'a>,
     /// Digests rows as at capture.
     pub hasher: RowHasher,
     /// Told how many bytes were loaded.
@@ -194,7 +200,7 @@ impl Loading<'_> {
         let name = "large objects";
         let found = self.content.source(source).map_err(|source| content_error(name, None, source))?;
         let mut last = None;
-        let rows = self.rows(name, found.to_vec(), &mut last);
+        let rows = self.rows(name, found.to_vec(), &mut last, None);
         load::copy_in(admin, large_objects_in::COPY, name, rows).await.map(drop).map_err(|error| match error {
             LoadError::Statement(source) => RowsError::Load { table: name.to_owned(), source },
             LoadError::Rows(error) => error,
@@ -205,13 +211,14 @@ impl Loading<'_> {
     async fn load(&self, loader: &Client, load: &Load, last: &mut Option<(usize, Bytes)>) -> Result<(), RowsError> {
         let table = &self.description.tables[load.table];
         let name = shown(table);
-        let statement = load::statement(table, &self.description.database.encoding);
+        let statement = load::statement(table, self.routes.target(load.table), &self.description.database.encoding);
         let mut pieces = Vec::new();
         for source in &load.sources {
             let found = self.content.source(*source).map_err(|source| content_error(&name, None, source))?;
             pieces.extend(found.iter().copied());
         }
-        let rows = self.rows(&name, pieces, last);
+        let mut reordered = self.routes.reorder(load.table, self.hasher);
+        let rows = self.rows(&name, pieces, last, reordered.as_mut());
         let counted = load::copy_in(loader, &statement, &name, rows).await.map_err(|error| match error {
             LoadError::Statement(source) => RowsError::Load { table: name.clone(), source },
             LoadError::Rows(error) => error,
@@ -220,15 +227,19 @@ impl Loading<'_> {
             let what = format!("the server counted {counted} rows, {} were captured", load.expected.rows);
             return Err(RowsError::Differ { table: name, what });
         }
+        if let Some(sums) = reordered {
+            self.routes.reordered(load.table, sums.totals());
+        }
         Ok(())
     }
 
-    /// The rows of `pieces` in order. Each piece is summed and compared before the one after it is handed over.
+    /// The rows of `pieces` in order. Each piece is summed and compared before the one after it is handed over; then `reordered` gets it.
     fn rows<'b>(
         &'b self,
         table: &'b str,
         pieces: Vec<Piece>,
         last: &'b mut Option<(usize, Bytes)>,
+        mut reordered: Option<&'b mut ReorderedSums>,
     ) -> impl futures_util::Stream<Item = Result<Bytes, RowsError>> + 'b {
         let kept = last.take();
         // Consecutive pieces of one chunk fetch it once.
@@ -258,8 +269,14 @@ impl Loading<'_> {
             .buffered(AHEAD)
             .map_ok(move |(at, bytes, pieces)| {
                 *last = Some((at, bytes.clone()));
-                let slices: Vec<Result<Bytes, RowsError>> =
-                    pieces.iter().map(|piece| self.slice(table, &bytes, *piece, &mut sums)).collect();
+                let mut slice = |piece: &Piece| {
+                    let slice = self.slice(table, &bytes, *piece, &mut sums)?;
+                    if let Some(reordered) = &mut reordered {
+                        reordered.push(&slice);
+                    }
+                    Ok(slice)
+                };
+                let slices: Vec<Result<Bytes, RowsError>> = pieces.iter().map(&mut slice).collect();
                 stream::iter(slices)
             })
             .try_flatten()

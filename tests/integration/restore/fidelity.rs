@@ -216,6 +216,26 @@ async fn large_tables_with_many_indexes() {
     assert_eq!(server.sql(&into, valid).trim(), "15|t");
 }
 
+/// `scripts/restore-without-tenure`, not started yet.
+fn script(site: &Site, server: &Cluster, tenant: &str, into: &str) -> Command {
+    let (identity, signers) = (site.folder().join("identity"), site.folder().join("allowed_signers"));
+    std::fs::write(&identity, site.identity_text() + "\n").unwrap();
+    std::fs::write(&signers, &site.signers).unwrap();
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/restore-without-tenure"));
+    command.env("PGHOST", server.socket_folder()).env("PGPORT", server.port().to_string()).env("PGUSER", "postgres");
+    // The script takes the newest pg_restore of the machine, but first the one on its path.
+    command.env("PATH", format!("{}:{}", bin().display(), std::env::var("PATH").unwrap()));
+    command.arg("--vault").arg(site.folder().join("vault")).arg("--keyring").arg(site.folder().join("keyring"));
+    command.arg("--identity").arg(&identity).arg("--allowed-signers").arg(&signers);
+    command.args(["--tenant", tenant, "--into", into]);
+    command
+}
+
+/// Restores by `scripts/restore-without-tenure`, and gives what it said.
+pub fn without_tenure(site: &Site, server: &Cluster, tenant: &str, into: &str) -> String {
+    String::from_utf8(run(&mut script(site, server, tenant, into)).stdout).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_without_tenure() {
     let site = Site::new().await;
@@ -224,29 +244,8 @@ async fn the_same_without_tenure() {
     let database = site.database("ac'me");
     server.sql(&database, EVERYTHING);
     assert_eq!(site.all().await.class, None);
-    let (identity, signers) = (site.folder().join("identity"), site.folder().join("allowed_signers"));
-    std::fs::write(&identity, site.identity_text() + "\n").unwrap();
-    std::fs::write(&signers, &site.signers).unwrap();
     let into = unique("with out'");
-    let script = |into: &str| {
-        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/restore-without-tenure"));
-        command.env("PGHOST", server.socket_folder()).env("PGPORT", server.port().to_string()).env("PGUSER", "postgres");
-        // The script takes the newest pg_restore of the machine, but first the one on its path.
-        let path = format!("{}:{}", bin().display(), std::env::var("PATH").unwrap());
-        command
-            .env("PATH", path)
-            .arg("--vault")
-            .arg(site.folder().join("vault"))
-            .arg("--keyring")
-            .arg(site.folder().join("keyring"));
-        command
-            .arg("--identity")
-            .arg(&identity)
-            .arg("--allowed-signers")
-            .arg(&signers)
-            .args(["--tenant", "ac'me", "--into", into]);
-        command
-    };
+    let script = |into: &str| script(&site, server, "ac'me", into);
     let said = String::from_utf8(run(&mut script(&into)).stdout).unwrap();
     assert!(said.contains("9 tables, 3076 rows"), "{said}");
     let by_tools = format!("{into}_tools");

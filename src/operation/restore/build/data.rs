@@ -15,6 +15,7 @@ use crate::{
         restore::{
             failures,
             proof::Proof,
+            routes::Routes,
             rows::{self, Loading},
         },
     },
@@ -26,24 +27,26 @@ impl Build<'_> {
     pub(super) async fn rows_before(&self, database: &Session) -> Result<BTreeMap<usize, RowTotals>, Failure> {
         let mut before = BTreeMap::new();
         for (at, table) in self.description.tables.iter().enumerate().filter(|(_, table)| table.extension_member) {
-            let statement = read_back::statement(table, &self.description.database.encoding, read_back::Pages::All);
+            let statement =
+                read_back::statement(table, &table.columns, &self.description.database.encoding, read_back::Pages::All);
             let totals = read_back::sums(database, &statement, &rows::shown(table), self.hasher).await.map_err(self.failed())?;
             before.insert(at, totals);
         }
         Ok(before)
     }
 
-    pub(super) fn loading<'b>(&'b self, advanced: &'b (dyn Fn(u64) + Send + Sync)) -> Loading<'b> {
-        Loading { reader: self.reader, content: self.content, description: self.description, hasher: self.hasher, advanced }
+    pub(super) fn loading<'b>(&'b self, routes: &'b Routes<'b>, advanced: &'b (dyn Fn(u64) + Send + Sync)) -> Loading<'b> {
+        let Self { reader, content, description, hasher, .. } = *self;
+        Loading { reader, content, description, routes, hasher, advanced }
     }
 
-    pub(super) async fn load_large_objects(&self, database: &Session) -> Result<(), Failure> {
+    pub(super) async fn load_large_objects(&self, database: &Session, routes: &Routes<'_>) -> Result<(), Failure> {
         if self.description.large_objects.is_empty() {
             return Ok(());
         }
         let tenant = &self.request.tenant;
         let advanced = |bytes| self.restorer.progress.advanced(tenant, bytes);
-        let loading = self.loading(&advanced);
+        let loading = self.loading(routes, &advanced);
         large_objects_in::prepare(database).await.map_err(self.failed())?;
         for block in &self.description.large_objects {
             large_objects_in::create(database, block).await.map_err(self.failed())?;
@@ -80,11 +83,13 @@ impl Build<'_> {
         admin: &Session,
         database: &Session,
         name: &str,
+        routes: &Routes<'_>,
         expected: &[RowTotals],
         before: &BTreeMap<usize, RowTotals>,
     ) -> Result<(), Failure> {
         let tenant = &self.request.tenant;
-        let proof = Proof::plan(database, self.description, self.hasher, self.connections).await.map_err(self.failed())?;
+        let proof = Proof::plan(database, self.description, routes, self.hasher, self.connections).await;
+        let proof = proof.map_err(self.failed())?;
         let quiet = |_: u64| {};
         let (proof, quiet) = (&proof, &quiet);
         let one_more = || async move {

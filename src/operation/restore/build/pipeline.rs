@@ -17,6 +17,7 @@ use crate::{
         restore::{
             content::{Content, ContentError},
             failures,
+            routes::Routes,
             rows::{self, Unit},
         },
     },
@@ -62,6 +63,7 @@ enum Task {
 
 /// What is left to do, and what waits for what.
 struct Pool<'a> {
+    routes: &'a Routes<'a>,
     state: Mutex<State<'a>>,
     changed: Notify,
 }
@@ -69,7 +71,7 @@ struct Pool<'a> {
 struct State<'a> {
     loads: VecDeque<Unit>,
     indexes: VecDeque<Task>,
-    /// Units left of each table with early indexes.
+    /// Units left of each table with early indexes, and of those that share their rows with it, by leader.
     units_left: HashMap<usize, usize>,
     early: HashMap<usize, Vec<&'a Early>>,
     running: usize,
@@ -78,13 +80,14 @@ struct State<'a> {
 }
 
 impl<'a> Pool<'a> {
-    fn new(units: Vec<Unit>, early: HashMap<usize, Vec<&'a Early>>) -> Self {
+    /// `early` is by leader.
+    fn new(routes: &'a Routes<'a>, units: Vec<Unit>, early: HashMap<usize, Vec<&'a Early>>) -> Self {
         let mut units_left: HashMap<usize, usize> = early.keys().map(|table| (*table, 0)).collect();
         for table in units.iter().flat_map(Unit::tables) {
-            units_left.entry(table).and_modify(|left| *left += 1);
+            units_left.entry(routes.leader(table)).and_modify(|left| *left += 1);
         }
         let state = State { loads: units.into(), indexes: VecDeque::new(), units_left, early, running: 0, rows: 0, bytes: 0 };
-        Self { state: Mutex::new(state), changed: Notify::new() }
+        Self { routes, state: Mutex::new(state), changed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<'a>> {
@@ -115,7 +118,7 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// Notes that a unit is loaded; gives the tables with early indexes that are complete now.
+    /// Notes that a unit is loaded; gives the leaders of tables with early indexes that are complete now.
     fn loaded(&self, unit: &Unit) -> Vec<usize> {
         let mut state = self.lock();
         let (rows, bytes) = unit.totals();
@@ -123,10 +126,11 @@ impl<'a> Pool<'a> {
         state.bytes += bytes;
         let mut complete = Vec::new();
         for table in unit.tables() {
-            if let Some(left) = state.units_left.get_mut(&table) {
+            let leader = self.routes.leader(table);
+            if let Some(left) = state.units_left.get_mut(&leader) {
                 *left -= 1;
                 if *left == 0 {
-                    complete.push(table);
+                    complete.push(leader);
                 }
             }
         }
@@ -169,6 +173,7 @@ impl Build<'_> {
         schema: &Schema<'_>,
         database: &Session,
         loader: &Loader,
+        routes: &Routes<'_>,
         superusers: &HashSet<String>,
     ) -> Result<(u64, u64), Failure> {
         let tenant = &self.request.tenant;
@@ -177,18 +182,18 @@ impl Build<'_> {
         for of_table in &schema.plan.early {
             let (wanted_schema, name) = &of_table.table;
             if let Some(at) = tables.iter().position(|table| table.schema == *wanted_schema && table.name == *name) {
-                early.entry(at).or_default().push(of_table);
+                early.entry(routes.leader(at)).or_default().push(of_table);
             }
         }
         let slow: HashSet<usize> =
             early.iter().filter(|(_, early)| early.iter().any(|early| early.slow)).map(|(table, _)| *table).collect();
-        let weight = |table: usize| if slow.contains(&table) { SLOW_WEIGHT } else { 1 };
+        let weight = |table: usize| if slow.contains(&routes.leader(table)) { SLOW_WEIGHT } else { 1 };
         let units = rows::units(self.description, self.content, self.connections, weight)
             .map_err(|error| failures::content(tenant, error))?;
         let workers = if early.is_empty() { self.connections.min(units.len()) } else { self.connections };
-        let pool = Pool::new(units, early);
+        let pool = Pool::new(routes, units, early);
         let advanced = |bytes| self.restorer.progress.advanced(tenant, bytes);
-        let loading = self.loading(&advanced);
+        let loading = self.loading(routes, &advanced);
         let (loading, pool) = (&loading, &pool);
         try_join_all((0..workers).map(|_| async move {
             let mut session = None;
@@ -202,7 +207,8 @@ impl Build<'_> {
                         loading.unit(&open, &unit).await.map_err(|error| failures::rows(tenant, error))?;
                         session = Some(open);
                         let complete = pool.loaded(&unit);
-                        let closed = complete.iter().map(|at| &tables[*at]).filter(|table| superusers.contains(&table.owner));
+                        let closed = complete.iter().flat_map(|leader| routes.led_by(*leader)).map(|at| &tables[at]);
+                        let closed = closed.filter(|table| superusers.contains(&table.owner));
                         let closed = closed.map(|table| (table.schema.as_str(), table.name.as_str()));
                         loader.close_tables(database, closed).await.map_err(self.failed())?;
                         pool.end(&complete, None);

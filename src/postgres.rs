@@ -7,6 +7,7 @@ pub mod child;
 mod connect;
 pub mod connect_error;
 pub mod conninfo;
+pub mod context;
 pub mod create_database;
 pub mod describe;
 pub mod discover;

@@ -165,6 +165,18 @@ fn setting_statement(database: &str, setting: &Setting) -> String {
     }
 }
 
+/// The search path under which rows were written: the one that the database sets for everybody, else PostgreSQL's own. Without `"$user"`,
+/// which would be whoever loads them.
+#[must_use]
+pub fn search_path(recorded: &Database) -> String {
+    let for_all = |setting: &&Setting| setting.role.is_none() && setting.name.eq_ignore_ascii_case("search_path");
+    let names = match recorded.settings.iter().find(for_all) {
+        Some(setting) => split_names(&setting.value),
+        None => vec!["public".to_owned()],
+    };
+    names.iter().filter(|name| *name != "$user").map(|name| escape_identifier(name)).collect::<Vec<_>>().join(", ")
+}
+
 /// Splits `"$user", public` into `$user` and `public`, as the server's `SplitGUCList`.
 fn split_names(list: &str) -> Vec<String> {
     let mut names = Vec::new();

@@ -55,6 +55,8 @@ pub enum RestoreArchiveError {
         what: &'static str,
         /// What it wrote, shortened.
         stderr: String,
+        /// The function in which a name was not found, when that is what went wrong: archives are restored without a search path.
+        function: Option<String>,
     },
 }
 
@@ -118,11 +120,13 @@ impl SchemaArchive {
         if status.success() {
             return Ok(stderr.lines().map(str::to_owned).collect());
         }
+        let context = stderr.find("CONTEXT:").map(|at| &stderr[at..]).filter(|_| stderr.contains(" does not exist"));
+        let function = context.and_then(super::context::function);
         let mut stderr = without_values(&stderr);
         if stderr.is_empty() {
             stderr = status.to_string();
         }
-        Err(RestoreArchiveError::Failed { program, what, stderr })
+        Err(RestoreArchiveError::Failed { program, what, stderr, function })
     }
 }
 
@@ -147,15 +151,21 @@ async fn keep_beginning(mut pipe: impl AsyncRead + Unpin) -> Result<String, std:
     }
 }
 
-/// The messages on one line, without the lines that quote a tenant's values or source text.
+/// The messages on one line, without what quotes a tenant's values or source text.
 fn without_values(stderr: &str) -> String {
     let mut lines = Vec::new();
+    let mut quotes = false;
     for line in stderr.lines() {
         let line = line.trim();
         if line.starts_with("Command was:") {
             break;
         }
-        if !line.is_empty() && !line.starts_with("DETAIL:") && !line.starts_with("CONTEXT:") {
+        if ["DETAIL:", "CONTEXT:", "QUERY:", "LINE "].iter().any(|label| line.starts_with(label)) {
+            quotes = true;
+        } else if line.starts_with("pg_restore:") || line.starts_with("HINT:") {
+            quotes = false;
+        }
+        if !line.is_empty() && !quotes {
             lines.push(crate::printable::Printable(line).to_string());
         }
     }
@@ -169,8 +179,9 @@ mod tests {
     #[test]
     fn values_stay_out_of_messages() {
         let stderr = "pg_restore: while PROCESSING TOC:\npg_restore: error: could not execute query: ERROR:  could not create unique \
-                      index \"t_pkey\"\nDETAIL:  Key (a)=(secret) is duplicated.\nCommand was: ALTER TABLE\nsecret\n";
+                      index \"t_pkey\"\nDETAIL:  Key (a)=(secret) is duplicated.\nLINE 1: secret\n        ^\nHINT:  No function.\nQUERY:  secret\n\
+                      secret\nCONTEXT:  PL/pgSQL\n\tsecret\nCommand was: ALTER TABLE\nsecret\n";
         let line = without_values(stderr);
-        assert!(line.contains("t_pkey") && !line.contains("secret"), "{line}");
+        assert!(line.ends_with("index \"t_pkey\"; HINT:  No function.") && !line.contains("secret"), "{line}");
     }
 }

@@ -1,5 +1,7 @@
 //! Errors of single statements, with what they were about.
 
+use tokio_postgres::error::SqlState;
+
 /// A statement that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} {}", crate::printable::Printable(.object))]
@@ -25,5 +27,15 @@ pub trait Failed<T> {
 impl<T> Failed<T> for Result<T, tokio_postgres::Error> {
     fn failed(self, what: &'static str, object: &str) -> Result<T, StatementError> {
         self.map_err(|source| StatementError { what, object: object.to_owned(), source })
+    }
+}
+
+impl StatementError {
+    /// The function in which a name was not found, when that is what went wrong.
+    #[must_use]
+    pub fn function_without_path(&self) -> Option<String> {
+        let missing = [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_FUNCTION, SqlState::UNDEFINED_OBJECT];
+        let said = self.source.as_db_error().filter(|said| missing.contains(said.code()))?;
+        super::context::function(said.where_()?)
     }
 }

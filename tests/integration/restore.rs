@@ -8,6 +8,7 @@ mod killed;
 mod logins;
 mod odd;
 mod partitions;
+mod search_path;
 
 use std::collections::BTreeMap;
 

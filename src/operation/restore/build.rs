@@ -346,7 +346,10 @@ impl Build<'_> {
     async fn loader_session(&self, loader: &Loader, name: &str) -> Result<Session, Failure> {
         let session = loader.connect(name).await.map_err(|error| failures::connect(&self.request.tenant, error))?;
         // What is not on disk at a crash belongs to a database that nobody has seen yet; the rename at the end waits for all of it.
-        let loading: &[(&str, &str)] = &[("synchronous_commit", "off"), ("default_transaction_read_only", "off")];
+        // The tenant's own code finds things as it did when the rows were written. Here it runs with no more rights than its own.
+        let search_path = create_database::search_path(&self.description.database);
+        let loading: &[(&str, &str)] =
+            &[("synchronous_commit", "off"), ("default_transaction_read_only", "off"), ("search_path", &search_path)];
         session
             .batch_execute(&statements(&[&ROW_TEXT, &NO_TIME_LIMITS, loading]))
             .await

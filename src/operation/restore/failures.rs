@@ -22,8 +22,15 @@ pub(super) fn statement(tenant: &TenantName, error: StatementError) -> Failure {
     } else {
         format!("restore of tenant {tenant}: {error}: {said}")
     };
-    let hint =
-        error.source.as_db_error().and_then(|said| said.hint()).map(|hint| format!("{} ", shown(hint))).unwrap_or_default();
+    let hint = match (error.function_without_path(), error.source.as_db_error().and_then(|said| said.hint())) {
+        (Some(function), _) => format!(
+            "Function {0} needs a search path that the database does not set for everybody. In the source: ALTER DATABASE … SET \
+             search_path, or ALTER FUNCTION {0} SET search_path, to the schemas that it uses; then back up again. ",
+            shown(&function)
+        ),
+        (None, Some(hint)) => format!("{} ", shown(hint)),
+        (None, None) => String::new(),
+    };
     Failure::new(FailureClass::Failed, kind, tenant, message).hint(format!("{hint}{AS_IT_WAS}"))
 }
 
@@ -38,7 +45,15 @@ pub(super) fn connect(tenant: &TenantName, error: ConnectError) -> Failure {
 pub(super) fn archive(tenant: &TenantName, error: RestoreArchiveError) -> Failure {
     let class = if matches!(error, RestoreArchiveError::Toc(_)) { FailureClass::Integrity } else { FailureClass::Failed };
     let message = format!("restore of tenant {tenant}: the schema cannot be restored");
-    Failure::new(class, "schema", tenant, message).hint(AS_IT_WAS).because(error)
+    let hint = match &error {
+        RestoreArchiveError::Failed { function: Some(function), .. } => format!(
+            "Function {0} needs a search path, and PostgreSQL restores indexes, constraints and views without one. In the source: ALTER \
+             FUNCTION {0} SET search_path = … with the schemas that it uses; then back up again. {AS_IT_WAS}",
+            shown(function)
+        ),
+        _ => AS_IT_WAS.to_owned(),
+    };
+    Failure::new(class, "schema", tenant, message).hint(hint).because(error)
 }
 
 /// Rows that do not come back.

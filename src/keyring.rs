@@ -1,14 +1,13 @@
 //! The keyring: tenants' keys, and nothing else.
 
 pub mod create;
+mod wrapped;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
+
+pub use wrapped::{SecretHalves, secret_halves};
 
 use crate::{
     format::{
@@ -17,7 +16,6 @@ use crate::{
     },
     id::{KeyId, Locker, NameTag},
     object_name::{Document, ObjectName, prefix},
-    seal::MAX_WRAPPED_KEY,
     signature::{AllowedSigners, Namespace},
     signed::{self, DocumentError},
     store::{Store, StoreError, StoreErrorKind},
@@ -77,9 +75,6 @@ impl TenantKeys {
         lockers
     }
 }
-
-/// Wrapped secret halves as listed: key id to the highest wrapping.
-pub type SecretHalves = HashMap<KeyId, u32>;
 
 /// What a listing of the whole keyring found.
 #[derive(Default)]
@@ -189,29 +184,6 @@ impl Keyring {
         Ok(census)
     }
 
-    /// Which keys have a secret half, by listing `k/`; nothing in it is read.
-    ///
-    /// # Errors
-    /// [`DocumentError::Store`].
-    pub async fn secret_halves(&self) -> Result<SecretHalves, DocumentError> {
-        secret_halves(self.store()).await
-    }
-
-    /// Reads the newest wrapping of a key's secret half. Workers cannot.
-    ///
-    /// # Errors
-    /// [`DocumentError::Missing`] when there is none.
-    pub async fn secret_half(&self, key_id: KeyId) -> Result<Bytes, DocumentError> {
-        let object = || signed::locate(self.store(), &format_args!("{}{key_id}.*.age", prefix::SECRET_KEYS));
-        let wrapping =
-            self.secret_halves().await?.get(&key_id).copied().ok_or_else(|| DocumentError::Missing { object: object() })?;
-        let name = ObjectName::SecretKey { key_id, wrapping };
-        self.store().get(&name.to_string(), MAX_WRAPPED_KEY).await.map_err(|source| {
-            let object = signed::locate(self.store(), &name);
-            DocumentError::Store { object, source: source.into() }
-        })
-    }
-
     async fn record_names(&self, prefix: &str) -> Result<Vec<(NameTag, KeyId, chrono::DateTime<chrono::Utc>)>, DocumentError> {
         let failed =
             |source: StoreError| DocumentError::Store { object: signed::locate(self.store(), &prefix), source: source.into() };
@@ -248,24 +220,6 @@ impl Keyring {
             None => Ok(record),
         }
     }
-}
-
-/// Which keys have a secret half in one store.
-///
-/// # Errors
-/// [`DocumentError::Store`].
-pub async fn secret_halves(store: &dyn Store) -> Result<SecretHalves, DocumentError> {
-    let failed =
-        |source: StoreError| DocumentError::Store { object: signed::locate(store, &prefix::SECRET_KEYS), source: source.into() };
-    let mut halves = SecretHalves::new();
-    let mut listing = store.list(prefix::SECRET_KEYS);
-    while let Some(listed) = listing.try_next().await.map_err(failed)? {
-        if let Ok(ObjectName::SecretKey { key_id, wrapping }) = listed.name.parse() {
-            let highest = halves.entry(key_id).or_insert(wrapping);
-            *highest = wrapping.max(*highest);
-        }
-    }
-    Ok(halves)
 }
 
 fn assemble(tenant: TenantName, tag: NameTag, records: Vec<KeyRecord>, secrets: &SecretHalves) -> TenantKeys {

@@ -74,6 +74,8 @@ pub enum Document {
     Tombstone(NameTag, RecordId),
     /// `t/<name-tag>/<key-id>.json`, in the keyring
     KeyRecord(NameTag, KeyId),
+    /// `t/<name-tag>/<key-id>.<n>.json`, in the keyring: what `k/<key-id>.<n>.age` is, for n from 2
+    Rewrapping(NameTag, KeyId, u32),
     /// `plans/<id>/<part>`
     Plan(RecordId, Part),
     /// `certificates/<id>/<part>`
@@ -117,6 +119,7 @@ impl fmt::Display for Document {
             Self::CopyOid(locker, id) => write!(f, "t/{locker}/copies/{id}.oid.json"),
             Self::Tombstone(tag, id) => write!(f, "erased/{tag}/{id}.json"),
             Self::KeyRecord(tag, key) => write!(f, "t/{tag}/{key}.json"),
+            Self::Rewrapping(tag, key, n) => write!(f, "t/{tag}/{key}.{n}.json"),
             Self::Plan(id, Part(part)) => write!(f, "plans/{id}/{part}"),
             Self::Certificate(id, Part(part)) => write!(f, "certificates/{id}/{part}"),
             Self::Run(day, id) => write!(f, "runs/{}/{id}.json", day.format("%Y/%m/%d")),
@@ -191,7 +194,13 @@ fn parse_document(text: &str) -> Option<Document> {
             None => Document::Copy(locker.parse().ok()?, json(file)?),
         },
         ["erased", tag, file] => Document::Tombstone(tag.parse().ok()?, json(file)?),
-        ["t", tag, file] => Document::KeyRecord(tag.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?),
+        ["t", tag, file] => match file.strip_suffix(".json")?.split_once('.') {
+            None => Document::KeyRecord(tag.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?),
+            // The first wrapping stands in the key record itself.
+            Some((key, n)) => {
+                Document::Rewrapping(tag.parse().ok()?, key.parse().ok()?, n.parse().ok().filter(|n| *n > 1)?)
+            }
+        },
         ["plans", id, part] => Document::Plan(id.parse().ok()?, Part::new(part)?),
         ["certificates", id, part] => Document::Certificate(id.parse().ok()?, Part::new(part)?),
         ["runs", year, month, day, file] => {
@@ -266,6 +275,7 @@ mod tests {
             format!("t/{ID}/copies/{ID}.oid.json"),
             format!("erased/{LONG}/{ID}.json"),
             format!("t/{LONG}/{ID}.json"),
+            format!("t/{LONG}/{ID}.2.json"),
             format!("plans/{ID}/plan.json"),
             format!("certificates/{ID}/inventory.json"),
             format!("runs/2026/11/21/{ID}.json"),
@@ -302,6 +312,8 @@ mod tests {
             format!("runs/2026/02/30/{ID}.json"),
             format!("plans/{ID}/../x"),
             format!("k/{ID}.03.age"),
+            format!("t/{LONG}/{ID}.1.json"),
+            format!("t/{LONG}/{ID}.02.json"),
         ] {
             assert!(text.parse::<ObjectName>().is_err(), "{text}");
         }

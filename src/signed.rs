@@ -120,6 +120,12 @@ impl DocumentError {
         )
     }
 
+    /// Whether the store would not let these credentials look.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Store { source, .. } if source.kind == StoreErrorKind::Denied)
+    }
+
     /// Address and name of the object.
     #[must_use]
     pub fn object(&self) -> &str {
@@ -143,7 +149,8 @@ pub fn locate(store: &dyn Store, name: &dyn std::fmt::Display) -> String {
     format!("{}/{name}", store.address())
 }
 
-fn store_error(store: &dyn Store, name: &dyn std::fmt::Display, source: StoreError) -> DocumentError {
+/// A store's error as a document's: a definite "not there" is [`DocumentError::Missing`].
+pub(crate) fn store_error(store: &dyn Store, name: &dyn std::fmt::Display, source: StoreError) -> DocumentError {
     let object = locate(store, name);
     if source.kind == StoreErrorKind::NotFound {
         DocumentError::Missing { object }

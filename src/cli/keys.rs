@@ -78,6 +78,9 @@ fn check_text(report: &KeysCheckReport) -> String {
     for leftover in &report.leftovers {
         text.push_str(&format!("leftover, harmless: {leftover}\n"));
     }
+    for place in &report.not_looked_at {
+        text.push_str(&format!("not looked at: {place}: these credentials may not read it\n"));
+    }
     let opened = if report.opened { "each opened with the identity" } else { "none opened: give --identity for that" };
     text.push_str(&format!("checked {} in {} ({opened})\n", count(report.keys, "key"), report.stores.join(", ")));
     text.push_str(&match report.problems.len() {

@@ -59,6 +59,9 @@ fn text(report: &VerifyReport) -> String {
     for leftover in &report.leftovers {
         text.push_str(&format!("leftover, harmless: {leftover}\n"));
     }
+    for place in &report.not_looked_at {
+        text.push_str(&format!("not looked at: {place}: these credentials may not read it\n"));
+    }
     let checked = &report.checked;
     let how =
         if report.opened { "every chunk was opened and its rows counted" } else { "digests and signatures; nothing was opened" };

@@ -1,11 +1,11 @@
-//! The public half of a tenant key, which workers read; and what its secret half looks like.
+//! The public half of a tenant key, which workers read; and what its secret half must look like.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     chunk::ChunkNameKey,
-    id::{InstallationId, KeyId, Locker, NameTag},
+    id::{InstallationId, KeyId, Locker, NameTag, Sha256Digest},
     tenant::TenantName,
 };
 
@@ -29,8 +29,32 @@ pub struct KeyRecord {
     pub locker: Locker,
     /// The age recipient that chunks are sealed to: `age1…`.
     pub recipient: String,
+    /// SHA-256 of the secret half as it was first wrapped, `k/<key-id>.1.age`: so that whoever cannot open it still sees whether it is
+    /// what was written.
+    pub wrapped_sha256: Sha256Digest,
     /// Key of the HMAC that names chunks.
     pub chunk_name_key: ChunkNameKey,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// `t/<name-tag>/<key-id>.<n>.json` in the keyring, for n from 2: the secret half was wrapped anew, to other recovery recipients. A
+/// `k/<key-id>.<n>.age` that none of these names means nothing. Created once, never modified, and written before what it names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewrapping {
+    /// 1.
+    pub format: u32,
+    /// Installation.
+    pub installation: InstallationId,
+    /// Must equal the key id in the object's name.
+    pub key_id: KeyId,
+    /// Must equal the tag in the object's name.
+    pub name_tag: NameTag,
+    /// Must equal the number in the object's name.
+    pub wrapping: u32,
+    /// SHA-256 of `k/<key-id>.<n>.age`.
+    pub sha256: Sha256Digest,
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }

@@ -6,7 +6,7 @@ use super::Keyring;
 use crate::{
     chunk::ChunkNameKey,
     format::key_record::KeyRecord,
-    id::{KeyId, Locker},
+    id::{KeyId, Locker, Sha256Digest},
     object_name::{Document, ObjectName},
     seal::{RecoveryRecipients, SealError, TenantIdentity},
     signature::{Namespace, SigningKey},
@@ -45,7 +45,7 @@ impl Keyring {
         signer: &SigningKey,
         now: DateTime<Utc>,
     ) -> Result<KeyRecord, CreateKeyError> {
-        let (key_id, identity) = self.store_new_identity(recipients).await?;
+        let (key_id, identity, wrapped_sha256) = self.store_new_identity(recipients).await?;
         let record = KeyRecord {
             format: FORMAT,
             installation: self.root.installation,
@@ -55,6 +55,7 @@ impl Keyring {
             tenant: tenant.clone(),
             locker,
             recipient: identity.recipient().to_string(),
+            wrapped_sha256,
             chunk_name_key: ChunkNameKey::random(),
             created_at: now,
         };
@@ -65,14 +66,17 @@ impl Keyring {
         Ok(record)
     }
 
-    async fn store_new_identity(&self, recipients: &RecoveryRecipients) -> Result<(KeyId, TenantIdentity), CreateKeyError> {
+    async fn store_new_identity(
+        &self,
+        recipients: &RecoveryRecipients,
+    ) -> Result<(KeyId, TenantIdentity, Sha256Digest), CreateKeyError> {
         let mut tries = 0;
         loop {
             tries += 1;
             let (key_id, identity) = (KeyId::random(), TenantIdentity::generate());
             let wrapped = recipients.wrap(&identity).map_err(CreateKeyError::Wrap)?;
             match self.put_everywhere(key_id, &wrapped).await {
-                Ok(()) => return Ok((key_id, identity)),
+                Ok(()) => return Ok((key_id, identity, Sha256Digest::of(&wrapped))),
                 Err(_) if tries < TRIES => {}
                 Err(error) => return Err(CreateKeyError::Document(error)),
             }

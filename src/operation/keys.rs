@@ -11,6 +11,8 @@ use crate::{
     id::{KeyId, Locker},
     keyring::{Keyring, SecretHalves, TenantKeys, secret_halves},
     seal::RecoveryIdentity,
+    signed::DocumentError,
+    store::Store,
     tenant::TenantName,
     vault::Vault,
 };
@@ -56,7 +58,12 @@ pub struct KeysCheckReport {
     pub problems: Vec<KeyProblem>,
     /// What is left over and harms nobody: secret halves that no record names.
     pub leftovers: Vec<String>,
+    /// What these credentials may not read: neither good nor bad.
+    pub not_looked_at: Vec<String>,
 }
+
+/// Where a secret half comes back from: each copy of it has the same bytes.
+const FROM_ANOTHER: &str = "copy it back from a mirror or another copy of the keyring";
 
 /// One thing that is wrong with a key.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -128,36 +135,38 @@ pub async fn check(
         })
         .collect();
     let halves = every_store(keyring).await?;
+    let mut not_looked_at = BTreeSet::new();
     let mut named = HashSet::new();
     for tenant in census.tenants.values() {
         progress.tenant_started(&tenant.tenant, 0);
         let before = problems.len();
-        check_tenant(keyring, tenant, &halves, identity, &mut problems).await?;
+        check_tenant(keyring, tenant, &halves, identity, &mut problems, &mut not_looked_at).await?;
         named.extend(tenant.records.iter().chain(&tenant.without_secret).map(|record| record.key_id));
         progress.tenant_finished(&tenant.tenant, if problems.len() == before { "good" } else { "damaged" });
     }
     check_lockers(vault, &census.tenants, now, &mut problems).await?;
     let leftovers = halves
         .iter()
-        .flat_map(|(address, halves)| {
+        .flat_map(|(store, halves)| {
             let unnamed: BTreeSet<&KeyId> = halves.keys().filter(|key_id| !named.contains(*key_id)).collect();
-            unnamed.into_iter().map(move |key_id| format!("{address}/k/{key_id}.*.age"))
+            unnamed.into_iter().map(move |key_id| format!("{}/k/{key_id}.*.age", store.address()))
         })
         .collect();
     problems.sort();
     Ok(KeysCheckReport {
         keys: named.len() as u64,
-        stores: halves.into_iter().map(|(address, _)| address).collect(),
+        stores: halves.into_iter().map(|(store, _)| store.address().to_owned()).collect(),
         opened: identity.is_some(),
         problems,
         leftovers,
+        not_looked_at: not_looked_at.into_iter().collect(),
     })
 }
 
-async fn every_store(keyring: &Keyring) -> Result<Vec<(String, SecretHalves)>, Failure> {
-    let mut halves = vec![(keyring.store().address().to_owned(), keyring.secret_halves().await?)];
+async fn every_store(keyring: &Keyring) -> Result<Vec<(&dyn Store, SecretHalves)>, Failure> {
+    let mut halves = vec![(keyring.store(), keyring.secret_halves().await?)];
     for mirror in keyring.mirrors() {
-        halves.push((mirror.address().to_owned(), secret_halves(&**mirror).await?));
+        halves.push((&**mirror, secret_halves(&**mirror).await?));
     }
     Ok(halves)
 }
@@ -165,25 +174,43 @@ async fn every_store(keyring: &Keyring) -> Result<Vec<(String, SecretHalves)>, F
 async fn check_tenant(
     keyring: &Keyring,
     tenant: &TenantKeys,
-    halves: &[(String, SecretHalves)],
+    halves: &[(&dyn Store, SecretHalves)],
     identity: Option<&RecoveryIdentity>,
     problems: &mut Vec<KeyProblem>,
+    not_looked_at: &mut BTreeSet<String>,
 ) -> Result<(), Failure> {
     let mut problem = |object: String, problem: String| {
         problems.push(KeyProblem { tenant: Some(tenant.tenant.as_str().to_owned()), object, problem });
     };
     for record in tenant.records.iter().chain(&tenant.without_secret) {
-        for (address, _) in halves.iter().filter(|(_, halves)| !halves.contains_key(&record.key_id)) {
-            problem(format!("{address}/k/{}.*.age", record.key_id), "the secret half is missing".to_owned());
-        }
-    }
-    let Some(identity) = identity else { return Ok(()) };
-    for record in &tenant.records {
-        let wrapped = keyring.secret_half(record.key_id).await?;
-        match identity.unwrap(&wrapped) {
-            Ok(key) if key.recipient().to_string() == record.recipient => {}
-            Ok(_) => problem(format!("key {}", record.key_id), "its secret half belongs to another public half".to_owned()),
-            Err(error) => problem(format!("key {}", record.key_id), format!("the identity does not open it: {error}")),
+        for (store, halves) in halves {
+            let listed = halves.get(&record.key_id).cloned().unwrap_or_default();
+            let wrapped = match keyring.secret_half_of(*store, record, &listed).await {
+                Ok(wrapped) => wrapped,
+                Err(DocumentError::Missing { object }) => {
+                    problem(object, format!("the secret half is missing: {FROM_ANOTHER}"));
+                    continue;
+                }
+                Err(error) if error.is_denied() => {
+                    not_looked_at.insert(format!("{}/k/", store.address()));
+                    continue;
+                }
+                Err(DocumentError::Contradiction { object, what }) => {
+                    problem(object, format!("{what}: {FROM_ANOTHER}"));
+                    continue;
+                }
+                Err(error) if error.is_integrity() => {
+                    problem(error.object().to_owned(), error.to_string());
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            match identity.map(|identity| identity.unwrap(&wrapped)) {
+                None => {}
+                Some(Ok(key)) if key.recipient().to_string() == record.recipient => {}
+                Some(Ok(_)) => problem(format!("key {}", record.key_id), "its secret half belongs to another public half".to_owned()),
+                Some(Err(error)) => problem(format!("key {}", record.key_id), format!("the identity does not open it: {error}")),
+            }
         }
     }
     Ok(())

@@ -204,12 +204,7 @@ impl Restorer<'_> {
         let backup = backup.clone();
         let key_id = backup.manifest.key_id;
         let Some(key) = keys.get(key_id).filter(|record| record.locker == locker).cloned() else {
-            let message = format!(
-                "backup {} of tenant {tenant} is sealed with key {key_id}, which the keyring does not have",
-                backup.manifest.backup
-            );
-            return Err(Failure::new(FailureClass::Integrity, "key-missing", key_id, message)
-                .hint("`tenure keys check` shows what is missing; `tenure keys repair` brings back what a mirror still has."));
+            return Err(Failure::key_missing(tenant, backup.manifest.backup, key_id));
         };
         Ok(Chosen { locker, backup, histories, key })
     }
@@ -220,7 +215,7 @@ impl Restorer<'_> {
     /// A key that is missing or another one (5), an identity that does not open it (1).
     pub async fn open_key(&self, chosen: &Chosen, identity: &RecoveryIdentity) -> Result<TenantIdentity, Failure> {
         let (tenant, key_id) = (&chosen.key.tenant, chosen.key.key_id);
-        let wrapped = self.keyring.secret_half(key_id).await?;
+        let wrapped = self.keyring.secret_half(&chosen.key).await?;
         let secret = identity.unwrap(&wrapped).map_err(|error| Failure::wrong_identity(tenant, error))?;
         if secret.recipient().to_string() != chosen.key.recipient {
             let message = format!("the secret half of key {key_id} of tenant {tenant} belongs to another key");

@@ -174,7 +174,8 @@ async fn read_description(
     manifest: &Manifest,
     identity: &RecoveryIdentity,
 ) -> Result<Description, Failure> {
-    let wrapped = keyring.secret_half(manifest.key_id).await?;
+    let record = keys.get(manifest.key_id).ok_or_else(|| Failure::key_missing(&keys.tenant, manifest.backup, manifest.key_id))?;
+    let wrapped = keyring.secret_half(record).await?;
     let key = identity.unwrap(&wrapped).map_err(|error| Failure::wrong_identity(&keys.tenant, error))?;
     let damaged = |what: String| {
         let message = format!("the description of backup {} is damaged: {what}", manifest.backup);

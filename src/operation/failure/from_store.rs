@@ -2,6 +2,8 @@
 
 use super::{Failure, FailureClass};
 use crate::{
+    backup_id::BackupId,
+    id::KeyId,
     printable::Printable,
     seal::SealError,
     signature::SignatureError,
@@ -69,6 +71,12 @@ impl From<DocumentError> for Failure {
                 "Check [keyring] url. Nothing was changed. If the keyring is lost, put it back from a mirror or a copy: \
                  without it no backup can be opened, and no new key will be made in its place.",
             ),
+            DocumentError::Missing { .. } | DocumentError::Contradiction { .. } if object.ends_with(".age") => (
+                FailureClass::Integrity,
+                "damaged-secret-half",
+                "It was written once and never changes: copy it back from a mirror of the keyring, or from another copy of it. \
+                 `tenure keys check` says which stores have it whole.",
+            ),
             DocumentError::NewerFormat { .. } => (
                 FailureClass::Failed,
                 "newer-format",
@@ -128,6 +136,14 @@ impl Failure {
         let message = format!("no tenant {name} is known");
         Self::new(FailureClass::Failed, "unknown-tenant", name, message)
             .hint("`tenure tenants` lists them all. A tenant is known from its first backup on.")
+    }
+
+    /// A backup whose key the keyring does not have.
+    #[must_use]
+    pub fn key_missing(tenant: &TenantName, backup: BackupId, key_id: KeyId) -> Self {
+        let message = format!("backup {backup} of tenant {tenant} is sealed with key {key_id}, which the keyring does not have");
+        Self::new(FailureClass::Integrity, "key-missing", key_id, message)
+            .hint("Put its record under t/ back from a mirror of the keyring; `tenure keys check` shows what else is missing.")
     }
 
     /// A signing key that does not count in the vault: what it signs, no reader would believe.

@@ -1,0 +1,114 @@
+//! Secret halves: which are listed, and whether one is what a signed record says.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+
+use super::Keyring;
+use crate::{
+    format::key_record::{KeyRecord, Rewrapping},
+    id::{KeyId, Sha256Digest},
+    object_name::{Document, ObjectName, prefix},
+    seal::MAX_WRAPPED_KEY,
+    signature::Namespace,
+    signed::{self, DocumentError},
+    store::{Store, StoreError},
+};
+
+/// Wrapped secret halves as listed: key id to its wrappings.
+pub type SecretHalves = HashMap<KeyId, BTreeSet<u32>>;
+
+/// Which keys have a secret half in one store, by listing `k/`; nothing in it is read.
+///
+/// # Errors
+/// [`DocumentError::Store`].
+pub async fn secret_halves(store: &dyn Store) -> Result<SecretHalves, DocumentError> {
+    let failed =
+        |source: StoreError| DocumentError::Store { object: signed::locate(store, &prefix::SECRET_KEYS), source: source.into() };
+    let mut halves = SecretHalves::new();
+    let mut listing = store.list(prefix::SECRET_KEYS);
+    while let Some(listed) = listing.try_next().await.map_err(failed)? {
+        if let Ok(ObjectName::SecretKey { key_id, wrapping }) = listed.name.parse() {
+            halves.entry(key_id).or_default().insert(wrapping);
+        }
+    }
+    Ok(halves)
+}
+
+impl Keyring {
+    /// Which keys have a secret half in the keyring itself; workers may ask this.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`].
+    pub async fn secret_halves(&self) -> Result<SecretHalves, DocumentError> {
+        secret_halves(self.store()).await
+    }
+
+    /// Reads the newest whole wrapping of a key's secret half. Workers cannot.
+    ///
+    /// # Errors
+    /// [`DocumentError::Missing`] when there is none, [`DocumentError::Contradiction`] when what is there is not what was written.
+    pub async fn secret_half(&self, record: &KeyRecord) -> Result<Bytes, DocumentError> {
+        let listed = self.secret_halves().await?.remove(&record.key_id).unwrap_or_default();
+        self.secret_half_of(self.store(), record, &listed).await
+    }
+
+    /// The same in one store (the keyring or a mirror), whose wrappings of this key were listed.
+    ///
+    /// # Errors
+    /// As [`Keyring::secret_half`]; of several that are wrong the newest is named.
+    pub async fn secret_half_of(
+        &self,
+        store: &dyn Store,
+        record: &KeyRecord,
+        listed: &BTreeSet<u32>,
+    ) -> Result<Bytes, DocumentError> {
+        let mut wrong = None;
+        for wrapping in listed.iter().rev() {
+            let Some(sha256) = self.wrapped_sha256(record, *wrapping).await? else { continue };
+            match read(store, record.key_id, *wrapping, sha256).await {
+                Ok(wrapped) => return Ok(wrapped),
+                Err(error @ DocumentError::Store { .. }) => return Err(error),
+                Err(error) => wrong = wrong.or(Some(error)),
+            }
+        }
+        let object = || signed::locate(store, &ObjectName::SecretKey { key_id: record.key_id, wrapping: 1 });
+        Err(wrong.unwrap_or_else(|| DocumentError::Missing { object: object() }))
+    }
+
+    /// What a wrapping's SHA-256 must be; `None` when nobody signed for it: then it means nothing.
+    async fn wrapped_sha256(&self, record: &KeyRecord, wrapping: u32) -> Result<Option<Sha256Digest>, DocumentError> {
+        if wrapping == 1 {
+            return Ok(Some(record.wrapped_sha256));
+        }
+        let document = Document::Rewrapping(record.name_tag, record.key_id, wrapping);
+        let signed = signed::read::<Rewrapping>(self.store(), &document, Namespace::Key, &self.signers, None).await;
+        let rewrapping = match signed {
+            Ok(signed) => signed.value,
+            Err(DocumentError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let belongs = rewrapping.installation == self.root.installation
+            && Document::Rewrapping(rewrapping.name_tag, rewrapping.key_id, rewrapping.wrapping) == document;
+        if !belongs {
+            let object = signed::locate(self.store(), &document);
+            return Err(DocumentError::Contradiction { object, what: "it belongs to another key".to_owned() });
+        }
+        Ok(Some(rewrapping.sha256))
+    }
+}
+
+async fn read(store: &dyn Store, key_id: KeyId, wrapping: u32, sha256: Sha256Digest) -> Result<Bytes, DocumentError> {
+    let name = ObjectName::SecretKey { key_id, wrapping };
+    let changed = || DocumentError::Contradiction {
+        object: signed::locate(store, &name),
+        what: "it is not what was written: its SHA-256 differs from the one in the signed key record".to_owned(),
+    };
+    match store.get(&name.to_string(), MAX_WRAPPED_KEY).await {
+        Ok(wrapped) if Sha256Digest::of(&wrapped) == sha256 => Ok(wrapped),
+        Ok(_) => Err(changed()),
+        Err(error) if error.kind == crate::store::StoreErrorKind::TooLarge => Err(changed()),
+        Err(source) => Err(signed::store_error(store, &name, source)),
+    }
+}

@@ -197,9 +197,7 @@ fn parse_document(text: &str) -> Option<Document> {
         ["t", tag, file] => match file.strip_suffix(".json")?.split_once('.') {
             None => Document::KeyRecord(tag.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?),
             // The first wrapping stands in the key record itself.
-            Some((key, n)) => {
-                Document::Rewrapping(tag.parse().ok()?, key.parse().ok()?, n.parse().ok().filter(|n| *n > 1)?)
-            }
+            Some((key, n)) => Document::Rewrapping(tag.parse().ok()?, key.parse().ok()?, n.parse().ok().filter(|n| *n > 1)?),
         },
         ["plans", id, part] => Document::Plan(id.parse().ok()?, Part::new(part)?),
         ["certificates", id, part] => Document::Certificate(id.parse().ok()?, Part::new(part)?),

@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod init;
 pub mod keys;
 pub mod list;
+pub mod lost;
 pub mod progress;
 pub mod restore;
 pub mod restore_all;

@@ -2,6 +2,7 @@
 
 pub mod history;
 pub mod locker;
+pub mod records;
 
 use std::sync::Arc;
 

@@ -62,5 +62,11 @@ fn text(report: &AdmitReport) -> String {
             if admitted.changed { "admitted" } else { "was right already" }.to_owned(),
         ]
     });
-    table(["TENANT", "CLUSTER", "DATABASE", "OID", "SOURCE"], &[3], rows)
+    let mut text = table(["TENANT", "CLUSTER", "DATABASE", "OID", "SOURCE"], &[3], rows);
+    for admitted in &report.admitted {
+        for note in &admitted.notes {
+            text.push_str(&format!("note: {}: {note}\n", Printable(&admitted.tenant)));
+        }
+    }
+    text
 }

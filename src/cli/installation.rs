@@ -54,7 +54,7 @@ impl Installation {
                 // Clusters differ: the source record says which one it is.
                 let Some(keys) = self.keyring.keys(tenant).await? else { return Ok(None) };
                 let Some(record) = keys.sealing() else { return Ok(None) };
-                let source = self.vault.source(record.locker).await?;
+                let source = self.vault.sources(record.locker).await?.current;
                 source.and_then(|source| self.config.cluster.get(&source.cluster)?.databases.as_deref()).unwrap_or_default()
             }
         };

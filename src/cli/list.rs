@@ -11,8 +11,9 @@ use super::{
 use crate::{
     config::store::Role,
     operation::{
-        failure::Failure,
+        failure::{Failure, FailureClass},
         list::{ListReport, Listed, list},
+        lost::problems,
     },
     printable::Printable,
     tenant::TenantName,
@@ -30,6 +31,8 @@ pub struct Args {
 pub struct ListAllReport {
     /// Every tenant that the keyring knows, by name.
     pub tenants: Vec<ListReport>,
+    /// What vault or keyring lost, so that tenants may be missing here.
+    pub problems: Vec<String>,
 }
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
@@ -40,18 +43,34 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         list(&installation.vault, &installation.keyring, tenant, database.as_deref(), now).await
     };
     if let Some(tenant) = &args.tenant {
-        edge.output.report("list", &one(tenant).await?, text)?;
-        return Ok(Ended::default());
+        let report = one(tenant).await?;
+        edge.output.report("list", &report, text)?;
+        return Ok(Ended { worst: report.class });
     }
-    let mut report = ListAllReport { tenants: Vec::new() };
-    for tenant in installation.keyring.census().await?.tenants.keys() {
-        report.tenants.push(one(tenant).await?);
+    let census = installation.keyring.census().await?;
+    let mut report = ListAllReport { tenants: Vec::new(), problems: problems(&installation.vault, &census).await? };
+    let mut worst = (!report.problems.is_empty()).then_some(FailureClass::Integrity);
+    for tenant in census.tenants.keys() {
+        match one(tenant).await {
+            Ok(listed) => {
+                worst = worst.or(listed.class);
+                report.tenants.push(listed);
+            }
+            Err(failure) if failure.class == FailureClass::Integrity => {
+                worst = Some(FailureClass::Integrity);
+                report.problems.push(format!("{} ({})", failure.one_line(), failure.hint));
+            }
+            Err(failure) => return Err(failure),
+        }
     }
     edge.output.report("list", &report, |report| match &report.tenants[..] {
-        [] => "no tenant is known yet: `tenure backup --all` makes a first backup\n".to_owned(),
-        tenants => tenants.iter().map(text).collect::<Vec<_>>().join("\n"),
+        [] if report.problems.is_empty() => "no tenant is known yet: `tenure backup --all` makes a first backup\n".to_owned(),
+        tenants => {
+            let problems = report.problems.iter().map(|problem| format!("problem: {problem}\n"));
+            tenants.iter().map(text).chain(problems).collect::<Vec<_>>().join("\n")
+        }
     })?;
-    Ok(Ended::default())
+    Ok(Ended { worst })
 }
 
 fn text(report: &ListReport) -> String {

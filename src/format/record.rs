@@ -30,6 +30,8 @@ pub struct Source {
     pub database_oid: u32,
     /// Why it was written.
     pub reason: SourceReason,
+    /// Records that could not be read or trusted when this one was written. They never count again, readable or not.
+    pub passes_over: Vec<RecordId>,
     /// When.
     pub created_at: DateTime<Utc>,
 }

@@ -1,4 +1,4 @@
-//! Making a tenant's key: secret half first, to the keyring and every mirror; public half last.
+//! Making a tenant's key: secret half first, to the keyring and every mirror; then the tenant's source, in the vault; public half last.
 
 use chrono::{DateTime, Utc};
 
@@ -28,25 +28,35 @@ pub enum CreateKeyError {
     Document(DocumentError),
 }
 
+/// A key whose secret half is stored and whose public half is not: nothing uses it.
+pub struct NewKey(KeyRecord);
+
+impl NewKey {
+    /// Where its tenant's backups will lie. Its source is recorded there before the key is published.
+    #[must_use]
+    pub fn locker(&self) -> Locker {
+        self.0.locker
+    }
+}
+
 impl Keyring {
-    /// Makes a tenant's key. Only under the tenant's lock, and only when the caller has seen that there is none and may be one.
+    /// Makes a tenant's key, and stores its secret half. Only under the tenant's lock, and only when the caller has seen that there is none and may be one.
     ///
     /// A secret half whose PUT ended without a definite answer is thrown away, and another key made: it may lie in one store and
-    /// not in another. The returned key's halves are in the keyring and in every mirror.
+    /// not in another.
     ///
     /// # Errors
-    /// [`CreateKeyError`]; then no public half was written, so that nothing uses the key.
-    pub async fn create_key(
+    /// [`CreateKeyError`]; then nothing uses the key.
+    pub async fn begin_key(
         &self,
         tenant: &TenantName,
         locker: Locker,
         sequence: u64,
         recipients: &RecoveryRecipients,
-        signer: &SigningKey,
         now: DateTime<Utc>,
-    ) -> Result<KeyRecord, CreateKeyError> {
+    ) -> Result<NewKey, CreateKeyError> {
         let (key_id, identity, wrapped_sha256) = self.store_new_identity(recipients).await?;
-        let record = KeyRecord {
+        Ok(NewKey(KeyRecord {
             format: FORMAT,
             installation: self.root.installation,
             key_id,
@@ -58,10 +68,18 @@ impl Keyring {
             wrapped_sha256,
             chunk_name_key: ChunkNameKey::random(),
             created_at: now,
-        };
-        let document = Document::KeyRecord(record.name_tag, key_id);
+        }))
+    }
+
+    /// Stores the public half, in every mirror and last in the keyring. From then on the key is used.
+    ///
+    /// # Errors
+    /// [`DocumentError`]; then the key may or may not be in use.
+    pub async fn publish_key(&self, key: NewKey, signer: &SigningKey) -> Result<KeyRecord, DocumentError> {
+        let NewKey(record) = key;
+        let document = Document::KeyRecord(record.name_tag, record.key_id);
         for store in self.mirrors.iter().chain(std::iter::once(&self.store)) {
-            signed::create(&**store, &document, &record, Namespace::Key, signer).await.map_err(CreateKeyError::Document)?;
+            signed::create(&**store, &document, &record, Namespace::Key, signer).await?;
         }
         Ok(record)
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     failure::{Failure, FailureClass},
     fleet::{Cluster, Fleet, Known, Resident},
+    lost,
 };
 use crate::{
     format::record::{Source, SourceReason},
@@ -40,6 +41,8 @@ pub struct Admitted {
     pub system_identifier: String,
     /// Whether a record was written; `false` where it was right already.
     pub changed: bool,
+    /// Records that could not be read and that the new one passes over, and what else was missing.
+    pub notes: Vec<String>,
 }
 
 /// Whose source to admit.
@@ -71,7 +74,8 @@ impl Admit<'_> {
     pub async fn run(&self, which: &Which, now: DateTime<Utc>) -> Result<AdmitReport, Failure> {
         self.vault.check_signer(self.signer, Namespace::Run, now).map_err(|error| Failure::key_not_allowed("operator", error))?;
         let mut known = Known::read(self.vault, self.keyring).await?;
-        if let Some((_, error)) = known.untrusted.pop() {
+        // A record of a source that cannot be read is what an admission gets past; one of a copy may hide that a database is a copy.
+        if let Some((_, error)) = known.untrusted_copies.pop() {
             return Err(error.into());
         }
         let fleet = Fleet::discover(self.clusters, &known).await;
@@ -91,24 +95,33 @@ impl Admit<'_> {
         }
         let mut report = AdmitReport { admitted: Vec::new() };
         for (resident, locker) in plan {
-            let current = self.vault.source(locker).await?;
+            let sources = self.vault.sources(locker).await?;
+            let current = sources.current.as_ref();
             let same = |source: &Source| {
                 source.system_identifier == resident.system_identifier
                     && source.database_oid == resident.found.oid
                     && source.cluster == resident.cluster.name
             };
-            let changed = !current.as_ref().is_some_and(same);
+            let changed = !sources.unreadable.is_empty() || !current.is_some_and(same);
+            let mut notes: Vec<String> =
+                sources.unreadable.iter().map(|(_, error)| format!("{error}, and never counts again")).collect();
+            if sources.is_empty() {
+                notes.push(
+                    "the vault had no record of where it lives; if it had backups, look whether they are still there".to_owned(),
+                );
+            }
             if changed {
                 let source = Source {
                     format: FORMAT,
                     installation: self.vault.root().installation,
                     locker,
                     id: RecordId::random(),
-                    sequence: current.map_or(1, |source| source.sequence + 1),
+                    sequence: sources.next_sequence(),
                     cluster: resident.cluster.name.clone(),
                     system_identifier: resident.system_identifier.clone(),
                     database_oid: resident.found.oid,
                     reason: SourceReason::Admitted,
+                    passes_over: sources.passed_over(),
                     created_at: now,
                 };
                 self.vault.put_source(&source, self.signer).await?;
@@ -120,6 +133,7 @@ impl Admit<'_> {
                 database_oid: resident.found.oid,
                 system_identifier: resident.system_identifier.clone(),
                 changed,
+                notes,
             });
         }
         Ok(report)
@@ -132,7 +146,9 @@ impl Admit<'_> {
         residents: &std::collections::BTreeMap<TenantName, Resident>,
         known: &Known,
     ) -> Result<(Resident, Locker), Failure> {
-        let keys = known.census.tenants.get(tenant).ok_or_else(|| Failure::unknown_tenant(tenant))?;
+        let Some(keys) = known.census.tenants.get(tenant) else {
+            return Err(lost::unknown_tenant(self.vault, self.keyring, tenant).await);
+        };
         let tag = self.keyring.tag(tenant);
         let lockers = keys.lockers();
         let mut gone = self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await?;

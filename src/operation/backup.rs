@@ -152,7 +152,7 @@ impl Backup {
                     })
                     .collect(),
             ),
-            nobody_new: known.untrusted.first().map(|(tenant, error)| format!("tenant {tenant}: {error}").into()),
+            nobody_new: known.untrusted().next().map(|(tenant, error)| format!("tenant {tenant}: {error}").into()),
             renamed: Arc::new(renamed),
         };
         let named = matches!(which, Which::Named(_));

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::failure::{Failure, FailureClass};
+use super::{
+    failure::{Failure, FailureClass},
+    lost,
+};
 use crate::{
     format::record::Source,
     keyring::{Census, Keyring},
@@ -42,20 +45,22 @@ pub struct Known {
     copies: BTreeSet<(String, u32)>,
     /// Lockers with a purge note: their tenants are not missed.
     gone: BTreeSet<TenantName>,
-    /// Tenants whose records cannot be trusted. While there are any, a database that tenure made may go unrecognised, so that nobody
-    /// new is let in.
-    pub untrusted: Vec<(TenantName, DocumentError)>,
+    /// Tenants whose record of their source is missing or cannot be trusted.
+    pub untrusted_sources: Vec<(TenantName, DocumentError)>,
+    /// Tenants with a record of a copy that cannot be trusted.
+    pub untrusted_copies: Vec<(TenantName, DocumentError)>,
 }
 
 impl Known {
     /// Reads the key records, and each tenant's sources and copies.
     ///
     /// # Errors
-    /// A store that cannot be reached. Records that cannot be trusted are in [`Known::untrusted`].
+    /// A store that cannot be reached. Records that cannot be trusted are in [`Known::untrusted_sources`] and [`Known::untrusted_copies`].
     pub async fn read(vault: &Vault, keyring: &Keyring) -> Result<Self, Failure> {
         let census = keyring.census().await?;
         let (sources, copies, gone) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        let mut known = Self { census, sources, copies, gone, untrusted: Vec::new() };
+        let (untrusted_sources, untrusted_copies) = (Vec::new(), Vec::new());
+        let mut known = Self { census, sources, copies, gone, untrusted_sources, untrusted_copies };
         for (tenant, keys) in &known.census.tenants {
             for locker in keys.lockers() {
                 if vault.has_gone(locker).await? {
@@ -63,12 +68,15 @@ impl Known {
                 }
                 match vault.copies(locker).await {
                     Ok(copies) => known.copies.extend(copies.into_iter().map(|copy| (copy.system_identifier, copy.database_oid))),
-                    Err(error) => known.untrusted.push((tenant.clone(), only_if_integrity(error)?)),
+                    Err(error) => known.untrusted_copies.push((tenant.clone(), only_if_integrity(error)?)),
                 }
-                match vault.source(locker).await {
-                    Ok(Some(source)) => drop(known.sources.insert(tenant.clone(), source)),
-                    Ok(None) => {}
-                    Err(error) => known.untrusted.push((tenant.clone(), only_if_integrity(error)?)),
+                let sources = vault.sources(locker).await?;
+                let lost = lost::lost_source(vault, locker, &sources).await?;
+                let unreadable = sources.unreadable.into_iter().map(|(_, error)| error).chain(lost);
+                let before = known.untrusted_sources.len();
+                known.untrusted_sources.extend(unreadable.map(|error| (tenant.clone(), error)));
+                if let Some(source) = sources.current.filter(|_| known.untrusted_sources.len() == before) {
+                    known.sources.insert(tenant.clone(), source);
                 }
             }
         }
@@ -77,6 +85,12 @@ impl Known {
             known.copies.remove(&(source.system_identifier.clone(), source.database_oid));
         }
         Ok(known)
+    }
+
+    /// Tenants with records that cannot be trusted. While there are any, a database that tenure made, or somebody's place, may go
+    /// unrecognised, so that nobody new is let in.
+    pub fn untrusted(&self) -> impl Iterator<Item = &(TenantName, DocumentError)> {
+        self.untrusted_sources.iter().chain(&self.untrusted_copies)
     }
 
     /// Another tenant whose recorded place this database is: a renamed database is no new tenant.

@@ -208,7 +208,9 @@ async fn check_tenant(
             match identity.map(|identity| identity.unwrap(&wrapped)) {
                 None => {}
                 Some(Ok(key)) if key.recipient().to_string() == record.recipient => {}
-                Some(Ok(_)) => problem(format!("key {}", record.key_id), "its secret half belongs to another public half".to_owned()),
+                Some(Ok(_)) => {
+                    problem(format!("key {}", record.key_id), "its secret half belongs to another public half".to_owned());
+                }
                 Some(Err(error)) => problem(format!("key {}", record.key_id), format!("the identity does not open it: {error}")),
             }
         }

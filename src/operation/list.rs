@@ -6,12 +6,16 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::failure::Failure;
+use super::{
+    failure::{Failure, FailureClass},
+    lost,
+};
 use crate::{
     backup_id::BackupId,
     format::{index_page::Entry, manifest::Manifest},
     id::{Locker, Sha256Digest},
     keyring::{Keyring, TenantKeys},
+    signed::DocumentError,
     tenant::TenantName,
     vault::{
         Vault,
@@ -29,6 +33,9 @@ pub struct ListReport {
     pub backups: Vec<Listed>,
     /// What is wrong with its history as a whole.
     pub problems: Vec<String>,
+    /// Set when the tenant's source is missing or not to be trusted: that stops its backups.
+    #[serde(skip)]
+    pub class: Option<FailureClass>,
 }
 
 /// One backup in a list.
@@ -85,6 +92,8 @@ pub struct Histories {
     pub keys: TenantKeys,
     /// Lockers and what is in them, the sealing key's last.
     pub lockers: Vec<(Locker, History)>,
+    /// Records of the tenant's source that are missing or not to be trusted.
+    pub sources: Vec<DocumentError>,
 }
 
 impl Histories {
@@ -93,12 +102,23 @@ impl Histories {
     /// # Errors
     /// A tenant that the keyring does not know, or a store that cannot be reached.
     pub async fn read(vault: &Vault, keyring: &Keyring, tenant: &TenantName, now: DateTime<Utc>) -> Result<Self, Failure> {
-        let keys = keyring.keys(tenant).await?.ok_or_else(|| Failure::unknown_tenant(tenant))?;
-        let mut lockers = Vec::new();
+        let Some(keys) = keyring.keys(tenant).await? else {
+            return Err(lost::unknown_tenant(vault, keyring, tenant).await);
+        };
+        let (mut lockers, mut sources) = (Vec::new(), Vec::new());
         for locker in keys.lockers() {
-            lockers.push((locker, vault.history(locker, now).await?));
+            let history = vault.history(locker, now).await?;
+            let found = vault.sources(locker).await?;
+            if let Some(error) = lost::lost_source(vault, locker, &found).await? {
+                if history.backups.is_empty() && history.problems.is_empty() {
+                    return Err(lost::source_missing(vault, tenant, locker, &history));
+                }
+                sources.push(error);
+            }
+            sources.extend(found.unreadable.into_iter().map(|(_, error)| error));
+            lockers.push((locker, history));
         }
-        Ok(Self { keys, lockers })
+        Ok(Self { keys, lockers, sources })
     }
 
     /// Every backup that counts, newest first by the time that its manifest records.
@@ -198,7 +218,11 @@ pub async fn list(
     now: DateTime<Utc>,
 ) -> Result<ListReport, Failure> {
     let histories = Histories::read(vault, keyring, tenant, now).await?;
-    let mut report = ListReport { tenant: tenant.as_str().to_owned(), backups: Vec::new(), problems: Vec::new() };
+    let mut report = ListReport { tenant: tenant.as_str().to_owned(), backups: Vec::new(), problems: Vec::new(), class: None };
+    for error in &histories.sources {
+        report.problems.push(format!("{error}; `tenure verify` says more"));
+        report.class = Some(FailureClass::Integrity);
+    }
     for (locker, history) in &histories.lockers {
         let mut inventory = Inventory::read(vault, *locker).await?;
         let mut unreadable = HashSet::new();

@@ -25,6 +25,7 @@ pub use preflight::Finding;
 
 use super::{
     failure::{Failure, FailureClass},
+    lost,
     progress::Progress,
 };
 use crate::{
@@ -190,7 +191,9 @@ impl Restorer<'_> {
             return Err(Failure::new(FailureClass::Refused, "erased", tenant, format!("tenant {tenant} was erased"))
                 .hint("An erased tenant is never restored: its tombstone keeps it from coming back."));
         }
-        let keys = self.keyring.keys(tenant).await?.ok_or_else(|| Failure::unknown_tenant(tenant))?;
+        let Some(keys) = self.keyring.keys(tenant).await? else {
+            return Err(lost::unknown_tenant(self.vault, self.keyring, tenant).await);
+        };
         let mut histories = Vec::new();
         for locker in keys.lockers() {
             if self.vault.has_gone(locker).await? {
@@ -198,7 +201,9 @@ impl Restorer<'_> {
                 return Err(Failure::new(FailureClass::Refused, "purged", tenant, message)
                     .hint("Nothing is restored from a locker that holds a purge note."));
             }
-            histories.push((locker, self.vault.history(locker, now).await?));
+            let history = self.vault.history(locker, now).await?;
+            lost::refuse_without_source(self.vault, tenant, locker, &history, request.cluster.as_deref()).await?;
+            histories.push((locker, history));
         }
         let (locker, backup) = choose::choose(tenant, &histories, &request.which, now, request.accept_gap)?;
         let backup = backup.clone();

@@ -13,6 +13,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
     failure::{Failure, FailureClass},
+    lost,
     restore::{Destination, Report, Request, Restorer, Which},
 };
 use crate::{
@@ -155,6 +156,11 @@ impl Restorer<'_> {
             report.findings.push(format!("{problem}; run `tenure keys check`"));
             classes.push(FailureClass::Integrity);
         }
+        if let Some(locker) = lost::locker_without_key(self.vault, &census).await? {
+            let lost = lost::keyring_incomplete(locker, "; its tenant is not restored");
+            report.findings.push(format!("{}: {}", lost.message, lost.hint));
+            classes.push(FailureClass::Integrity);
+        }
         if census.tenants.is_empty() {
             report.findings.push("the keyring knows no tenant".to_owned());
             classes.push(FailureClass::Failed);
@@ -241,7 +247,8 @@ impl Restorer<'_> {
     ) -> Result<Option<Report>, Failure> {
         let tenant = &ready.tenant;
         self.going_on(tenant)?;
-        let source = self.vault.source(ready.locker).await?;
+        // Missing or unreadable ones were refused, unless a cluster is named.
+        let source = self.vault.sources(ready.locker).await?.current;
         let home = request.cluster.clone().or_else(|| source.as_ref().map(|source| source.cluster.clone()));
         let destination = home.as_ref().and_then(|name| self.clusters.get(name)).or_else(|| self.clusters.values().next());
         let Some(destination) = destination else {

@@ -184,6 +184,7 @@ impl Tenants<'_> {
         let mut problems: Vec<String> = failed
             .map(|(cluster, failure)| format!("cluster {} could not be asked: {}", cluster.name, failure.one_line()))
             .collect();
+        problems.extend(known.untrusted().map(|(tenant, error)| format!("tenant {tenant}: {error}; run `tenure verify`")));
         problems.extend(known.census.problems.iter().map(|problem| format!("{problem}; run `tenure keys check`")));
         Ok(TenantsReport { tenants, unassigned: fleet.unassigned(), problems })
     }

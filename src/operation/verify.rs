@@ -18,6 +18,7 @@ use units::Opener;
 
 use super::{
     failure::{Failure, FailureClass},
+    lost,
     progress::Progress,
 };
 use crate::{
@@ -119,7 +120,9 @@ impl Verify<'_> {
             Which::Tenants(tenants) => {
                 for tenant in tenants {
                     let keys = self.keyring.keys(tenant).await.map_err(Failure::from)?;
-                    let keys = keys.ok_or_else(|| Failure::unknown_tenant(tenant))?;
+                    let Some(keys) = keys else {
+                        return Err(lost::unknown_tenant(self.vault, self.keyring, tenant).await);
+                    };
                     lockers.extend(keys.lockers().into_iter().map(|locker| (locker, Some(keys.clone()))));
                 }
             }
@@ -165,6 +168,13 @@ impl Verify<'_> {
         look.note_history(&history);
         report.leftovers.extend(history.leftovers.iter().cloned());
         let backups: Vec<_> = history.live(now).collect();
+        if keys.is_some()
+            && let Some(error) = self.lost(locker).await?
+        {
+            let what = "the keyring has a key for this locker, and the vault lost its record of where the tenant lives: \
+                        put it back from a copy of the vault; `tenure admit --source` if there is none";
+            look.problem(None, error.object().to_owned(), what.to_owned());
+        }
         if !backups.is_empty() && keys.is_none() && !self.vault.has_gone(locker).await.map_err(Failure::from)? {
             let what = "no key record in the keyring belongs to this locker: its backups cannot be opened";
             look.problem(None, crate::object_name::prefix::locker(locker), what.to_owned());
@@ -201,6 +211,11 @@ impl Verify<'_> {
             problem,
         }));
         Ok(())
+    }
+
+    async fn lost(&self, locker: Locker) -> Result<Option<DocumentError>, Failure> {
+        let sources = self.vault.sources(locker).await?;
+        Ok(lost::lost_source(self.vault, locker, &sources).await?)
     }
 
     /// The tenant keys that the backups need: their secret halves compared with what was signed, and opened; none without an identity.

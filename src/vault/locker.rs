@@ -1,10 +1,9 @@
-//! What lies in one tenant's locker, but for its manifests.
+//! What a tenant's backups are made of: chunks and index pages.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Vault, list_named};
 use crate::{
@@ -12,13 +11,11 @@ use crate::{
     format::{
         index_page::{Entry, IndexPage},
         manifest::Page,
-        record::{Copy, CopyOid, Source},
     },
     id::{ChunkName, Locker, Sha256Digest},
-    object_name::{Document, ObjectName, prefix},
+    object_name::{ObjectName, prefix},
     seal::SealedChunk,
-    signature::{Namespace, SigningKey},
-    signed::{self, DocumentError, Signed},
+    signed::{self, DocumentError},
     store::{StoreError, StoreErrorKind},
 };
 
@@ -158,115 +155,5 @@ impl Vault {
             _ => None,
         });
         Ok(pages.collect())
-    }
-
-    /// The locker's source: the record with the highest sequence, ties to the lowest id. `None` when there is none.
-    ///
-    /// # Errors
-    /// Any record that cannot be read or trusted: a source that is not known must not be guessed.
-    pub async fn source(&self, locker: Locker) -> Result<Option<Source>, DocumentError> {
-        let sources = self.records::<Source>(locker, "s").await?;
-        let newest =
-            sources.into_iter().map(|signed| signed.value).max_by(|a, b| a.sequence.cmp(&b.sequence).then(b.id.cmp(&a.id)));
-        Ok(newest)
-    }
-
-    /// Records a tenant's source.
-    ///
-    /// # Errors
-    /// As [`signed::create`].
-    pub async fn put_source(&self, source: &Source, key: &SigningKey) -> Result<(), DocumentError> {
-        self.create(&Document::Source(source.locker, source.id), source, Namespace::Run, key).await
-    }
-
-    /// Records a database that is about to be made from a locker's backup.
-    ///
-    /// # Errors
-    /// As [`signed::create`].
-    pub async fn put_copy(&self, copy: &Copy, key: &SigningKey) -> Result<(), DocumentError> {
-        self.create(&Document::Copy(copy.locker, copy.id), copy, Namespace::Run, key).await
-    }
-
-    /// Records such a database's OID.
-    ///
-    /// # Errors
-    /// As [`signed::create`].
-    pub async fn put_copy_oid(&self, copy: &CopyOid, key: &SigningKey) -> Result<(), DocumentError> {
-        self.create(&Document::CopyOid(copy.locker, copy.id), copy, Namespace::Run, key).await
-    }
-
-    /// The OIDs of all databases that tenure made from a locker's backups.
-    ///
-    /// # Errors
-    /// Any record that cannot be read or trusted.
-    pub async fn copies(&self, locker: Locker) -> Result<Vec<CopyOid>, DocumentError> {
-        Ok(self.records::<CopyOid>(locker, "copies").await?.into_iter().map(|signed| signed.value).collect())
-    }
-
-    async fn create<T: Serialize>(
-        &self,
-        document: &Document,
-        value: &T,
-        namespace: Namespace,
-        key: &SigningKey,
-    ) -> Result<(), DocumentError> {
-        signed::create(self.store(), document, value, namespace, key).await.map(drop)
-    }
-
-    /// All signed records of one type in one folder of a locker, each checked against its name.
-    async fn records<T: Record>(&self, locker: Locker, folder: &str) -> Result<Vec<Signed<T>>, DocumentError> {
-        let prefix = prefix::in_locker(locker, folder);
-        let (named, _) = list_named(self.store(), &prefix)
-            .await
-            .map_err(|source| DocumentError::Store { object: signed::locate(self.store(), &prefix), source: source.into() })?;
-        let mut records = Vec::new();
-        for (name, listed) in named {
-            let ObjectName::Document(document) = name else { continue };
-            if !T::is(&document) {
-                continue;
-            }
-            let record: Signed<T> =
-                signed::read(self.store(), &document, Namespace::Run, self.signers(), Some(listed.modified)).await?;
-            if record.value.document() != document || !record.value.belongs(self) {
-                let object = signed::locate(self.store(), &document);
-                return Err(DocumentError::Contradiction {
-                    object,
-                    what: "it belongs elsewhere: moved or copied from another place".to_owned(),
-                });
-            }
-            records.push(record);
-        }
-        Ok(records)
-    }
-}
-
-/// A signed record that says where it belongs.
-trait Record: DeserializeOwned {
-    fn is(document: &Document) -> bool;
-    fn document(&self) -> Document;
-    fn belongs(&self, vault: &Vault) -> bool;
-}
-
-impl Record for Source {
-    fn is(document: &Document) -> bool {
-        matches!(document, Document::Source(..))
-    }
-    fn document(&self) -> Document {
-        Document::Source(self.locker, self.id)
-    }
-    fn belongs(&self, vault: &Vault) -> bool {
-        self.installation == vault.root().installation
-    }
-}
-
-impl Record for CopyOid {
-    fn is(document: &Document) -> bool {
-        matches!(document, Document::CopyOid(..))
-    }
-    fn document(&self) -> Document {
-        Document::CopyOid(self.locker, self.id)
-    }
-    fn belongs(&self, vault: &Vault) -> bool {
-        self.installation == vault.root().installation
     }
 }

@@ -11,6 +11,7 @@ mod connection;
 mod golden;
 #[allow(dead_code, reason = "offered to every test, used by some")]
 mod harness;
+mod integrity;
 mod json_schemas;
 mod layering;
 mod program;

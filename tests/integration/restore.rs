@@ -39,7 +39,7 @@ fn latest(tenant: &str) -> Request {
 }
 
 /// The newest backup into another database.
-fn copy(tenant: &str, into: &str) -> Request {
+pub fn copy(tenant: &str, into: &str) -> Request {
     Request { into: Some(into.to_owned()), ..latest(tenant) }
 }
 
@@ -77,6 +77,6 @@ async fn restore_to(site: &Site, destination: Destination, request: &Request) ->
     restorer.restore(request, site.identity(), Utc::now()).await
 }
 
-async fn restore(site: &Site, request: &Request) -> Result<Report, Failure> {
+pub async fn restore(site: &Site, request: &Request) -> Result<Report, Failure> {
     restore_to(site, here(site), request).await
 }

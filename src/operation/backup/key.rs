@@ -1,7 +1,5 @@
 //! The tenant's key and its source, as a backup needs them: found, or made for a tenant that is really new.
 
-use std::collections::BTreeSet;
-
 use super::Backup;
 use crate::{
     format::{
@@ -13,9 +11,11 @@ use crate::{
     operation::{
         failure::{Failure, FailureClass},
         fleet::Resident,
+        lost,
     },
     signed::FORMAT,
     tenant::TenantName,
+    vault::history::History,
 };
 
 /// Stops when the tenant was erased or one of its lockers was purged. Anything there refuses, understood or not.
@@ -73,15 +73,7 @@ pub(super) async fn sealing_key(
         ));
     }
     refuse_if_keys_were_lost(backup, tenant).await?;
-    let record = backup
-        .keyring
-        .create_key(tenant, Locker::random(), 1, &backup.recipients, &backup.signer, (backup.clock)())
-        .await
-        .map_err(|error| {
-            Failure::new(FailureClass::Failed, "cannot-create-key", tenant, format!("cannot make a key for tenant {tenant}"))
-                .hint("No backup was begun. `tenure check` shows whether the keyring and its mirrors can be written.")
-                .because(error)
-        })?;
+    let record = make_key(backup, resident).await?;
     // Said after the write: a tombstone that came in between wins, and the record is used by nothing.
     refuse_if_gone(backup, tenant, &[record.locker]).await?;
     let keys = backup.keyring.keys(tenant).await?.ok_or_else(|| {
@@ -97,33 +89,52 @@ pub(super) async fn sealing_key(
     Ok((keys, record))
 }
 
+/// Secret half, source, public half, in this order: a key record means that its locker has a source. Whatever a killed run leaves before
+/// the last is used by nothing.
+async fn make_key(backup: &Backup, resident: &Resident) -> Result<KeyRecord, Failure> {
+    let tenant = &resident.tenant;
+    let cannot = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Failure::new(FailureClass::Failed, "cannot-create-key", tenant, format!("cannot make a key for tenant {tenant}"))
+            .hint("No backup was begun. `tenure check` shows whether the vault, the keyring and its mirrors can be written.")
+            .because(error)
+    };
+    let key = backup
+        .keyring
+        .begin_key(tenant, Locker::random(), 1, &backup.recipients, (backup.clock)())
+        .await
+        .map_err(|error| cannot(error.into()))?;
+    let source = Source {
+        format: FORMAT,
+        installation: backup.vault.root().installation,
+        locker: key.locker(),
+        id: RecordId::random(),
+        sequence: 1,
+        cluster: resident.cluster.name.clone(),
+        system_identifier: resident.system_identifier.clone(),
+        database_oid: resident.found.oid,
+        reason: SourceReason::First,
+        passes_over: Vec::new(),
+        created_at: (backup.clock)(),
+    };
+    backup.vault.put_source(&source, &backup.signer).await.map_err(|error| cannot(error.into()))?;
+    backup.keyring.publish_key(key, &backup.signer).await.map_err(|error| cannot(error.into()))
+}
+
 /// Every locker with a manifest must have its key record or a purge note. Otherwise the keyring lost something, and who looks new may
 /// be somebody whose key is gone.
 async fn refuse_if_keys_were_lost(backup: &Backup, tenant: &TenantName) -> Result<(), Failure> {
     let census = backup.keyring.census().await?;
-    if let Some(problem) = census.problems.into_iter().next() {
-        return Err(problem.into());
+    match lost::locker_without_key(&backup.vault, &census).await? {
+        Some(locker) => Err(lost::keyring_incomplete(locker, &format!("; no key is made for tenant {tenant}"))),
+        None => census.problems.into_iter().next().map_or(Ok(()), |problem| Err(problem.into())),
     }
-    let known: BTreeSet<Locker> = census.tenants.values().flat_map(TenantKeys::lockers).collect();
-    for locker in backup.vault.lockers().await?.into_iter().filter(|locker| !known.contains(locker)) {
-        if backup.vault.has_manifests(locker).await? && !backup.vault.has_gone(locker).await? {
-            let message = format!(
-                "locker {locker} holds backups, and the keyring has no key record for it; no key is made for tenant {tenant}"
-            );
-            return Err(Failure::new(FailureClass::Integrity, "keyring-incomplete", locker, message).hint(
-                "The keyring was emptied or put back from an old copy. Put the missing records back from a mirror; \
-                 tenants whose keys are there are still backed up.",
-            ));
-        }
-    }
-    Ok(())
 }
 
-/// Checks that the tenant's database is the one that its backups are from; writes that down for a tenant that has no backup yet.
+/// Checks that the tenant's database is the one that its backups are from.
 ///
 /// # Errors
-/// [`FailureClass::Refused`] when the source changed, until an operator admits it.
-pub(super) async fn check_source(backup: &Backup, resident: &Resident, locker: Locker) -> Result<(), Failure> {
+/// [`FailureClass::Refused`] when the source changed, until an operator admits it; an integrity failure when no source is recorded.
+pub(super) async fn check_source(backup: &Backup, resident: &Resident, locker: Locker, history: &History) -> Result<(), Failure> {
     let tenant = &resident.tenant;
     match backup.vault.source(locker).await? {
         Some(source) if source.system_identifier == resident.system_identifier && source.database_oid == resident.found.oid => {
@@ -137,25 +148,6 @@ pub(super) async fn check_source(backup: &Backup, resident: &Resident, locker: L
             Err(Failure::new(FailureClass::Refused, "source-changed", tenant, message)
                 .hint("Nothing was read. If the new database is meant to be this tenant, run `tenure admit --source` for it."))
         }
-        None if backup.vault.has_manifests(locker).await? => {
-            let message = format!("the record of where tenant {tenant} lives is missing from the vault");
-            Err(Failure::new(FailureClass::Integrity, "source-missing", tenant, message)
-                .hint("Nothing was read. If the database is the right one, run `tenure admit --source` for it."))
-        }
-        None => {
-            let source = Source {
-                format: FORMAT,
-                installation: backup.vault.root().installation,
-                locker,
-                id: RecordId::random(),
-                sequence: 1,
-                cluster: resident.cluster.name.clone(),
-                system_identifier: resident.system_identifier.clone(),
-                database_oid: resident.found.oid,
-                reason: SourceReason::First,
-                created_at: (backup.clock)(),
-            };
-            Ok(backup.vault.put_source(&source, &backup.signer).await?)
-        }
+        None => Err(lost::source_missing(&backup.vault, tenant, locker, history)),
     }
 }

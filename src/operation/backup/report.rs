@@ -199,9 +199,12 @@ impl BackupReport {
             self.findings
                 .push(format!("no rule covers {}: list them under `ignore`, or they are nobody's", unassigned.join(", ")));
         }
-        for (tenant, error) in &known.untrusted {
+        for (tenant, error) in known.untrusted() {
             let message = format!("tenant {tenant}: {error}; no new tenant is taken in until that is settled");
-            self.failed(Failure::new(FailureClass::Integrity, "untrusted-record", tenant, message).hint(KEYS_CHECK));
+            self.failed(
+                Failure::new(FailureClass::Integrity, "untrusted-record", tenant, message)
+                    .hint("`tenure verify --all` says what is wrong with it."),
+            );
         }
         for problem in &known.census.problems {
             self.failed(

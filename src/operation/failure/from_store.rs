@@ -77,6 +77,12 @@ impl From<DocumentError> for Failure {
                 "It was written once and never changes: copy it back from a mirror of the keyring, or from another copy of it. \
                  `tenure keys check` says which stores have it whole.",
             ),
+            error if error.is_integrity() && object.contains("/t/") && object.contains("/s/") => (
+                FailureClass::Integrity,
+                "untrusted-source",
+                "Nothing was read. Put the object back from a copy of the vault. If there is none: `tenure admit --source TENANT` \
+                 records the live database and passes the object over for good; `tenure restore` works with --cluster NAME.",
+            ),
             DocumentError::NewerFormat { .. } => (
                 FailureClass::Failed,
                 "newer-format",

@@ -32,7 +32,8 @@ pub(super) struct Place<'a> {
 impl Restorer<'_> {
     /// Finds the place. Nothing is asked of a server yet.
     pub(super) async fn place(&self, request: &Request, locker: Locker, description: &Description) -> Result<Place<'_>, Failure> {
-        let source = self.vault.source(locker).await?;
+        // Missing or unreadable ones were refused, unless a cluster is named.
+        let source = self.vault.sources(locker).await?.current;
         let home = source.map_or_else(|| description.cluster.clone(), |source| source.cluster);
         let wanted = request.cluster.as_ref().unwrap_or(&home);
         let server = match self.clusters.get(wanted) {

@@ -35,7 +35,14 @@ pub(super) struct Look<'a> {
 
 impl<'a> Look<'a> {
     pub(super) fn new(verify: &'a Verify<'a>, locker: Locker) -> Self {
-        Self { verify, locker, problems: Vec::new(), checked: Checked::default(), not_looked_at: Vec::new(), seen: HashSet::new() }
+        Self {
+            verify,
+            locker,
+            problems: Vec::new(),
+            checked: Checked::default(),
+            not_looked_at: Vec::new(),
+            seen: HashSet::new(),
+        }
     }
 
     pub(super) fn problem(&mut self, backup: Option<BackupId>, object: String, problem: String) {

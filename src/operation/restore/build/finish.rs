@@ -90,17 +90,18 @@ impl Build<'_> {
     async fn record_source(&self, locker: Locker, facts: &ServerFacts, oid: u32) -> Result<(), Failure> {
         let vault = self.restorer.vault;
         let write = async {
-            let sequence = vault.source(locker).await?.map_or(1, |source| source.sequence + 1);
+            let sources = vault.sources(locker).await?;
             let source = Source {
                 format: FORMAT,
                 installation: vault.root().installation,
                 locker,
                 id: RecordId::random(),
-                sequence,
+                sequence: sources.next_sequence(),
                 cluster: self.place.server.name.clone(),
                 system_identifier: facts.system_identifier.clone(),
                 database_oid: oid,
                 reason: SourceReason::Restored,
+                passes_over: sources.passed_over(),
                 created_at: self.now,
             };
             vault.put_source(&source, self.restorer.signer).await

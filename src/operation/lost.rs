@@ -1,0 +1,121 @@
+//! What vault or keyring lost, told from what never was: a key record without its locker's source, backups without a key record.
+
+use std::collections::BTreeSet;
+
+use super::failure::{Failure, FailureClass};
+use crate::{
+    id::Locker,
+    keyring::{Census, Keyring, TenantKeys},
+    object_name::prefix,
+    signed::{self, DocumentError},
+    tenant::TenantName,
+    vault::{Vault, history::History, records::Sources},
+};
+
+/// A locker that holds manifests and has neither key record nor purge note: its keyring lost something, and whoever looks unknown or new
+/// may be its tenant.
+///
+/// # Errors
+/// A store that cannot be reached: unknown means no.
+pub(super) async fn locker_without_key(vault: &Vault, census: &Census) -> Result<Option<Locker>, Failure> {
+    let known: BTreeSet<Locker> = census.tenants.values().flat_map(TenantKeys::lockers).collect();
+    for locker in vault.lockers().await?.into_iter().filter(|locker| !known.contains(locker)) {
+        if vault.has_manifests(locker).await? && !vault.has_gone(locker).await? {
+            return Ok(Some(locker));
+        }
+    }
+    Ok(None)
+}
+
+/// Says that a locker has backups and no key record, and how that is mended.
+pub(super) fn keyring_incomplete(locker: Locker, so: &str) -> Failure {
+    let message = format!("locker {locker} holds backups, and the keyring has no key record for it{so}");
+    Failure::new(FailureClass::Integrity, "keyring-incomplete", locker, message).hint(
+        "The keyring was emptied or put back from an old copy. Put what is missing under t/ and k/ back from a mirror; \
+         `tenure keys check` shows what is whole. Tenants whose keys are there are not touched by this.",
+    )
+}
+
+/// Why a tenant has no key record: unknown, or the keyring lost records and it may be one of them.
+pub async fn unknown_tenant(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Failure {
+    let lost = async {
+        let census = keyring.census().await?;
+        locker_without_key(vault, &census).await
+    };
+    match lost.await {
+        Ok(None) => Failure::unknown_tenant(tenant),
+        Ok(Some(locker)) => {
+            let name = crate::printable::Printable(tenant.as_str());
+            keyring_incomplete(locker, &format!("; no tenant {name} is known, and it may be the one that is missing"))
+        }
+        Err(failure) => failure,
+    }
+}
+
+/// What is wrong with a key record whose locker has no record of its tenant's source, good or bad. The source is written before the
+/// key record, so this is never a crashed first run. A locker with a purge note may be empty.
+///
+/// # Errors
+/// The store's.
+pub async fn lost_source(vault: &Vault, locker: Locker, sources: &Sources) -> Result<Option<DocumentError>, DocumentError> {
+    let gone = async || {
+        let failed = |source: crate::store::StoreError| DocumentError::Store {
+            object: signed::locate(vault.store(), &prefix::in_locker(locker, "gone")),
+            source: source.into(),
+        };
+        vault.has_gone(locker).await.map_err(failed)
+    };
+    if !sources.is_empty() || gone().await? {
+        return Ok(None);
+    }
+    Ok(Some(DocumentError::Missing { object: signed::locate(vault.store(), &prefix::in_locker(locker, "s")) }))
+}
+
+/// The failure that [`lost_source`] is, for a tenant that somebody asks for.
+pub(super) fn source_missing(vault: &Vault, tenant: &TenantName, locker: Locker, history: &History) -> Failure {
+    let object = signed::locate(vault.store(), &prefix::locker(locker));
+    if history.backups.is_empty() && history.problems.is_empty() {
+        let message = format!("the vault lost what it held of tenant {tenant}: {object} has no record and no backup");
+        return Failure::new(FailureClass::Integrity, "locker-lost", object, message).hint(format!(
+            "Check [vault] url; put the locker back from a copy of the vault. If there is none, its backups are lost: \
+             `tenure admit --source {tenant}` lets new ones begin."
+        ));
+    }
+    let message = format!("the record of where tenant {tenant} lives is missing from the vault: {object}s/");
+    Failure::new(FailureClass::Integrity, "source-missing", object, message).hint(format!(
+        "Put it back from a copy of the vault. If there is none: `tenure admit --source {tenant}` records the live database, \
+         and `tenure restore` works with --cluster NAME."
+    ))
+}
+
+/// Stops a restore that would have to guess where its tenant lives. With a cluster named nothing is guessed.
+pub(super) async fn refuse_without_source(
+    vault: &Vault,
+    tenant: &TenantName,
+    locker: Locker,
+    history: &History,
+    cluster: Option<&str>,
+) -> Result<(), Failure> {
+    let mut sources = vault.sources(locker).await?;
+    let nothing = history.backups.is_empty() && history.problems.is_empty();
+    if sources.is_empty() && (nothing || cluster.is_none()) {
+        return Err(source_missing(vault, tenant, locker, history));
+    }
+    match sources.unreadable.pop() {
+        Some((_, error)) if cluster.is_none() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// What a listing of everybody should say: key records that cannot be trusted, backups without a key record.
+///
+/// # Errors
+/// A store that cannot be reached.
+pub async fn problems(vault: &Vault, census: &Census) -> Result<Vec<String>, Failure> {
+    let mut problems: Vec<String> = census.problems.iter().map(|error| format!("{error}; run `tenure keys check`")).collect();
+    if let Some(locker) = locker_without_key(vault, census).await? {
+        let lost = keyring_incomplete(locker, "; its tenant is missing here");
+        problems.push(format!("{} ({})", lost.message, lost.hint));
+    }
+    Ok(problems)
+}

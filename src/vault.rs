@@ -1,5 +1,6 @@
 //! The vault: sealed backups, and the signed documents that say what they are.
 
+pub mod findings;
 pub mod history;
 pub mod locker;
 pub mod records;
@@ -23,6 +24,7 @@ use crate::{
 pub struct Vault {
     store: Arc<dyn Store>,
     root: VaultRoot,
+    trust: AllowedSigners,
     signers: AllowedSigners,
 }
 
@@ -41,7 +43,7 @@ impl Vault {
         let contradiction = |what: String| DocumentError::Contradiction { object: signed::locate(&*store, &object), what };
         let text = std::str::from_utf8(&text).map_err(|_| contradiction("not text".to_owned()))?;
         let signers = AllowedSigners::parse(text).map_err(|error| contradiction(error.to_string()))?;
-        Ok(Self { store, root, signers })
+        Ok(Self { store, root, trust: trust.clone(), signers })
     }
 
     /// What `vault.json` says.
@@ -54,6 +56,19 @@ impl Vault {
     #[must_use]
     pub fn signers(&self) -> &AllowedSigners {
         &self.signers
+    }
+
+    /// Whether an object under `signers/` is signed by an operator, of this host's file or of the newest list.
+    ///
+    /// # Errors
+    /// As [`signed::read_bytes`].
+    pub async fn check_signers(&self, n: u32, stored_at: DateTime<Utc>) -> Result<(), DocumentError> {
+        let document = Document::Signers(n);
+        let by = |signers| signed::read_bytes(self.store(), &document, Namespace::Root, signers, Some(stored_at));
+        match by(&self.trust).await {
+            Err(DocumentError::Signature { .. }) => by(&self.signers).await.map(drop),
+            read => read.map(drop),
+        }
     }
 
     /// Whether what `key` signs now counts in this vault, by trying it.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     edge::{Edge, Ended},
-    installation::{Installation, read_identity},
+    installation::{Installation, read_identity, read_signing_key},
     table::{count, size},
 };
 use crate::{
@@ -37,10 +37,15 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let identity = args.identity.as_deref().map(read_identity).transpose()?;
     let installation = Installation::open(edge, Role::Restorer).await?;
     let which = if args.all { Which::All } else { Which::Tenants(args.tenants) };
+    let signer = match installation.config.signing.restorer {
+        Some(_) => read_signing_key(&installation.config, "restorer").map_err(|failure| failure.one_line()),
+        None => Err("the configuration has no `signing.restorer`".to_owned()),
+    };
     let verify = Verify {
         vault: &installation.vault,
         keyring: &installation.keyring,
         identity: identity.as_ref(),
+        signer: signer.as_ref().map_err(Clone::clone),
         progress: &*edge.progress(),
         cancel: &edge.stop,
     };
@@ -59,8 +64,20 @@ fn text(report: &VerifyReport) -> String {
     for leftover in &report.leftovers {
         text.push_str(&format!("leftover, harmless: {leftover}\n"));
     }
+    for finding in &report.findings {
+        text.push_str(&format!("recorded: {finding}\n"));
+    }
+    for note in &report.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    for name in &report.unknown {
+        text.push_str(&format!("unknown, not looked at: {}\n", Printable(name)));
+    }
     for place in &report.not_looked_at {
         text.push_str(&format!("not looked at: {place}: these credentials may not read it\n"));
+    }
+    if !report.unknown.is_empty() {
+        text.push_str(&format!("{} that tenure does not know\n", count(report.unknown.len() as u64, "object")));
     }
     let checked = &report.checked;
     let how =
@@ -74,7 +91,7 @@ fn text(report: &VerifyReport) -> String {
     text.push_str(&match report.problems.len() {
         0 => "all good\n".to_owned(),
         n => format!(
-            "{}; backups that are not named are whole. What is missing is stored again by the next `tenure backup`; what is damaged, once you have moved it away\n",
+            "{}; backups that are not named are whole. The next `tenure backup` stores missing and damaged chunks and pages anew, and depends on none of them\n",
             count(n as u64, "problem")
         ),
     });

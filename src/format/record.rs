@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     backup_id::BackupId,
-    id::{InstallationId, Locker, RecordId},
+    id::{ChunkName, InstallationId, Locker, RecordId, Sha256Digest},
 };
 
 /// A tenant's source: the database that its backups are read from. The highest sequence counts.
@@ -104,4 +104,49 @@ pub struct Void {
     pub backup: BackupId,
     /// Why.
     pub reason: String,
+}
+
+/// `v/<id>.json`: what a verify found. Written only when something changed: an object is bad that no finding says so of, or good that one
+/// called bad.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finding {
+    /// 1.
+    pub format: u32,
+    /// Installation.
+    pub installation: InstallationId,
+    /// Must equal the locker in the object's name.
+    pub locker: Locker,
+    /// Must equal the id in the object's name.
+    pub id: RecordId,
+    /// When, by the host's clock; for people.
+    pub found_at: DateTime<Utc>,
+    /// Whether chunks were opened, or only compared with their digests.
+    pub opened: bool,
+    /// Objects that are missing or not what was written. No backup refers to them anew, ever.
+    pub damaged: Vec<StoredObject>,
+    /// Earlier findings that were read before the look.
+    pub answers: Vec<RecordId>,
+    /// Objects that those call damaged, and that were found good: put back from a copy, for instance.
+    pub sound: Vec<StoredObject>,
+}
+
+/// A chunk or an index page, by what its name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum StoredObject {
+    /// A chunk.
+    Chunk {
+        /// The backup that wrote it.
+        birth: BackupId,
+        /// HMAC of its plaintext.
+        name: ChunkName,
+    },
+    /// An index page.
+    Page {
+        /// The backup that wrote it.
+        birth: BackupId,
+        /// SHA-256 of its bytes.
+        sha256: Sha256Digest,
+    },
 }

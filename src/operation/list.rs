@@ -12,13 +12,14 @@ use super::{
 };
 use crate::{
     backup_id::BackupId,
-    format::{index_page::Entry, manifest::Manifest},
+    format::{index_page::Entry, manifest::Manifest, record::StoredObject},
     id::{Locker, Sha256Digest},
     keyring::{Keyring, TenantKeys},
     signed::DocumentError,
     tenant::TenantName,
     vault::{
         Vault,
+        findings::Findings,
         history::{Backup, History},
         locker::{ObjectError, StoredChunks},
     },
@@ -138,6 +139,7 @@ pub struct Inventory<'a> {
     vault: &'a Vault,
     locker: Locker,
     chunks: StoredChunks,
+    findings: Findings,
     /// Pages already looked at: whether every chunk of theirs is listed.
     pages: HashMap<(Sha256Digest, BackupId), bool>,
 }
@@ -148,7 +150,8 @@ impl<'a> Inventory<'a> {
     /// # Errors
     /// The store's.
     pub async fn read(vault: &'a Vault, locker: Locker) -> Result<Self, Failure> {
-        Ok(Self { vault, locker, chunks: vault.stored_chunks(locker).await?, pages: HashMap::new() })
+        let (chunks, findings) = (vault.stored_chunks(locker).await?, vault.findings(locker).await?);
+        Ok(Self { vault, locker, chunks, findings, pages: HashMap::new() })
     }
 
     /// Whether everything that a manifest needs is listed with its length.
@@ -163,7 +166,10 @@ impl<'a> Inventory<'a> {
                 Some(good) => *good,
                 None => {
                     let good = match self.vault.page(self.locker, page).await {
-                        Ok(read) => read.entries.iter().all(|entry| self.has(entry)),
+                        Ok(read) => {
+                            let object = StoredObject::Page { birth: page.birth, sha256: page.sha256 };
+                            !self.findings.is_damaged(object) && read.entries.iter().all(|entry| self.has(entry))
+                        }
                         Err(error @ ObjectError::Store { .. }) => return Err(error.into()),
                         Err(_) => false,
                     };
@@ -202,7 +208,8 @@ impl<'a> Inventory<'a> {
     }
 
     fn has(&self, entry: &Entry) -> bool {
-        self.chunks.get(&(entry.name, entry.birth)) == Some(&entry.size)
+        let object = StoredObject::Chunk { birth: entry.birth, name: entry.name };
+        self.chunks.get(&(entry.name, entry.birth)) == Some(&entry.size) && !self.findings.is_damaged(object)
     }
 }
 

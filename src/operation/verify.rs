@@ -1,6 +1,8 @@
 //! `verify`: that what is stored is what was written, whole, and still opens.
 
 mod look;
+mod record;
+mod survey;
 mod units;
 
 use std::{
@@ -14,6 +16,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use look::Look;
+use survey::{Documents, Survey};
 use units::Opener;
 
 use super::{
@@ -24,7 +27,9 @@ use super::{
 use crate::{
     id::{KeyId, Locker},
     keyring::{Keyring, SecretHalves, TenantKeys},
+    object_name::prefix,
     seal::RecoveryIdentity,
+    signature::SigningKey,
     signed::DocumentError,
     tenant::TenantName,
     vault::Vault,
@@ -39,10 +44,16 @@ pub struct VerifyReport {
     pub problems: Vec<VerifyProblem>,
     /// Objects that a crashed run left. Harmless.
     pub leftovers: Vec<String>,
+    /// Objects whose names are not of the format: not ours, or a later version's. They were not looked at, and harm nothing.
+    pub unknown: Vec<String>,
     /// Whether the chunks were opened with the recovery identity, or only compared with their digests.
     pub opened: bool,
     /// What these credentials may not read: neither good nor bad.
     pub not_looked_at: Vec<String>,
+    /// Findings that were written: the next backup stores anew what they call damaged.
+    pub findings: Vec<String>,
+    /// Anything else that somebody should know.
+    pub notes: Vec<String>,
 }
 
 /// What was looked at, each object once however many backups share it.
@@ -86,6 +97,8 @@ pub struct Verify<'a> {
     pub keyring: &'a Keyring,
     /// Opens every chunk when given.
     pub identity: Option<&'a RecoveryIdentity>,
+    /// Signs what is found, so that the next backup does not refer to it; or why there is no key for that.
+    pub signer: Result<&'a SigningKey, String>,
     /// Is told how far it is.
     pub progress: &'a dyn Progress,
     /// Stops it.
@@ -100,16 +113,21 @@ impl Verify<'_> {
     pub async fn run(&self, which: &Which, now: DateTime<Utc>) -> Result<VerifyReport, Failure> {
         let mut report = VerifyReport { opened: self.identity.is_some(), ..VerifyReport::default() };
         let secrets = self.keyring.secret_halves().await?;
-        for (locker, keys) in self.lockers(which, &mut report).await? {
+        let lockers = self.lockers(which, &mut report).await?;
+        let mut survey = self.survey(which, &lockers, &mut report).await?;
+        for (locker, keys) in lockers {
             if self.cancel.is_cancelled() {
                 return Err(Failure::new(FailureClass::Interrupted, "interrupted", "verify", "stopped before it was through"));
             }
-            self.locker(locker, keys.as_ref(), &secrets, now, &mut report).await?;
+            let documents = survey.take(locker);
+            self.locker(locker, keys.as_ref(), &documents, &secrets, now, &mut report).await?;
         }
         report.problems.sort();
         report.problems.dedup();
         report.not_looked_at.sort();
         report.not_looked_at.dedup();
+        report.notes.sort();
+        report.notes.dedup();
         Ok(report)
     }
 
@@ -153,10 +171,45 @@ impl Verify<'_> {
         Ok(lockers)
     }
 
+    /// Lists what lies in the vault, and verifies what belongs to no locker.
+    async fn survey(
+        &self,
+        which: &Which,
+        lockers: &[(Locker, Option<TenantKeys>)],
+        report: &mut VerifyReport,
+    ) -> Result<Survey, Failure> {
+        let store = self.vault.store();
+        let survey = match which {
+            Which::All => Survey::whole(store).await?,
+            Which::Tenants(_) => {
+                let mut survey = Survey::default();
+                for (locker, _) in lockers {
+                    let prefix = prefix::locker(*locker);
+                    if !survey.add(store, &prefix).await? {
+                        survey.denied.push(format!("{}/{prefix}", store.address()));
+                    }
+                }
+                survey
+            }
+        };
+        report.unknown.extend(survey.unknown.iter().cloned());
+        report.unknown.sort();
+        report.not_looked_at.extend(survey.denied.iter().cloned());
+        let problems = survey.check_signers(self.vault).await?;
+        report.problems.extend(problems.into_iter().map(|(object, problem)| VerifyProblem {
+            tenant: None,
+            backup: None,
+            object,
+            problem,
+        }));
+        Ok(survey)
+    }
+
     async fn locker(
         &self,
         locker: Locker,
         keys: Option<&TenantKeys>,
+        documents: &Documents,
         secrets: &SecretHalves,
         now: DateTime<Utc>,
         report: &mut VerifyReport,
@@ -164,20 +217,30 @@ impl Verify<'_> {
         let history = self.vault.history(locker, now).await.map_err(Failure::from)?;
         let tenant = keys.map(|keys| keys.tenant.clone());
         let name = tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
+        let findings = self.vault.findings(locker).await?;
         let mut look = Look::new(self, locker);
         look.note_history(&history);
         report.leftovers.extend(history.leftovers.iter().cloned());
         let backups: Vec<_> = history.live(now).collect();
+        report.leftovers.extend(documents.check(self.vault, &mut look).await?);
+        let sources = self.vault.sources(locker).await?;
         if keys.is_some()
-            && let Some(error) = self.lost(locker).await?
+            && let Some(error) = lost::lost_source(self.vault, locker, &sources).await?
         {
             let what = "the keyring has a key for this locker, and the vault lost its record of where the tenant lives: \
                         put it back from a copy of the vault; `tenure admit --source` if there is none";
             look.problem(None, error.object().to_owned(), what.to_owned());
         }
+        for (_, error) in &sources.unreadable {
+            look.problem(None, error.object().to_owned(), describe(error));
+        }
         if !backups.is_empty() && keys.is_none() && !self.vault.has_gone(locker).await.map_err(Failure::from)? {
             let what = "no key record in the keyring belongs to this locker: its backups cannot be opened";
-            look.problem(None, crate::object_name::prefix::locker(locker), what.to_owned());
+            look.problem(None, prefix::locker(locker), what.to_owned());
+        }
+        if keys.is_none() && !sources.is_empty() && history.backups.is_empty() && history.problems.is_empty() {
+            // A first run that was killed before it published its key.
+            report.leftovers.push(prefix::locker(locker));
         }
         let needed = backups.iter().map(|backup| backup.manifest.key_id);
         let opener = self.openers(keys, secrets, needed, &mut look).await?;
@@ -200,6 +263,7 @@ impl Verify<'_> {
         if let Some(tenant) = &shown {
             self.progress.tenant_finished(tenant, if look.problems.is_empty() { "good" } else { "damaged" });
         }
+        self.record(locker, &findings, &look, now, report).await?;
         report.checked.manifests += look.checked.manifests;
         report.checked.chunks += look.checked.chunks;
         report.checked.bytes += look.checked.bytes;
@@ -211,11 +275,6 @@ impl Verify<'_> {
             problem,
         }));
         Ok(())
-    }
-
-    async fn lost(&self, locker: Locker) -> Result<Option<DocumentError>, Failure> {
-        let sources = self.vault.sources(locker).await?;
-        Ok(lost::lost_source(self.vault, locker, &sources).await?)
     }
 
     /// The tenant keys that the backups need: their secret halves compared with what was signed, and opened; none without an identity.

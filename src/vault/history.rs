@@ -81,16 +81,11 @@ impl Vault {
     /// [`DocumentError::Store`] only: what cannot be reached is not known to be wrong.
     pub async fn history(&self, locker: Locker, now: DateTime<Utc>) -> Result<History, DocumentError> {
         let prefix = prefix::in_locker(locker, "b");
-        let (named, foreign) = list_named(self.store(), &prefix)
+        // What bears no name of ours is no backup; `verify` names it.
+        let (named, _) = list_named(self.store(), &prefix)
             .await
             .map_err(|source| DocumentError::Store { object: signed::locate(self.store(), &prefix), source: source.into() })?;
         let mut history = History::default();
-        history.problems.extend(foreign.into_iter().map(|name| Problem {
-            backup: None,
-            object: signed::locate(self.store(), &name),
-            what: "not an object of tenure".to_owned(),
-            is_hole: false,
-        }));
         let listed: HashMap<ObjectName, DateTime<Utc>> =
             named.into_iter().map(|(name, listed)| (name, listed.modified)).collect();
 

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Vault, list_named};
 use crate::{
-    format::record::{Copy, CopyOid, Source},
+    format::record::{Copy, CopyOid, Finding, Source},
     id::{Locker, RecordId},
     object_name::{Document, ObjectName, prefix},
     signature::{Namespace, SigningKey},
@@ -114,7 +114,12 @@ impl Vault {
         records.into_iter().map(|(_, read)| read.map(|signed| signed.value)).collect()
     }
 
-    async fn create<T: Serialize>(&self, document: &Document, value: &T, key: &SigningKey) -> Result<(), DocumentError> {
+    pub(super) async fn create<T: Serialize>(
+        &self,
+        document: &Document,
+        value: &T,
+        key: &SigningKey,
+    ) -> Result<(), DocumentError> {
         signed::create(self.store(), document, value, Namespace::Run, key).await.map(drop)
     }
 
@@ -122,7 +127,7 @@ impl Vault {
     ///
     /// # Errors
     /// [`DocumentError::Store`] only.
-    async fn records<T: Record>(&self, locker: Locker, folder: &str) -> Result<Vec<Read<T>>, DocumentError> {
+    pub(super) async fn records<T: Record>(&self, locker: Locker, folder: &str) -> Result<Vec<Read<T>>, DocumentError> {
         let prefix = prefix::in_locker(locker, folder);
         let (named, _) = list_named(self.store(), &prefix)
             .await
@@ -163,7 +168,7 @@ impl Vault {
 }
 
 /// A record's name, and the record or what is wrong with it.
-type Read<T> = (Document, Result<Signed<T>, DocumentError>);
+pub(super) type Read<T> = (Document, Result<Signed<T>, DocumentError>);
 
 /// A signed record that says where it belongs.
 pub trait Record: DeserializeOwned {
@@ -205,6 +210,18 @@ impl Record for CopyOid {
     }
     fn document(&self) -> Document {
         Document::CopyOid(self.locker, self.id)
+    }
+    fn belongs(&self, vault: &Vault) -> bool {
+        self.installation == vault.root().installation
+    }
+}
+
+impl Record for Finding {
+    fn is(document: &Document) -> bool {
+        matches!(document, Document::Finding(..))
+    }
+    fn document(&self) -> Document {
+        Document::Finding(self.locker, self.id)
     }
     fn belongs(&self, vault: &Vault) -> bool {
         self.installation == vault.root().installation

@@ -1,7 +1,9 @@
 //! What is lost, changed or exchanged in vault and keyring: noticed, named, and mended.
 
+mod findings;
 mod keys;
 mod lost;
+mod records;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -83,6 +85,7 @@ async fn verify_one(site: &Site, tenant: &str) -> Result<VerifyReport, Failure> 
         vault: &site.backup.vault,
         keyring: &site.backup.keyring,
         identity: None,
+        signer: Ok(&site.backup.signer),
         progress: &Silent,
         cancel: &site.backup.cancel,
     };

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::{
     backup_id::BackupId,
-    format::index_page::Entry,
+    format::{index_page::Entry, record::StoredObject},
     id::{ChunkName, KeyId, Locker, Sha256Digest},
     object_name::Document,
     signed::DocumentError,
@@ -42,11 +42,14 @@ pub struct Reuse {
     pages: HashMap<Sha256Digest, BackupId>,
     /// What of it could not be used, for the report: it is stored again.
     pub lost: Vec<String>,
+    /// Findings that could not be read, for the report: they stop nothing.
+    pub unreadable_findings: Vec<String>,
 }
 
 impl Reuse {
     /// Reads the index of the newest backup that lives beyond `until` and was sealed with `key_id`, and keeps those of its chunks and
-    /// pages that the store lists with their length. Damage is no error here: what cannot be used is stored again, which heals it.
+    /// pages that the store lists with their length and that no verify ever called damaged. Damage is no error here: what cannot be used
+    /// is stored again, which heals it.
     ///
     /// # Errors
     /// Only when the store cannot be reached.
@@ -63,9 +66,13 @@ impl Reuse {
         let listed = vault.stored_chunks(locker).await.map_err(failed)?;
         let listed_pages = vault.stored_pages(locker).await.map_err(failed)?;
 
-        let mut reuse = Self { base: Some(base.manifest.backup), ..Self::default() };
+        let findings = vault.findings(locker).await?;
+        let unreadable_findings = findings.unreadable.iter().map(|error| format!("{error}; run `tenure verify`")).collect();
+        let mut reuse = Self { base: Some(base.manifest.backup), unreadable_findings, ..Self::default() };
         let take = |reuse: &mut Self, entry: &Entry| {
-            if listed.get(&(entry.name, entry.birth)) == Some(&entry.size) {
+            if findings.ever_damaged(StoredObject::Chunk { birth: entry.birth, name: entry.name }) {
+                reuse.lost.push(format!("chunk {} was found damaged", entry.name));
+            } else if listed.get(&(entry.name, entry.birth)) == Some(&entry.size) {
                 let stored = StoredChunk { birth: entry.birth, size: entry.size, sha256: entry.sha256 };
                 reuse.chunks.insert(entry.name, stored);
             } else {
@@ -82,7 +89,8 @@ impl Reuse {
         while let Some((page, read)) = pages.next().await {
             match read {
                 Ok(read) => {
-                    if listed_pages.get(&(page.sha256, page.birth)) == Some(&page.size) {
+                    let suspect = findings.ever_damaged(StoredObject::Page { birth: page.birth, sha256: page.sha256 });
+                    if !suspect && listed_pages.get(&(page.sha256, page.birth)) == Some(&page.size) {
                         reuse.pages.insert(page.sha256, page.birth);
                     }
                     read.entries.iter().for_each(|entry| take(&mut reuse, entry));

@@ -370,6 +370,7 @@ async fn describe(shared: &Shared, description: &Description) -> Result<Vec<Entr
 
 fn note_history(history: &History, reuse: &Reuse, findings: &mut Vec<String>) {
     findings.extend(history.problems.iter().map(|problem| format!("{}: {}; run `tenure verify`", problem.object, problem.what)));
+    findings.extend(reuse.unreadable_findings.iter().cloned());
     if !reuse.lost.is_empty() {
         findings.push(format!(
             "{} objects of the last backup are missing or damaged and were stored again: {}",

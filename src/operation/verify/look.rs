@@ -1,6 +1,9 @@
 //! The look at one locker: each object once, however many backups share it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use futures_util::{StreamExt as _, stream};
 
@@ -10,8 +13,8 @@ use super::{
 };
 use crate::{
     backup_id::BackupId,
-    format::{index_page::Entry, manifest::Page},
-    id::{ChunkName, Locker},
+    format::{index_page::Entry, manifest::Page, record::StoredObject},
+    id::Locker,
     object_name::ObjectName,
     operation::failure::{Failure, FailureClass},
     signed,
@@ -29,8 +32,10 @@ pub(super) struct Look<'a> {
     pub(super) problems: Vec<(Option<BackupId>, String, String)>,
     pub(super) checked: Checked,
     pub(super) not_looked_at: Vec<String>,
-    /// Chunks already found good.
-    seen: HashSet<(ChunkName, BackupId)>,
+    /// Objects already found good.
+    pub(super) good: HashSet<StoredObject>,
+    /// Objects that are missing or not what was written.
+    pub(super) damaged: BTreeSet<StoredObject>,
 }
 
 impl<'a> Look<'a> {
@@ -41,7 +46,8 @@ impl<'a> Look<'a> {
             problems: Vec::new(),
             checked: Checked::default(),
             not_looked_at: Vec::new(),
-            seen: HashSet::new(),
+            good: HashSet::new(),
+            damaged: BTreeSet::new(),
         }
     }
 
@@ -57,10 +63,14 @@ impl<'a> Look<'a> {
 
     pub(super) async fn page(&mut self, backup: BackupId, page: &Page) -> Result<Vec<Entry>, Failure> {
         match self.verify.vault.page(self.locker, page).await {
-            Ok(read) => Ok(read.entries),
+            Ok(read) => {
+                self.good.insert(StoredObject::Page { birth: page.birth, sha256: page.sha256 });
+                Ok(read.entries)
+            }
             Err(error @ ObjectError::Store { .. }) => Err(Failure::from(error)),
             Err(error) => {
                 let name = ObjectName::Page { locker: self.locker, birth: page.birth, sha256: page.sha256 };
+                self.damaged.insert(StoredObject::Page { birth: page.birth, sha256: page.sha256 });
                 self.problem(Some(backup), signed::locate(self.verify.vault.store(), &name), damage(&error));
                 Ok(Vec::new())
             }
@@ -77,10 +87,8 @@ impl<'a> Look<'a> {
         for (object, problem) in incomplete_sources(&entries) {
             self.problem(Some(backup), object, problem);
         }
-        let units: Vec<Vec<Entry>> = units(entries)
-            .into_iter()
-            .filter(|unit| unit.iter().any(|entry| !self.seen.contains(&(entry.name, entry.birth))))
-            .collect();
+        let units: Vec<Vec<Entry>> =
+            units(entries).into_iter().filter(|unit| unit.iter().any(|entry| !self.good.contains(&chunk(entry)))).collect();
         let (vault, locker) = (self.verify.vault, self.locker);
         let mut results = stream::iter(units)
             .map(|unit| {
@@ -113,10 +121,11 @@ impl<'a> Look<'a> {
                 let object = signed::locate(self.verify.vault.store(), &name);
                 match problems.iter().find(|(bad, _)| *bad == entry.name) {
                     Some((_, what)) => {
+                        self.damaged.insert(chunk(entry));
                         self.problem(Some(backup), object, what.clone());
                     }
                     None => {
-                        if self.seen.insert((entry.name, entry.birth)) {
+                        if self.good.insert(chunk(entry)) {
                             self.checked.chunks += 1;
                             self.checked.bytes += entry.size;
                         }
@@ -134,4 +143,8 @@ pub(super) fn damage(error: &ObjectError) -> String {
         ObjectError::Damaged { what, .. } => format!("damaged: {what}"),
         other => other.to_string(),
     }
+}
+
+fn chunk(entry: &Entry) -> StoredObject {
+    StoredObject::Chunk { birth: entry.birth, name: entry.name }
 }

@@ -153,6 +153,7 @@ impl Site {
             vault: &self.backup.vault,
             keyring: &self.backup.keyring,
             identity: with_identity.then_some(&identity),
+            signer: Err("the test does not ask for it".to_owned()),
             progress: &Silent,
             cancel: &self.backup.cancel,
         };

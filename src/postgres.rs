@@ -16,6 +16,7 @@ pub mod large_objects_in;
 pub mod load;
 pub mod loader;
 pub mod lock;
+pub mod memberships;
 pub mod partition_roots;
 mod passfile;
 mod password;

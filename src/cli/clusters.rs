@@ -13,6 +13,7 @@ use crate::{
         ConnInfoError, Target,
         conninfo::LibpqEnvironment,
         discover::{Rule, Rules},
+        memberships::Memberships,
         tools::Tools,
     },
 };
@@ -72,6 +73,7 @@ pub fn destinations(config: &Config) -> Result<BTreeMap<String, Destination>, Fa
             name: name.clone(),
             admin: resolve(name, "admin", configured, admin, &environment)?,
             loader: loader.map(|loader| resolve(name, "loader", configured, loader, &environment)).transpose()?,
+            memberships: Memberships::default(),
             rules: rules(name, configured)?,
             roles: configured.roles.clone(),
             connections: configured.connections,

@@ -33,7 +33,7 @@ use crate::{
     format::key_record::KeyRecord,
     id::Locker,
     keyring::Keyring,
-    postgres::{Target, discover::Rules, tools::Tools},
+    postgres::{Target, discover::Rules, memberships::Memberships, tools::Tools},
     printable::Printable,
     seal::{RecoveryIdentity, TenantIdentity},
     signature::{Namespace, SigningKey},
@@ -53,6 +53,8 @@ pub struct Destination {
     pub admin: Target,
     /// Who loads rows there; `None` for a temporary role.
     pub loader: Option<Target>,
+    /// What the configured loader was made a member of.
+    pub memberships: Memberships,
     /// Which databases are tenants there.
     pub rules: Rules,
     /// Roles that run tenure besides the connecting one.
@@ -144,6 +146,7 @@ pub struct Chosen {
     backup: Backup,
     histories: Vec<(Locker, History)>,
     key: KeyRecord,
+    notes: Vec<String>,
 }
 
 impl Chosen {
@@ -206,12 +209,13 @@ impl Restorer<'_> {
             histories.push((locker, history));
         }
         let (locker, backup) = choose::choose(tenant, &histories, &request.which, now, request.accept_gap)?;
+        let notes = choose::begun_later(&histories, backup, &request.which, now);
         let backup = backup.clone();
         let key_id = backup.manifest.key_id;
         let Some(key) = keys.get(key_id).filter(|record| record.locker == locker).cloned() else {
             return Err(Failure::key_missing(tenant, backup.manifest.backup, key_id));
         };
-        Ok(Chosen { locker, backup, histories, key })
+        Ok(Chosen { locker, backup, histories, key, notes })
     }
 
     /// Opens the tenant key that a backup is sealed with: the only step that uses the recovery identity.

@@ -202,6 +202,7 @@ impl Restorer<'_> {
             *class = FailureClass::SomeTenants;
         }
         report.class = FailureClass::worst(classes);
+        report.gather_notes();
         report.duration_ms = millis(started.elapsed());
         Ok(report)
     }
@@ -319,6 +320,21 @@ impl Connections {
         // The semaphore is never closed.
         let permits = semaphore.clone().acquire_many_owned(wanted).await.ok();
         Share { loaders: (wanted - CONNECTIONS_PER_TENANT + 1) as usize, _permits: permits }
+    }
+}
+
+impl FleetReport {
+    /// What several tenants' notes say alike concerns the fleet, and is said once.
+    fn gather_notes(&mut self) {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for note in self.results.iter().flat_map(|result| &result.notes) {
+            *counts.entry(note.clone()).or_default() += 1;
+        }
+        counts.retain(|_, count| *count > 1);
+        for result in &mut self.results {
+            result.notes.retain(|note| !counts.contains_key(note));
+        }
+        self.findings.extend(counts.into_keys());
     }
 }
 

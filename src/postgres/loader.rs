@@ -159,7 +159,8 @@ impl Loader {
         self.target.connect(database, "tenure restore (loader)").await
     }
 
-    /// Makes it a member of `owners`, none of which may be a superuser. A configured loader stays one; a temporary one goes away.
+    /// Makes a temporary one a member of `owners`, none of which may be a superuser, until it goes away. For a configured one see
+    /// [`User::join`](super::memberships::User::join).
     ///
     /// # Errors
     /// What the server says, with the role named.

@@ -227,6 +227,7 @@ mod tests {
             section,
             runs_code: kind == "TABLE ATTACH",
             slow: false,
+            forces_row_security: false,
             needs: needs.to_vec(),
         }
     }

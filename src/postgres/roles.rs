@@ -90,43 +90,78 @@ pub async fn create_missing(
     Ok(())
 }
 
-/// Makes an administrator who is no superuser a member of `roles`, without which it may give nothing to them. Those that it was no
-/// member of before are noted in `joined`.
+/// Who is made a member.
+#[derive(Debug, Clone, Copy)]
+pub enum Member<'a> {
+    /// The connected role.
+    Current,
+    /// Another one.
+    Role(&'a str),
+}
+
+/// A membership that a restore began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// The role that somebody was made a member of.
+    pub role: String,
+    /// The statement that makes it as it was.
+    pub undo: String,
+}
+
+/// Makes `member` a member of `roles` that has their rights, as far as it is none. What was begun is noted in `joined`.
 ///
 /// # Errors
 /// What the server says, with the role named.
 pub async fn join<'a>(
     admin: &Client,
+    member: Member<'_>,
     roles: impl Iterator<Item = &'a String>,
-    joined: &mut Vec<String>,
+    joined: &mut Vec<Joined>,
 ) -> Result<(), StatementError> {
+    let (name, quoted) = match member {
+        Member::Current => (None, "CURRENT_USER".to_owned()),
+        Member::Role(name) => (Some(name), escape_identifier(name)),
+    };
     for role in roles {
         let what = "asking for the members of";
         let row = admin
             .query_one(
-                // From 16 on a membership may be there and give nothing; before, it is one row, which taking ours back would take.
-                "SELECT pg_catalog.pg_has_role(current_user, $1::text::name,
-                        CASE WHEN pg_catalog.current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'USAGE' END)",
-                &[role],
+                // From 16 on a membership may be there and give nothing, and there is one for each grantor, a superuser's being the first
+                // superuser's; before, it is one row, which taking ours back would take.
+                "SELECT pg_catalog.pg_has_role(m.oid, $2::text::name,
+                        CASE WHEN pg_catalog.current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'USAGE' END),
+                        EXISTS (SELECT FROM pg_catalog.pg_auth_members a, pg_catalog.pg_roles c
+                                 WHERE a.roleid = r.oid AND a.member = m.oid AND c.rolname = current_user
+                                   AND a.grantor = CASE WHEN c.rolsuper THEN 10 ELSE c.oid END)
+                   FROM pg_catalog.pg_roles m, pg_catalog.pg_roles r
+                  WHERE m.rolname = COALESCE($1::text::name, current_user) AND r.rolname = $2::text::name",
+                &[&name, role],
             )
             .await
             .failed(what, role)?;
         if row.try_get(0).failed(what, role)? {
             continue;
         }
-        joined.push(role.clone());
-        admin.batch_execute(&format!("GRANT {} TO CURRENT_USER", escape_identifier(role))).await.failed("GRANT ROLE", role)?;
+        let group = escape_identifier(role);
+        let undo = if row.try_get(1).failed(what, role)? {
+            format!("GRANT {group} TO {quoted} WITH INHERIT FALSE")
+        } else {
+            format!("REVOKE {group} FROM {quoted}")
+        };
+        let inherit = if undo.starts_with("GRANT") { " WITH INHERIT TRUE" } else { "" };
+        joined.push(Joined { role: role.clone(), undo });
+        admin.batch_execute(&format!("GRANT {group} TO {quoted}{inherit}")).await.failed("GRANT ROLE", role)?;
     }
     Ok(())
 }
 
 /// Ends memberships that [`join`] began. Returns those that stayed.
-pub async fn leave(admin: &Client, joined: &[String]) -> Vec<String> {
+pub async fn leave(admin: &Client, joined: Vec<Joined>) -> Vec<Joined> {
     let mut left = Vec::new();
-    for role in joined {
-        if let Err(error) = admin.batch_execute(&format!("REVOKE {} FROM CURRENT_USER", escape_identifier(role))).await {
-            tracing::debug!(error = %error, "the administrator stays a member of {role:?}");
-            left.push(role.clone());
+    for membership in joined {
+        if let Err(error) = admin.batch_execute(&membership.undo).await {
+            tracing::debug!(error = %error, "the membership in {:?} stays", membership.role);
+            left.push(membership);
         }
     }
     left

@@ -10,7 +10,7 @@ use crate::format::description::{Database, Extension};
 
 /// The server, and what the connecting role may do on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "four independent answers of the server")]
+#[allow(clippy::struct_excessive_bools, reason = "independent answers of the server")]
 pub struct ServerFacts {
     /// `server_version_num`.
     pub version_num: u32,
@@ -26,6 +26,8 @@ pub struct ServerFacts {
     pub create_db: bool,
     /// Its CREATEROLE, or SUPERUSER.
     pub create_role: bool,
+    /// Its BYPASSRLS, or SUPERUSER.
+    pub bypass_rls: bool,
     /// Where its data lies, as far as it tells.
     pub data_directory: Option<String>,
 }
@@ -60,7 +62,7 @@ pub async fn read(admin: &Client) -> Result<ServerFacts, StatementError> {
     let row = admin
         .query_one(
             "SELECT pg_catalog.current_setting('server_version_num')::int, (pg_catalog.pg_control_system()).system_identifier::text,
-                    pg_catalog.pg_is_in_recovery(), r.rolname::text, r.rolsuper, r.rolcreatedb, r.rolcreaterole,
+                    pg_catalog.pg_is_in_recovery(), r.rolname::text, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolbypassrls,
                     (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'data_directory')
                FROM pg_catalog.pg_roles r WHERE r.rolname = current_user",
             &[],
@@ -71,6 +73,7 @@ pub async fn read(admin: &Client) -> Result<ServerFacts, StatementError> {
     let superuser: bool = row.try_get(4).failed(what, whom)?;
     let create_db: bool = row.try_get(5).failed(what, whom)?;
     let create_role: bool = row.try_get(6).failed(what, whom)?;
+    let bypass_rls: bool = row.try_get(7).failed(what, whom)?;
     Ok(ServerFacts {
         version_num: u32::try_from(version).unwrap_or(0),
         system_identifier: row.try_get(1).failed(what, whom)?,
@@ -79,7 +82,8 @@ pub async fn read(admin: &Client) -> Result<ServerFacts, StatementError> {
         superuser,
         create_db: create_db || superuser,
         create_role: create_role || superuser,
-        data_directory: row.try_get(7).failed(what, whom)?,
+        bypass_rls: bypass_rls || superuser,
+        data_directory: row.try_get(8).failed(what, whom)?,
     })
 }
 
@@ -186,24 +190,21 @@ pub async fn locale_trouble(admin: &Client, recorded: &Database, version_num: u3
     Ok(trouble)
 }
 
-/// Databases and roles named as an unfinished restore names them, that no session uses: databases, then roles.
+/// Databases, with their OIDs, and roles that are named as an unfinished restore names them, while no other restore is running there.
 ///
 /// # Errors
 /// What the server says.
-pub async fn leftovers(admin: &Client) -> Result<(Vec<String>, Vec<String>), StatementError> {
+pub async fn leftovers(admin: &Client) -> Result<(Vec<(String, u32)>, Vec<String>), StatementError> {
     let (what, whom) = ("looking for what earlier restores left on", "the server");
     let rows = admin
         .query(
-            "SELECT datname::text, true FROM pg_catalog.pg_database d
-              WHERE datname ~ '^tenure_[0-9a-f]{32}$'
-                AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
-             UNION ALL
-             SELECT rolname::text, false FROM pg_catalog.pg_roles r
-              WHERE rolname ~ '^tenure_loader_[0-9a-f]{32}$'
-                AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid)
-                AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.application_name LIKE 'tenure restore%'
+            "SELECT l.name, l.oid FROM (
+                 SELECT datname::text, oid FROM pg_catalog.pg_database WHERE datname ~ '^tenure_[0-9a-f]{32}$'
+                  UNION ALL
+                 SELECT rolname::text, NULL FROM pg_catalog.pg_roles WHERE rolname ~ '^tenure_loader_[0-9a-f]{32}$') AS l(name, oid)
+              WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.application_name LIKE 'tenure restore%'
                                    AND a.pid <> pg_catalog.pg_backend_pid())
-             ORDER BY 1",
+              ORDER BY 1",
             &[],
         )
         .await
@@ -211,10 +212,9 @@ pub async fn leftovers(admin: &Client) -> Result<(Vec<String>, Vec<String>), Sta
     let (mut databases, mut roles) = (Vec::new(), Vec::new());
     for row in rows {
         let name = row.try_get(0).failed(what, whom)?;
-        if row.try_get(1).failed(what, whom)? {
-            databases.push(name);
-        } else {
-            roles.push(name);
+        match row.try_get(1).failed(what, whom)? {
+            Some(oid) => databases.push((name, oid)),
+            None => roles.push(name),
         }
     }
     Ok((databases, roles))

@@ -68,6 +68,14 @@ impl History {
         self.backups.last()
     }
 
+    /// Backups of which only the signature is there: begun and not ended, or their manifest was removed.
+    pub fn unfinished(&self) -> impl Iterator<Item = BackupId> {
+        self.leftovers.iter().filter_map(|name| match name.parse() {
+            Ok(ObjectName::Signature(Document::Manifest(_, backup))) => Some(backup),
+            _ => None,
+        })
+    }
+
     /// Those not yet expired, newest first.
     pub fn live(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Backup> {
         self.backups.iter().rev().filter(move |backup| !backup.is_expired(now))

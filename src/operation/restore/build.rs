@@ -2,11 +2,12 @@
 
 mod data;
 mod finish;
+mod logins;
 mod made;
 mod pipeline;
 mod schema;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use super::{
     content::{ChunkReader, Content},
     damage,
     destination::Place,
-    failures, preflight, proof,
+    failures, proof,
     routes::Routes,
     rows,
 };
@@ -32,13 +33,14 @@ use crate::{
     operation::failure::{Failure, FailureClass},
     postgres::{
         Session, create_database, discover,
-        loader::{self, Loader},
-        lock::{self, TenantLock},
+        loader::Loader,
+        lock::TenantLock,
         restore_archive::SchemaArchive,
         restore_plan::{self, Login},
-        roles, sequences,
+        roles::{self, Member},
+        sequences,
         server_facts::{self, Availability, ServerFacts},
-        session_settings::{NO_TIME_LIMITS, READING, ROW_TEXT, statements},
+        session_settings::{NO_TIME_LIMITS, statements},
         statement::{Failed as _, StatementError},
     },
     seal::TenantIdentity,
@@ -84,7 +86,7 @@ pub(super) async fn run(
 ) -> Result<Report, Failure> {
     let started = Instant::now();
     let tenant = &request.tenant;
-    let Chosen { locker, backup, histories, key: record } = chosen;
+    let Chosen { locker, backup, histories, key: record, notes } = chosen;
     let manifest = &backup.manifest;
     let reader = ChunkReader::new(restorer.vault.clone(), locker, key);
     let damage = damage::Damage { restorer, histories: &histories, chosen: manifest.backup, now };
@@ -158,6 +160,7 @@ pub(super) async fn run(
         Ok(mut report) => {
             report.created_roles = std::mem::take(&mut made.roles);
             report.taken_at = manifest.taken_at;
+            report.notes.extend(notes);
             // What is wrong with the history is said even where it hides nothing newer.
             report.notes.extend(
                 histories
@@ -205,7 +208,7 @@ impl Build<'_> {
         self.stage("schema");
         if !found.facts.superuser {
             let own = Some(loader.role().to_owned()).filter(|_| loader.is_temporary());
-            roles::join(admin, owners.iter().chain(&own), &mut made.joined).await.map_err(self.failed())?;
+            roles::join(admin, Member::Current, owners.iter().chain(&own), &mut made.joined).await.map_err(self.failed())?;
         }
         let guests = found.facts.guests(loader.role());
         let (name, oid, record) = self.create(admin, made, &guests, manifest, &found.facts).await?;
@@ -225,7 +228,7 @@ impl Build<'_> {
         };
         schema.run("schemas", Login::Admin, &schema.plan.extension_schemas).await?;
         self.create_extensions(&database, &found.facts).await?;
-        loader.join(admin, &owners).await.map_err(self.failed())?;
+        self.join(admin, made, &loader, &owners).await?;
         self.before_rows(&schema, &database, &loader).await?;
         loader.open_schemas(&database).await.map_err(self.failed())?;
         let routes = Routes::read(&database, &description.tables).await.map_err(self.failed())?;
@@ -264,37 +267,6 @@ impl Build<'_> {
         Ok((Built { name, oid, facts: found.facts, loader, rows, bytes, proof_ms, notes: found.notes }, lock))
     }
 
-    /// The second login; what keeps it out is a finding.
-    async fn loader(&self, admin: &Session, made: &mut Made, found: &mut preflight::Preflight) -> Option<Loader> {
-        let loader = match &self.place.server.loader {
-            Some(target) => Loader::configured(target).await,
-            None => {
-                let role = loader::temporary_name();
-                made.login = Some(role.clone());
-                Loader::temporary(admin, admin.target(), role).await
-            }
-        };
-        match loader {
-            Ok(loader) => Some(loader),
-            Err(error) => {
-                let (kind, what, hint) = failures::loader(&error, found.facts.version_num);
-                found.add(kind, what, hint);
-                None
-            }
-        }
-    }
-
-    /// The tenant's lock, when its own place is filled: no backup may read it while it is swapped.
-    async fn lock(&self) -> Result<Option<TenantLock>, Failure> {
-        if !self.place.own {
-            return Ok(None);
-        }
-        let server = self.place.server;
-        let installation = self.restorer.vault.root().installation;
-        let lock = TenantLock::acquire(&server.admin, &installation, &self.request.tenant, &server.roles, lock::WAIT).await;
-        lock.map(Some).map_err(failures::lock)
-    }
-
     /// The empty database under its random name, recorded before it is made.
     async fn create(
         &self,
@@ -327,37 +299,6 @@ impl Build<'_> {
         Ok((name, oid, CopyOid { format: FORMAT, installation, locker, id, system_identifier, database_oid: oid }))
     }
 
-    /// An administrator's session in the new database, on the server that `admin` reached.
-    pub(super) async fn session(&self, admin: &Session, name: &str) -> Result<Session, Failure> {
-        let session = admin
-            .target()
-            .connect(name, "tenure restore (admin)")
-            .await
-            .map_err(|error| failures::connect(&self.request.tenant, error))?;
-        let writable: &[(&str, &str)] = &[("default_transaction_read_only", "off")];
-        session
-            .batch_execute(&statements(&[&ROW_TEXT, &NO_TIME_LIMITS, &READING, writable]))
-            .await
-            .failed("setting up a session in", name)
-            .map_err(self.failed())?;
-        Ok(session)
-    }
-
-    async fn loader_session(&self, loader: &Loader, name: &str) -> Result<Session, Failure> {
-        let session = loader.connect(name).await.map_err(|error| failures::connect(&self.request.tenant, error))?;
-        // What is not on disk at a crash belongs to a database that nobody has seen yet; the rename at the end waits for all of it.
-        // The tenant's own code finds things as it did when the rows were written. Here it runs with no more rights than its own.
-        let search_path = create_database::search_path(&self.description.database);
-        let loading: &[(&str, &str)] =
-            &[("synchronous_commit", "off"), ("default_transaction_read_only", "off"), ("search_path", &search_path)];
-        session
-            .batch_execute(&statements(&[&ROW_TEXT, &NO_TIME_LIMITS, loading]))
-            .await
-            .failed("setting up a session in", name)
-            .map_err(self.failed())?;
-        Ok(session)
-    }
-
     /// Extensions at their recorded versions, in the archive's order, which knows which needs which.
     async fn create_extensions(&self, database: &Session, facts: &ServerFacts) -> Result<(), Failure> {
         let available = server_facts::extensions(database, &self.description.extensions).await.map_err(self.failed())?;
@@ -370,18 +311,6 @@ impl Build<'_> {
         }
         tracing::debug!(postgres.version_num = facts.version_num, "extensions are there");
         Ok(())
-    }
-
-    /// Every owner that is no superuser.
-    fn owners(&self, superusers: &HashSet<String>) -> BTreeSet<String> {
-        let of_entries = self.archive.toc().iter().map(|entry| &entry.owner);
-        let of_tables = self.description.tables.iter().map(|table| &table.owner);
-        of_entries
-            .chain(of_tables)
-            .chain(std::iter::once(&self.description.database.owner))
-            .filter(|owner| !owner.is_empty() && !owner.starts_with("pg_") && !superusers.contains(*owner))
-            .cloned()
-            .collect()
     }
 
     /// Tables, types, functions. Little of it is the loader's, and then in schemas that are there by its turn.

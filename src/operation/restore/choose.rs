@@ -42,6 +42,26 @@ pub fn choose<'a>(
     }
 }
 
+/// What should be known of backups that were begun after the chosen one and never became any: a crash looks so, and so does a manifest
+/// that was taken away while nothing later names it.
+#[must_use]
+pub fn begun_later(histories: &[(Locker, History)], chosen: &Backup, which: &Which, now: DateTime<Utc>) -> Vec<String> {
+    let chosen = &chosen.manifest;
+    // Of an id the time is known to the second.
+    let next = histories.iter().flat_map(|(_, history)| history.live(now)).map(|backup| &backup.manifest);
+    let next = next.filter(|other| other.taken_at > chosen.taken_at).map(|other| other.backup.time()).min();
+    let until = if let Which::At(time) = which { Some(*time) } else { None };
+    let mut begun: Vec<BackupId> = histories
+        .iter()
+        .flat_map(|(_, history)| history.unfinished())
+        .filter(|id| id.time() >= chosen.backup.time())
+        .filter(|id| next.is_none_or(|next| id.time() < next) && until.is_none_or(|until| id.time() <= until))
+        .collect();
+    begun.sort_by_key(BackupId::time);
+    let note = |id| format!("backup {id} was begun later and has no manifest: it did not end, or its manifest was removed");
+    begun.into_iter().map(note).collect()
+}
+
 fn newest<'a>(
     tenant: &TenantName,
     histories: &[(Locker, History)],

@@ -130,7 +130,7 @@ impl Restorer<'_> {
     }
 
     /// Whether a database is one that tenure made from this tenant's backups.
-    async fn is_copy(&self, request: &Request, facts: &ServerFacts, oid: u32) -> Result<bool, Failure> {
+    pub(super) async fn is_copy(&self, request: &Request, facts: &ServerFacts, oid: u32) -> Result<bool, Failure> {
         let Some(keys) = self.keyring.keys(&request.tenant).await? else { return Ok(false) };
         for locker in keys.lockers() {
             let copies = self.vault.copies(locker).await?;

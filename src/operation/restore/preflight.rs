@@ -98,24 +98,44 @@ impl Restorer<'_> {
         }
         role_findings(&mut found, description);
         handing_over(&mut found, description, toc);
+        row_security(&mut found, toc);
         extensions(&mut found, request, description, admin).await.map_err(failed)?;
         guards(&mut found, request, description, toc);
         space(&mut found, place, bytes);
         notes(&mut found, description);
-        let (databases, logins) = server_facts::leftovers(admin).await.map_err(failed)?;
-        for database in databases {
-            found.notes.push(format!(
-                "database {database} on cluster {} is left from a restore that did not end; drop it when none is running",
-                place.server.name
-            ));
-        }
-        for login in logins {
-            found.notes.push(format!(
-                "role {login} on cluster {} is left from a restore that did not end; drop it when none is running",
-                place.server.name
-            ));
-        }
+        self.leftovers(&mut found, request, place, admin).await?;
         Ok(found)
+    }
+
+    /// What restores that were killed left, and the statements that remove it: the databases first, which hold the roles' rights.
+    async fn leftovers(
+        &self,
+        found: &mut Preflight,
+        request: &Request,
+        place: &Place<'_>,
+        admin: &Client,
+    ) -> Result<(), Failure> {
+        let leftovers = server_facts::leftovers(admin).await;
+        let (databases, roles) = leftovers.map_err(|error| failures::statement(&request.tenant, error))?;
+        let (mut names, mut statements) = (Vec::new(), Vec::new());
+        for (database, oid) in databases {
+            let whose = if self.is_copy(request, &found.facts, oid).await? { "this tenant's " } else { "" };
+            names.push(format!("{whose}database {database}"));
+            statements.push(format!("DROP DATABASE {database};"));
+        }
+        for role in roles {
+            names.push(format!("role {role}"));
+            statements.push(format!("DROP ROLE {role};"));
+        }
+        if !names.is_empty() {
+            found.notes.push(format!(
+                "restores that were killed left on cluster {}: {}; when no restore is running there, remove it: {}",
+                place.server.name,
+                names.join(", "),
+                statements.join(" ")
+            ));
+        }
+        Ok(())
     }
 
     fn server(&self, found: &mut Preflight, place: &Place<'_>, description: &Description) {
@@ -201,6 +221,28 @@ fn handing_over(found: &mut Preflight, description: &Description, toc: &[TocEntr
         let what =
             format!("it has things that belong to {}, and role {} is no superuser", names.join(", "), shown(&found.facts.role));
         found.add("needs-superuser", what, "set `admin =` of the cluster to a superuser");
+    }
+}
+
+/// Row security that binds a table's owners would keep an administrator who is one of them from reading it back.
+fn row_security(found: &mut Preflight, toc: &[TocEntry]) {
+    if found.facts.bypass_rls {
+        return;
+    }
+    let enabled = |table: &TocEntry| {
+        toc.iter().any(|entry| entry.kind == "ROW SECURITY" && entry.namespace == table.namespace && entry.tag == table.tag)
+    };
+    let forced = toc.iter().filter(|entry| entry.forces_row_security && enabled(entry));
+    let tables: Vec<String> =
+        forced.map(|table| shown(&format!("{}.{}", table.namespace.as_deref().unwrap_or_default(), table.tag))).collect();
+    if !tables.is_empty() {
+        let role = &found.facts.role;
+        let what =
+            format!("row security is forced on {}, and role {} could not read back every row", tables.join(", "), shown(role));
+        let role = postgres_protocol::escape::escape_identifier(role);
+        let hint =
+            format!("ALTER ROLE {} BYPASSRLS (a superuser may), or set `admin =` of the cluster to a superuser", shown(&role));
+        found.add("needs-bypassrls", what, hint);
     }
 }
 

@@ -58,6 +58,39 @@ async fn refused_everywhere_is_a_finding_and_a_configured_login_cures_it() {
     assert_eq!(server.sql("postgres", &on_database).trim(), "0");
     // Again, into another database: what the first run granted does not stand in the way.
     restore_to(&site, by("loader"), &copy("acme", &unique("logins"))).await.unwrap();
+
+    // It is a member of the owners for as long as any restore needs it.
+    let members =
+        || server.sql("postgres", "SELECT count(*) FROM pg_auth_members WHERE member = 'loader'::regrole").trim().to_owned();
+    assert_eq!(members(), "0");
+    let both = by("loader");
+    let (one, two) = (copy("acme", &unique("logins")), copy("acme", &unique("logins")));
+    let (one, two) = tokio::join!(restore_to(&site, both.clone(), &one), restore_to(&site, both, &two));
+    assert_eq!(one.unwrap().notes, Vec::<String>::new());
+    assert_eq!(two.unwrap().notes, Vec::<String>::new());
+    assert_eq!(members(), "0");
+    // Another process's restore holds this lock. It is told of what stays, and how to end it.
+    let other = server.client("postgres").await;
+    other.batch_execute("SELECT pg_advisory_lock_shared(hashtextextended('tenure loader loader', 0))").await.unwrap();
+    let report = restore_to(&site, by("loader"), &copy("acme", &unique("logins"))).await.unwrap();
+    assert!(report.notes.iter().any(|note| note.contains("`REVOKE \"app\" FROM \"loader\"`")), "{report:?}");
+    assert_eq!(members(), "1");
+    other.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    // What was there before stays.
+    restore_to(&site, by("loader"), &copy("acme", &unique("logins"))).await.unwrap();
+    assert_eq!(members(), "1");
+    server.sql("postgres", "REVOKE app FROM loader");
+    // It ends with a restore that fails, too.
+    server.sql(
+        &database,
+        "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'; CREATE MATERIALIZED VIEW m AS SELECT f();
+         ALTER MATERIALIZED VIEW m OWNER TO app; CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1/0; END'",
+    );
+    assert_eq!(site.all().await.class, None);
+    let failure = restore_to(&site, by("loader"), &copy("acme", &unique("logins"))).await.unwrap_err();
+    assert_eq!(failure.kind, "schema", "{failure:?}");
+    assert!(!failure.hint.contains("Left behind"), "{failure:?}");
+    assert_eq!(members(), "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

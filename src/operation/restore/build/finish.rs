@@ -61,9 +61,19 @@ impl Build<'_> {
                 failures::statement(tenant, error).message
             ));
         }
-        made.joined.retain(|role| role != loader.role());
-        for role in roles::leave(admin, &std::mem::take(&mut made.joined)).await {
-            notes.push(format!("role {} stays a member of {}", shown(&facts.role), shown(&role)));
+        made.joined.retain(|joined| joined.role != loader.role());
+        for joined in roles::leave(admin, std::mem::take(&mut made.joined)).await {
+            let (member, role) = (shown(&facts.role), shown(&joined.role));
+            notes.push(format!("role {member} stays a member of {role}: end that by `{}`", shown(&joined.undo)));
+        }
+        if let Some((member, user)) = made.member.take() {
+            for joined in user.leave(admin, &member).await {
+                let (member, role) = (shown(&member), shown(&joined.role));
+                notes.push(format!(
+                    "role {member} stays a member of {role}: end that by `{}` when no other restore is running",
+                    shown(&joined.undo)
+                ));
+            }
         }
         if self.place.own {
             self.record_source(locker, &facts, built.oid).await?;

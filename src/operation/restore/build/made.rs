@@ -3,7 +3,12 @@
 use super::Build;
 use crate::{
     operation::{failure::Failure, restore::shown},
-    postgres::{Session, loader, place, roles},
+    postgres::{
+        Session, loader,
+        memberships::User,
+        place,
+        roles::{self, Joined},
+    },
 };
 
 /// What was made so far, and must go again when the restore does not end well.
@@ -17,8 +22,10 @@ pub(super) struct Made {
     pub database: Option<String>,
     /// Roles that were missing.
     pub roles: Vec<String>,
-    /// Roles that the administrator was made a member of.
-    pub joined: Vec<String>,
+    /// What the administrator was made a member of.
+    pub joined: Vec<Joined>,
+    /// A configured loader, which was made a member of the owners.
+    pub member: Option<(String, User)>,
     /// Whether the database has its final name: then it is nobody's to drop.
     pub in_place: bool,
 }
@@ -35,7 +42,8 @@ impl Made {
                 tracing::warn!(tenant.name = %tenant, error = %error, "cannot clear up after the restore of tenant {tenant}");
                 let database = self.database.iter().map(|name| format!("database {name}"));
                 let login = self.login.iter().map(|role| format!("role {role}"));
-                return say_left(failure, &database.chain(login).collect::<Vec<_>>());
+                let member = self.member.iter().map(|(role, _)| format!("what role {} was made a member of", shown(role)));
+                return say_left(failure, &database.chain(login).chain(member).collect::<Vec<_>>());
             }
         };
         if let Some(backend) = self.backend
@@ -54,7 +62,11 @@ impl Made {
                 left.push(format!("database {name}"));
             }
         }
-        left.extend(roles::leave(&admin, &self.joined).await.iter().map(|role| format!("membership in role {}", shown(role))));
+        let mut memberships = roles::leave(&admin, self.joined).await;
+        if let Some((role, user)) = self.member {
+            memberships.extend(user.leave(&admin, &role).await);
+        }
+        left.extend(memberships.iter().map(|joined| format!("a membership, which ends by `{}`", shown(&joined.undo))));
         if let Some(role) = &self.login
             && let Err(error) = loader::drop_role(&admin, role).await
         {
@@ -82,7 +94,7 @@ impl Made {
 
 fn say_left(mut failure: Failure, left: &[String]) -> Failure {
     if !left.is_empty() {
-        failure.hint.push_str(&format!(" Left behind: {}; drop them.", left.join(", ")));
+        failure.hint.push_str(&format!(" Left behind: {}. Drop it when no other restore is running there.", left.join(", ")));
     }
     failure
 }

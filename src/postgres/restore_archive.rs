@@ -100,6 +100,10 @@ impl SchemaArchive {
         let program = pg_restore.display().to_string();
         let mut command = tokio::process::Command::new(pg_restore);
         environment.apply(&mut command);
+        if what == "materialized views" {
+            // Each is filled by its owner, who sees what policies let it see, as on the source.
+            command.arg("--enable-row-security");
+        }
         // Only names made by us reach the arguments: the database is called `tenure_` and random digits.
         command
             .arg(format!("--dbname={database}"))

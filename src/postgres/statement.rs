@@ -38,4 +38,17 @@ impl StatementError {
         let said = self.source.as_db_error().filter(|said| missing.contains(said.code()))?;
         super::context::function(said.where_()?)
     }
+
+    /// Whether row security was in the way.
+    #[must_use]
+    pub fn is_row_security(&self) -> bool {
+        is_row_security(&self.source)
+    }
+}
+
+/// Whether a policy would have hidden rows, which `row_security = off` makes an error.
+#[must_use]
+pub fn is_row_security(error: &tokio_postgres::Error) -> bool {
+    let denied = error.as_db_error().filter(|said| *said.code() == SqlState::INSUFFICIENT_PRIVILEGE);
+    denied.is_some_and(|said| said.message().contains("row-level security"))
 }

@@ -8,6 +8,7 @@ mod killed;
 mod logins;
 mod odd;
 mod partitions;
+mod row_security;
 mod search_path;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use tenure::{
         progress::Silent,
         restore::{Destination, Report, Request, Restorer, Which},
     },
-    postgres::Target,
+    postgres::{Target, memberships::Memberships},
 };
 
 use crate::harness::{postgres, site::Site};
@@ -50,6 +51,7 @@ fn here(site: &Site) -> Destination {
         name: cluster.name.clone(),
         admin: cluster.target.clone(),
         loader: None,
+        memberships: Memberships::default(),
         rules: cluster.rules.clone(),
         roles: Vec::new(),
         connections: 6,

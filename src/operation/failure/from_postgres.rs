@@ -81,7 +81,8 @@ impl From<SnapshotError> for Failure {
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        wrap(FailureClass::Failed, "cannot-read", "rows", error, "No backup was made; run it again.".to_owned())
+        let hint = format!("{}. No backup was made.", error.hint());
+        wrap(FailureClass::Failed, "cannot-read", "rows", error, hint)
     }
 }
 

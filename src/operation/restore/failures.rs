@@ -28,6 +28,7 @@ pub(super) fn statement(tenant: &TenantName, error: StatementError) -> Failure {
              search_path, or ALTER FUNCTION {0} SET search_path, to the schemas that it uses; then back up again. ",
             shown(&function)
         ),
+        _ if error.is_row_security() => "ALTER ROLE … BYPASSRLS for the role that reads it (a superuser may). ".to_owned(),
         (None, Some(hint)) => format!("{} ", shown(hint)),
         (None, None) => String::new(),
     };

@@ -151,7 +151,10 @@ impl SnapshotError {
             Self::Standby { .. } => "back up from the primary",
             Self::TooOld { .. } => "upgrade the server",
             Self::LockTimeout { .. } => "run the backup again when that session is done, or raise limits.lock_timeout",
-            Self::Denied { .. } => "GRANT pg_read_all_data TO the role, and ALTER ROLE … BYPASSRLS",
+            Self::Denied { role, .. } => {
+                let role = Printable(&postgres_protocol::escape::escape_identifier(role)).to_string();
+                return format!("GRANT pg_read_all_data TO {role}, and ALTER ROLE {role} BYPASSRLS");
+            }
             Self::LockTableFull { .. } => "raise max_locks_per_transaction and restart the server",
             Self::Unsettled { .. } => "run the backup when the schema is not being changed",
             Self::Query { .. } => "see the server's log",

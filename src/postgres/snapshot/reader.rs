@@ -4,26 +4,32 @@ use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use postgres_protocol::escape::escape_literal;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio_postgres::{CopyOutStream, Statement, error::SqlState, types::ToSql};
 
 use super::{Snapshot, SnapshotError, Turn};
-use crate::postgres::{
-    Session,
-    session_settings::{NO_TIME_LIMITS, READING, ROW_TEXT, statements},
-    source::{Read, Source, TableRead},
+use crate::{
+    postgres::{
+        Session,
+        session_settings::{NO_TIME_LIMITS, READING, ROW_TEXT, statements},
+        source::{Read, Source, TableRead},
+        statement::is_row_security,
+    },
+    printable::Printable,
 };
 
 /// Rows that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The server or the connection failed.
-    #[error("cannot read {source_label} of database {database:?}")]
+    #[error("cannot read {source_label} of database {database:?} as role {role:?}")]
     Copy {
         /// What was read.
         source_label: String,
         /// The database.
         database: String,
+        /// The connected role.
+        role: String,
         /// What the server or the connection said.
         #[source]
         source: tokio_postgres::Error,
@@ -44,6 +50,31 @@ pub enum ReadError {
         /// The database.
         database: String,
     },
+}
+
+impl ReadError {
+    fn copy(source_label: String, snapshot: &Snapshot, source: tokio_postgres::Error) -> Self {
+        let (database, role) = (snapshot.0.facts.database.clone(), snapshot.target().user().to_owned());
+        Self::Copy { source_label, database, role, source }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        let Self::Copy { source_label, role, source, .. } = self else { return "Run it again".to_owned() };
+        let role = Printable(&escape_identifier(role)).to_string();
+        if is_row_security(source) {
+            format!("ALTER ROLE {role} BYPASSRLS (a superuser may): a policy hides rows of it from that role")
+        } else if source.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+            "Run it again".to_owned()
+        } else if source_label.starts_with("large objects") {
+            format!(
+                "GRANT their owners TO {role}, or GRANT SELECT ON LARGE OBJECT … TO {role}; pg_read_all_data does not cover them"
+            )
+        } else {
+            format!("GRANT pg_read_all_data TO {role}; `tenure check` names everything that it may not read")
+        }
+    }
 }
 
 /// A connection that sees the snapshot. Reads one source at a time.
@@ -126,7 +157,7 @@ impl Reader {
         if let Some(label) = given_up {
             return Err(ReadError::GivenUp { source_label: label.clone(), database: database.clone() });
         }
-        let failed = |error| ReadError::Copy { source_label: source.label(), database: database.clone(), source: error };
+        let failed = |error| ReadError::copy(source.label(), snapshot, error);
         let table = match &source.read {
             Read::Rows { table, .. } => Some(Arc::clone(table)),
             Read::LargeObjects(_) => None,
@@ -155,7 +186,7 @@ impl Reader {
                         on: On::Own(own),
                         table,
                         label: source.label(),
-                        database,
+                        snapshot,
                         given_up,
                         finished: false,
                     });
@@ -182,12 +213,11 @@ async fn on_leader<'a>(
     table: Option<Arc<TableRead>>,
 ) -> Result<Rows<'a>, ReadError> {
     let leader = snapshot.leader().await;
-    let database = &snapshot.0.facts.database;
-    let failed = |error| ReadError::Copy { source_label: source.label(), database: database.clone(), source: error };
+    let failed = |error| ReadError::copy(source.label(), snapshot, error);
     leader.batch_execute("SET LOCAL enable_seqscan = off").await.map_err(failed)?;
     let stream = leader.copy_out(&source.statement()).await.map_err(failed)?;
     let on = On::Leader(leader);
-    Ok(Rows { stream: Box::pin(stream), on, table, label: source.label(), database, given_up, finished: false })
+    Ok(Rows { stream: Box::pin(stream), on, table, label: source.label(), snapshot, given_up, finished: false })
 }
 
 enum On<'a> {
@@ -231,7 +261,7 @@ pub struct Rows<'a> {
     on: On<'a>,
     table: Option<Arc<TableRead>>,
     label: String,
-    database: &'a str,
+    snapshot: &'a Snapshot,
     given_up: &'a mut Option<String>,
     finished: bool,
 }
@@ -242,7 +272,7 @@ impl Rows<'_> {
     /// # Errors
     /// If the server or the connection fails, or another table took the name.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
-        let failed = |source| ReadError::Copy { source_label: self.label.clone(), database: self.database.to_owned(), source };
+        let failed = |error| ReadError::copy(self.label.clone(), self.snapshot, error);
         if self.finished {
             return Ok(None);
         }
@@ -252,7 +282,8 @@ impl Rows<'_> {
                 // Renaming a schema needs no lock on its tables: what was read is the table only if the name still stands for it.
                 let found = self.on.end(self.table.as_deref()).await.map_err(failed)?;
                 if found != self.table.as_ref().map(|table| table.oid) {
-                    return Err(ReadError::Replaced { source_label: self.label.clone(), database: self.database.to_owned() });
+                    let database = self.snapshot.0.facts.database.clone();
+                    return Err(ReadError::Replaced { source_label: self.label.clone(), database });
                 }
                 self.finished = true;
                 Ok(None)

@@ -76,9 +76,7 @@ impl Vault {
     /// # Errors
     /// Why it does not.
     pub fn check_signer(&self, key: &SigningKey, namespace: Namespace, now: DateTime<Utc>) -> Result<(), SignatureError> {
-        let document = b"tenure tries whether this key counts";
-        let signature = key.sign(namespace, document)?;
-        self.signers.verify(namespace, document, signature.as_bytes(), now).map(drop)
+        self.signers.check(key, namespace, now)
     }
 
     /// The store underneath.

@@ -70,7 +70,8 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         version: concat!("tenure ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let report = backup.run(&which).await?;
-    edge.output.outcome("backup", &report, report.class.is_none(), text)?;
+    let noted = !report.findings.is_empty() || report.results.iter().any(|result| !result.findings.is_empty());
+    edge.output.outcome("backup", &report, report.class.is_none() && !noted, text)?;
     for result in &report.results {
         if let Some(error) = &result.error {
             edge.output.complain(&Printable(&result.tenant).to_string(), &error.message, &error.hint);

@@ -139,7 +139,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         let text = text::configuration(&args, &written);
         let config = checked(&text, &config_file)?;
         let (vault, keyring, mirrors) = open_stores(&config, Role::Writer).await?;
-        let report = join.apply(&text, &Stores { vault, keyring, mirrors }).await?;
+        let report = join.apply(&text, &Stores { vault, keyring, mirrors }, edge.now()).await?;
         edge.output.report("init", &report, text::join_report)?;
         return Ok(Ended::default());
     }

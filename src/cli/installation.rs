@@ -123,8 +123,11 @@ pub fn read_signing_key(config: &Config, role: &'static str) -> Result<SigningKe
             .hint(format!("add `{role} = \"keys/{role}\"` below [signing]: this command signs what it writes")));
     };
     let path = config.path(path);
-    let file =
-        zeroize::Zeroizing::new(read(&path, &key, "the key belongs on the host that signs with it; `tenure init` made it")?);
+    let file = zeroize::Zeroizing::new(read(
+        &path,
+        &key,
+        &format!("{key} names it: the key belongs on the host that signs with it; `tenure init` made it"),
+    )?);
     SigningKey::parse(&file).map_err(|error| {
         Failure::new(FailureClass::Usage, "configuration", &key, format!("{} is no key to sign with", path.display()))
             .hint("it must be an Ed25519 key without a passphrase: `ssh-keygen -t ed25519 -N '' -f FILE`")

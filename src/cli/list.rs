@@ -80,6 +80,14 @@ fn text(report: &ListReport) -> String {
         let header = ["BACKUP", "TAKEN", "EXPIRES", "SERVER", "READ", "STORED", "STATE"];
         text.push_str(&table(header, &[4, 5], report.backups.iter().map(row)));
     }
+    for backup in report.backups.iter().filter(|backup| backup.not_captured > 0) {
+        text.push_str(&format!(
+            "not complete: {} could not be captured in {}; `tenure show {tenant} {} --identity FILE` names what and why\n",
+            count(backup.not_captured, "thing"),
+            backup.id,
+            backup.id
+        ));
+    }
     for problem in &report.problems {
         text.push_str(&format!("problem: {problem}\n"));
     }

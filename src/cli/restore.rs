@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
 use super::{
     clusters,
@@ -93,7 +93,9 @@ fn zoned_time(text: &str) -> Result<DateTime<Utc>, String> {
         // chrono takes `Z` for `%#z` only in RFC 3339 itself.
         let zulu = text.strip_suffix('Z').or(text.strip_suffix(" UTC")).map(|local| format!("{local}+00:00"));
         if let Ok(time) = DateTime::parse_from_str(zulu.as_deref().unwrap_or(text), form) {
-            return Ok(time.to_utc());
+            let time = time.to_utc();
+            // Who names a second means all of it: lists show no more.
+            return Ok(if text.contains('.') { time } else { time + TimeDelta::nanoseconds(999_999_999) });
         }
     }
     let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
@@ -236,7 +238,7 @@ mod tests {
 
     #[test]
     fn times_carry_a_zone() {
-        let expected = "2026-11-21T03:00:00Z".parse().unwrap();
+        let expected = "2026-11-21T03:00:00.999999999Z".parse().unwrap();
         for text in [
             "2026-11-21T03:00:00Z",
             "2026-11-21 03:00:00Z",
@@ -248,6 +250,7 @@ mod tests {
         ] {
             assert_eq!(zoned_time(text), Ok(expected), "{text}");
         }
+        assert_eq!(zoned_time("2026-11-21T03:00:00.5Z"), Ok("2026-11-21T03:00:00.5Z".parse().unwrap()));
         for text in ["2026-11-21T03:00:00", "2026-11-21 03:00"] {
             assert!(zoned_time(text).unwrap_err().contains("no time zone"), "{text}");
         }

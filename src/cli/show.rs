@@ -64,7 +64,7 @@ fn text(report: &ShowReport) -> String {
         ("read", format!("{} from {}, {}", size(backup.bytes_read), count(report.tables, "table"), count(report.rows, "row"))),
         ("stored", format!("{} in {}", size(backup.bytes_stored), count(report.chunks_stored, "new chunk"))),
         ("re-used", format!("{} in {}", size(report.bytes_reused), count(report.chunks_reused, "earlier chunk"))),
-        ("not captured", report.not_captured.to_string()),
+        ("not captured", backup.not_captured.to_string()),
         ("key", report.key_id.clone()),
         ("locker", report.locker.clone()),
         ("written by", report.written_by.clone()),

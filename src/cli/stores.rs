@@ -49,7 +49,7 @@ pub(super) fn location(opening: &Opening<'_>, folder: &Path) -> Location {
 fn cannot_open(url: &StoreUrl, error: StoreError) -> Failure {
     let hint = match (url, error.kind) {
         (StoreUrl::Directory(_), StoreErrorKind::NoSuchStore) => {
-            "is the disk mounted, and the address right? `tenure init` makes a new one"
+            "is the disk mounted, and the address right? Only for an installation that never was: `tenure init` makes a new one"
         }
         (StoreUrl::Directory(_), StoreErrorKind::Denied) => "it belongs to another user, or its permissions keep this one out",
         (StoreUrl::S3 { .. }, StoreErrorKind::Denied) => {

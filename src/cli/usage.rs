@@ -61,7 +61,11 @@ fn to_failure(error: &clap::Error) -> Failure {
     let rendered = error.render().to_string();
     let (message, tips) = split(&rendered);
     let mut hints = tips;
-    if !help.is_empty() {
+    if error.kind() == ErrorKind::ArgumentConflict {
+        // clap's usage line would name what it has just refused.
+        let is_word = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+        hints.push(format!("see `{} --help`", help.split_whitespace().take_while(is_word).collect::<Vec<_>>().join(" ")));
+    } else if !help.is_empty() {
         hints.push(format!("usage: `{}`", help.split_whitespace().collect::<Vec<_>>().join(" ")));
     }
     wrong("command line", message, hints.join(". "))

@@ -345,6 +345,17 @@ pub(super) fn check(vault: &Vault, keyring: &Keyring, places: &Places<'_>) -> Re
         let path = vec!["keyring".into(), "mirrors".into(), n.into(), "url".into()];
         stores.push((path, format!("mirror {}", n + 1), &mirror.url, mirror.endpoint.as_deref()));
     }
+    for (path, _, _, endpoint) in &stores {
+        let is_url =
+            |text: &str| text.strip_prefix("https://").or(text.strip_prefix("http://")).is_some_and(|rest| !rest.is_empty());
+        if let Some(endpoint) = endpoint.filter(|endpoint| !is_url(endpoint)) {
+            let mut path = path.clone();
+            path.pop();
+            path.push("endpoint".into());
+            let hint = format!("write it with its scheme, like https://{endpoint}");
+            return Err(places.refuse(&path, format!("endpoint {endpoint:?} is no address"), &hint));
+        }
+    }
     for (n, (path, name, url, endpoint)) in stores.iter().enumerate() {
         if let Some((_, other, other_url, _)) = stores[..n].iter().find(|(_, _, other, at)| url.overlaps(other, endpoint == at)) {
             let relation = if url == other_url { "are the same place" } else { "lie one in the other" };

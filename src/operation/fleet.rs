@@ -41,8 +41,8 @@ pub struct Known {
     pub census: Census,
     /// Where each lives, as far as it was recorded.
     pub sources: BTreeMap<TenantName, Source>,
-    /// Databases that tenure made and that are nobody's place: system identifier and OID.
-    copies: BTreeSet<(String, u32)>,
+    /// Databases that tenure made and that are nobody's place, by system identifier and OID, each with the tenant that it was made from.
+    copies: BTreeMap<(String, u32), TenantName>,
     /// Lockers with a purge note: their tenants are not missed.
     gone: BTreeSet<TenantName>,
     /// Tenants whose record of their source is missing or cannot be trusted.
@@ -58,7 +58,7 @@ impl Known {
     /// A store that cannot be reached. Records that cannot be trusted are in [`Known::untrusted_sources`] and [`Known::untrusted_copies`].
     pub async fn read(vault: &Vault, keyring: &Keyring) -> Result<Self, Failure> {
         let census = keyring.census().await?;
-        let (sources, copies, gone) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let (sources, copies, gone) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let (untrusted_sources, untrusted_copies) = (Vec::new(), Vec::new());
         let mut known = Self { census, sources, copies, gone, untrusted_sources, untrusted_copies };
         for (tenant, keys) in &known.census.tenants {
@@ -67,7 +67,9 @@ impl Known {
                     known.gone.insert(tenant.clone());
                 }
                 match vault.copies(locker).await {
-                    Ok(copies) => known.copies.extend(copies.into_iter().map(|copy| (copy.system_identifier, copy.database_oid))),
+                    Ok(copies) => known
+                        .copies
+                        .extend(copies.into_iter().map(|copy| ((copy.system_identifier, copy.database_oid), tenant.clone()))),
                     Err(error) => known.untrusted_copies.push((tenant.clone(), only_if_integrity(error)?)),
                 }
                 let sources = vault.sources(locker).await?;
@@ -102,11 +104,12 @@ impl Known {
         self.sources.iter().find(|(tenant, source)| **tenant != resident.tenant && here(source)).map(|(tenant, _)| tenant)
     }
 
-    /// OIDs of databases on one server that tenure made and that are nobody's place.
+    /// OIDs of databases on one server that tenure made and that are nobody's place, each with the tenant that it was made from.
     #[must_use]
-    pub fn copies_on(&self, system_identifier: u64) -> BTreeSet<u32> {
-        let on_it = |copy: &&(String, u32)| copy.0 == system_identifier.to_string();
-        self.copies.iter().filter(on_it).map(|copy| copy.1).collect()
+    pub fn copies_on(&self, system_identifier: u64) -> BTreeMap<u32, TenantName> {
+        let server = system_identifier.to_string();
+        let on_it = self.copies.iter().filter(|((system, _), _)| *system == server);
+        on_it.map(|((_, oid), tenant)| (*oid, tenant.clone())).collect()
     }
 }
 
@@ -205,11 +208,12 @@ impl Fleet {
         let mut missing = Vec::new();
         for (cluster, discovery) in &self.clusters {
             let Ok(discovery) = discovery else { continue };
+            let ignored = |source: &Source| discovery.ignored.contains(&source.database_oid);
             let closed = |tenant: &TenantName| discovery.closed.iter().any(|closed| closed.tenant == *tenant);
             for (tenant, source) in &known.sources {
                 let here = source.cluster == cluster.name;
                 let elsewhere = residents.contains_key(tenant) || ambiguous.contains_key(tenant) || closed(tenant);
-                if here && !elsewhere && !known.gone.contains(tenant) {
+                if here && !elsewhere && !ignored(source) && !known.gone.contains(tenant) {
                     missing.push((cluster.name.clone(), tenant.clone()));
                 }
             }
@@ -239,7 +243,10 @@ impl Fleet {
                 missing.iter().filter(|(name, _)| *name == cluster.name).map(|(_, tenant)| tenant.to_string()).collect();
             let expected = known.sources.values().filter(|source| source.cluster == cluster.name).count();
             if lost.len() >= 3 && lost.len() * 50 > expected {
-                let shown = lost.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
+                let mut shown = lost.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
+                if lost.len() > 10 {
+                    shown.push_str(&format!(" and {} more", lost.len() - 10));
+                }
                 let message = format!("{} of {expected} tenants are missing on cluster {}: {shown}", lost.len(), cluster.name);
                 return Err(Failure::new(FailureClass::Failed, "tenants-missing", &cluster.name, message).hint(
                     "Nothing was backed up. If they were dropped or moved on purpose, pass --accept-missing; their backups stay.",

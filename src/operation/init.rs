@@ -94,7 +94,7 @@ impl Plan {
     /// A file that is in the way, or a recipient that is none.
     pub fn new(request: Request) -> Result<Self, Failure> {
         let plan = Self::prepare(request)?;
-        plan.new_files().refuse_existing()?;
+        plan.new_files().refuse_existing(&ROLES.map(|(role, _)| role), true)?;
         Ok(plan)
     }
 

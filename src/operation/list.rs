@@ -56,6 +56,8 @@ pub struct Listed {
     pub bytes_read: u64,
     /// Sealed bytes that this run added.
     pub bytes_stored: u64,
+    /// How many things could not be captured; `show` names them.
+    pub not_captured: u64,
     /// Whether it can be relied upon, by what the store lists. `verify` looks at every byte.
     pub state: State,
 }
@@ -203,6 +205,7 @@ impl<'a> Inventory<'a> {
             server_version: Some(server_version(manifest.server.version_num)),
             bytes_read: manifest.totals.bytes_read,
             bytes_stored: manifest.totals.bytes_stored,
+            not_captured: manifest.not_captured,
             state,
         })
     }
@@ -244,6 +247,7 @@ pub async fn list(
                     server_version: None,
                     bytes_read: 0,
                     bytes_stored: 0,
+                    not_captured: 0,
                     state: State::Unreadable,
                 });
             }

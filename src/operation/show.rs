@@ -51,8 +51,6 @@ pub struct ShowReport {
     pub chunks_reused: u64,
     /// Their stored length in bytes.
     pub bytes_reused: u64,
-    /// How many things could not be captured.
-    pub not_captured: u64,
     /// What is in it by name. Only with an identity: names are sealed.
     pub description: Option<Described>,
     /// Version that wrote it.
@@ -123,7 +121,6 @@ pub async fn show(
         chunks_stored: manifest.totals.chunks_stored,
         chunks_reused: manifest.totals.chunks_reused,
         bytes_reused: manifest.totals.bytes_reused,
-        not_captured: manifest.not_captured,
         description,
         written_by: manifest.written_by.clone(),
     })

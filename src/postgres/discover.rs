@@ -105,6 +105,8 @@ pub struct Discovery {
     pub closed: Vec<Closed>,
     /// Databases that tenure made, sorted.
     pub copies: Vec<String>,
+    /// OIDs of databases that the configuration ignores: nobody misses a tenant there.
+    pub ignored: BTreeSet<u32>,
 }
 
 /// A cluster that could not be looked through.
@@ -167,12 +169,17 @@ struct Listed {
     bytes: Option<u64>,
 }
 
-/// Looks through the databases of `target`. `copies` are the OIDs of databases that tenure made on this cluster, by its records: they are
-/// never tenants, whatever they are called by now. They are asked for by system identifier, because an OID means nothing without it.
+/// Looks through the databases of `target`. `copies` are the OIDs of databases that tenure made on this cluster, by its records, and the
+/// tenant that each was made from: it is never another tenant, whatever it is called by now, and this one only by its name. They are
+/// asked for by system identifier, because an OID means nothing without it.
 ///
 /// # Errors
 /// See [`DiscoverError`].
-pub async fn discover(target: &Target, rules: &Rules, copies: impl Fn(u64) -> BTreeSet<u32>) -> Result<Discovery, DiscoverError> {
+pub async fn discover(
+    target: &Target,
+    rules: &Rules,
+    copies: impl Fn(u64) -> BTreeMap<u32, TenantName>,
+) -> Result<Discovery, DiscoverError> {
     let endpoint = target.endpoint();
     let refused = |source| DiscoverError::Connect { endpoint: endpoint.clone(), source: Box::new(source) };
     let session = target.connect(target.maintenance_database(), "tenure").await.map_err(refused)?;
@@ -189,10 +196,6 @@ pub async fn discover(target: &Target, rules: &Rules, copies: impl Fn(u64) -> BT
     let in_recovery = row.try_get(2).map_err(failed)?;
 
     let listed = list(&session).await.map_err(failed)?;
-    let (own, listed): (Vec<_>, Vec<_>) = {
-        let copies = copies(system_identifier);
-        listed.into_iter().partition(|database| copies.contains(&database.oid) || database.name.starts_with(OWN_PREFIX))
-    };
     let mapped = match &rules.rule {
         Rule::Databases(pattern) => listed
             .iter()
@@ -201,6 +204,13 @@ pub async fn discover(target: &Target, rules: &Rules, copies: impl Fn(u64) -> BT
             .collect(),
         Rule::Query(query) => ask(&session, query, &endpoint).await?,
     };
+    let copies = copies(system_identifier);
+    let answers_to = |database: &Listed, tenant: &TenantName| mapped.contains(&(database.name.clone(), tenant.clone()));
+    let is_own = |database: &Listed| {
+        database.name.starts_with(OWN_PREFIX) || copies.get(&database.oid).is_some_and(|tenant| !answers_to(database, tenant))
+    };
+    let (own, listed): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_own);
+    let ignored = listed.iter().filter(|database| rules.ignore.contains(&database.name)).map(|database| database.oid).collect();
     let own = own.into_iter().map(|database| database.name).collect::<Vec<_>>();
     let mut discovery = Discovery {
         system_identifier,
@@ -211,6 +221,7 @@ pub async fn discover(target: &Target, rules: &Rules, copies: impl Fn(u64) -> BT
         ambiguous: Vec::new(),
         closed: Vec::new(),
         copies: own,
+        ignored,
     };
     discovery.assign(listed, mapped, target.maintenance_database(), &rules.ignore);
     Ok(discovery)

@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDateTime, Utc};
 use ssh_key::{Algorithm, PublicKey};
 
-use super::{Namespace, SignatureError, fingerprint, parse_signature};
+use super::{Namespace, SignatureError, SigningKey, fingerprint, parse_signature};
 
 /// The parsed file. Every line must carry `namespaces=`: a key that may sign anything has no place here.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +69,16 @@ impl AllowedSigners {
     pub fn keys_for(&self, namespace: Namespace) -> Vec<(String, String)> {
         let named = self.lines.iter().filter(|line| line.may(namespace));
         named.filter_map(|line| Some((line.principal.clone(), line.key.to_openssh().ok()?))).collect()
+    }
+
+    /// Whether what `key` signs at `now` counts, by trying it.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn check(&self, key: &SigningKey, namespace: Namespace, now: DateTime<Utc>) -> Result<(), SignatureError> {
+        let document = b"tenure tries whether this key counts";
+        let signature = key.sign(namespace, document)?;
+        self.verify(namespace, document, signature.as_bytes(), now).map(drop)
     }
 
     /// Checks that `signature` (the content of a `.sig`) was made for `document` in `namespace`, by a key that may sign there and

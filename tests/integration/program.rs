@@ -3,6 +3,7 @@
 mod init;
 mod join;
 mod journey;
+mod moved;
 mod stopping;
 mod unattended;
 mod without_tenure;

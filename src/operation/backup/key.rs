@@ -13,6 +13,7 @@ use crate::{
         fleet::Resident,
         lost,
     },
+    printable::Printable,
     signed::FORMAT,
     tenant::TenantName,
     vault::history::History,
@@ -145,8 +146,10 @@ pub(super) async fn check_source(backup: &Backup, resident: &Resident, locker: L
                 "tenant {tenant} is now database OID {} on server {}, its backups are of OID {} on server {}",
                 resident.found.oid, resident.system_identifier, source.database_oid, source.system_identifier
             );
-            Err(Failure::new(FailureClass::Refused, "source-changed", tenant, message)
-                .hint("Nothing was read. If the new database is meant to be this tenant, run `tenure admit --source` for it."))
+            Err(Failure::new(FailureClass::Refused, "source-changed", tenant, message).hint(format!(
+                "Nothing was read. If the new database is meant to be this tenant, run `tenure admit --source {}`.",
+                Printable(tenant.as_str())
+            )))
         }
         None => Err(lost::source_missing(&backup.vault, tenant, locker, history)),
     }

@@ -170,8 +170,10 @@ fn connections(object: &str, wanted: u32, server: &ServerReadiness, jobs: u32, r
         );
     } else {
         let at_once = (wanted / CONNECTIONS_PER_TENANT).min(jobs);
-        report
-            .ok(object, format!("{wanted} of {free} free connections: {at_once} tenants at once, of {jobs} that `jobs` allows"));
+        report.ok(
+            object,
+            format!("`connections` is {wanted}, and {free} are free: {at_once} tenants at once, of {jobs} that `jobs` allows"),
+        );
     }
 }
 

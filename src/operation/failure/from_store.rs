@@ -99,6 +99,12 @@ impl From<DocumentError> for Failure {
                 "foreign-keyring",
                 "Vault and keyring must come from one `tenure init`. Check both urls; nothing was changed.",
             ),
+            _ if object.contains("/signers/") => (
+                FailureClass::Integrity,
+                "untrusted-signers",
+                "Nothing is believed until that is settled. If it was put there by mistake, remove it and its .sig; where nothing may be \
+                 removed, an operator signs and stores the right list under the next number, which then counts.",
+            ),
             DocumentError::Store { .. }
             | DocumentError::Missing { .. }
             | DocumentError::Unsigned { .. }

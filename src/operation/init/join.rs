@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -61,17 +62,25 @@ impl Join {
     /// # Errors
     /// The file that is in the way.
     pub fn refuse_existing(&self) -> Result<(), Failure> {
-        NewFiles::beside(&self.config_file).refuse_existing()
+        NewFiles::beside(&self.config_file).refuse_existing(&ROLES, false)
     }
 
     /// Verifies the installation, makes keys, and writes them; `config` (the text of the configuration) last.
     ///
     /// # Errors
-    /// Stores that are not those of the kit, or a file that cannot be written. What this call wrote locally is removed again.
-    pub async fn apply(&self, config: &str, stores: &Stores) -> Result<JoinReport, Failure> {
+    /// Stores that are not those of the kit, a key that is no operator's of this installation, or a file that cannot be written. What
+    /// this call wrote locally is removed again.
+    pub async fn apply(&self, config: &str, stores: &Stores, now: DateTime<Utc>) -> Result<JoinReport, Failure> {
         let trust = AllowedSigners::parse(&self.kit.signers.join("\n")).map_err(|error| {
             Failure::new(FailureClass::Usage, "bad-kit", "--kit", "the recovery kit's signers cannot be used").because(error)
         })?;
+        // Signers that another key signed would be believed by nobody, and stop every host.
+        if let Some(Err(error)) = self.operator.as_ref().map(|operator| trust.check(operator, Namespace::Root, now)) {
+            let message = "the key given with --operator is not an operator's key of this installation";
+            return Err(Failure::new(FailureClass::Refused, "key-not-allowed", "--operator", message)
+                .hint("Nothing was made. The recovery kit names the operators' public keys; give one of theirs, or leave --operator out.")
+                .because(error));
+        }
         let vault = Vault::open(Arc::clone(&stores.vault), &trust).await?;
         if vault.root().installation != self.kit.installation {
             let (found, expected) = (vault.root().installation, self.kit.installation);

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{ROLES, bug};
+use super::bug;
 use crate::{
     operation::failure::{Failure, FailureClass},
     signature::{SignatureError, SigningKey},
@@ -43,10 +43,10 @@ impl NewFiles {
         self.config.with_file_name(name)
     }
 
-    /// Refuses when anything is where something is to be written.
-    pub(super) fn refuse_existing(&self) -> Result<(), Failure> {
-        let keys = ROLES.iter().flat_map(|(role, _)| [self.key(role), self.key(&format!("{role}.pub"))]);
-        let others = [self.kit(), self.allowed_signers()].into_iter().chain(keys);
+    /// Refuses when anything is where something is to be written: the keys of `roles`, and the kit where one is made.
+    pub(super) fn refuse_existing(&self, roles: &[&str], with_kit: bool) -> Result<(), Failure> {
+        let keys = roles.iter().flat_map(|role| [self.key(role), self.key(&format!("{role}.pub"))]);
+        let others = with_kit.then(|| self.kit()).into_iter().chain([self.allowed_signers()]).chain(keys);
         let in_the_way: Vec<String> =
             others.filter(|path| path.symlink_metadata().is_ok()).map(|path| path.display().to_string()).collect();
         if self.config.symlink_metadata().is_ok() {

@@ -1,6 +1,6 @@
 //! Where a tenant is restored to: which server, which name, and whether that is the tenant's own place.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use tokio_postgres::Client;
 
@@ -111,7 +111,7 @@ impl Restorer<'_> {
             Rule::Databases(_) => answers_to(&place.server.rules, &place.database),
             Rule::Query(_) => {
                 let discovery =
-                    discover(&place.server.admin, &place.server.rules, |_| BTreeSet::new()).await.map_err(failures::discover)?;
+                    discover(&place.server.admin, &place.server.rules, |_| BTreeMap::new()).await.map_err(failures::discover)?;
                 discovery.found.into_iter().find(|found| found.database == place.database).map(|found| found.tenant)
             }
         };

@@ -62,7 +62,8 @@ impl Preflight {
             }
         }
         let message = format!("tenant {tenant} cannot be restored there: {}", what.join("; "));
-        Err(Failure::new(class, kind, tenant, message).hint(format!("{}. Nothing was made.", hints.join("; "))))
+        Err(Failure::new(class, kind, tenant, message)
+            .hint(format!("{}. Nothing was made.", hints.join("; ").trim_end_matches('.'))))
     }
 }
 

@@ -1,15 +1,16 @@
 //! Which databases are tenants.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use tenure::postgres::discover::{Closed, ClosedBecause, Discovery, Rule, Rules, discover};
 
 use super::*;
 use crate::harness::postgres::{Options, quoted};
 
-async fn found(cluster: &Cluster, rule: Rule, ignore: &[&str], copies: &[u32]) -> Discovery {
+async fn found(cluster: &Cluster, rule: Rule, ignore: &[&str], copies: &[(u32, &str)]) -> Discovery {
     let rules = Rules { rule, ignore: ignore.iter().map(|name| (*name).to_owned()).collect() };
-    let copies: BTreeSet<u32> = copies.iter().copied().collect();
+    let copies: BTreeMap<u32, tenure::tenant::TenantName> =
+        copies.iter().map(|(oid, tenant)| (*oid, tenant.parse().unwrap())).collect();
     discover(&target(cluster), &rules, |_| copies.clone()).await.unwrap()
 }
 
@@ -43,13 +44,17 @@ async fn databases_are_mapped_by_pattern_and_by_query() {
     cluster.sql("postgres", "ALTER DATABASE tenant_template IS_TEMPLATE true");
     cluster.sql("postgres", "ALTER DATABASE tenant_closed ALLOW_CONNECTIONS false");
     cluster.sql("postgres", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'tenant_broken'");
-    let copy = oid_of(&cluster, "tenant_copy");
+    let copy = (oid_of(&cluster, "tenant_copy"), "acme");
 
     let pattern = || Rule::Databases("tenant_{tenant}".parse().unwrap());
     let discovery = found(&cluster, pattern(), &["metrics"], &[copy]).await;
     assert_eq!(tenants(&discovery), ["a\nb", "acme", "it's \"q\"", "🦀"]);
     assert_eq!(discovery.unassigned, ["TENANT_C", "tenant_", "web", "xtenant_b"]);
     assert_eq!(discovery.copies, ["tenant_copy", "tenure_tenant_d"]);
+    assert_eq!(discovery.ignored, [oid_of(&cluster, "metrics")].into());
+    // A copy of the tenant that it is named for is that tenant: whether it may be is for its source to say.
+    let own = found(&cluster, pattern(), &[], &[(copy.0, "copy")]).await;
+    assert!(tenants(&own).contains(&"copy"), "{own:?}");
     let closed =
         |tenant: &str, because| Closed { tenant: tenant.parse().unwrap(), database: format!("tenant_{tenant}"), because };
     assert_eq!(
@@ -96,7 +101,7 @@ async fn databases_are_mapped_by_pattern_and_by_query() {
         .sql("postgres", &format!("CREATE ROLE visitor LOGIN; REVOKE CONNECT ON DATABASE {} FROM PUBLIC", quoted("tenant_acme")));
     let visitor = target(&cluster).with_login("visitor", "".to_owned().into());
     let rules = Rules { rule: pattern(), ignore: Vec::new() };
-    let discovery = discover(&visitor, &rules, |_| BTreeSet::new()).await.unwrap();
+    let discovery = discover(&visitor, &rules, |_| BTreeMap::new()).await.unwrap();
     let sizes: BTreeMap<_, _> = discovery.found.iter().map(|found| (found.tenant.as_str(), found.bytes.is_some())).collect();
     assert!(!sizes["acme"] && sizes["🦀"]);
 }
@@ -113,10 +118,10 @@ async fn a_query_that_is_wrong_is_an_error() {
         "CREATE TABLE made AS SELECT 1",
     ] {
         let rules = Rules { rule: Rule::Query(query.to_owned()), ignore: Vec::new() };
-        assert!(discover(&target(cluster), &rules, |_| BTreeSet::new()).await.is_err(), "{query}");
+        assert!(discover(&target(cluster), &rules, |_| BTreeMap::new()).await.is_err(), "{query}");
     }
     cluster.sql("postgres", "CREATE FUNCTION capture_writes() RETURNS text LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE capture_made (); RETURN 'x'; END $$");
     let rules = Rules { rule: Rule::Query("SELECT 'a', public.capture_writes()".to_owned()), ignore: Vec::new() };
-    assert!(discover(&target(cluster), &rules, |_| BTreeSet::new()).await.is_err(), "a query that writes");
+    assert!(discover(&target(cluster), &rules, |_| BTreeMap::new()).await.is_err(), "a query that writes");
     cluster.sql("postgres", "DROP FUNCTION capture_writes()");
 }

@@ -3,7 +3,7 @@
 use super::target;
 use crate::harness::postgres::{shared, unique};
 use crate::harness::watchdog::Watchdog;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use tenure::postgres::discover::{DiscoverError, Rule, Rules, discover};
@@ -86,7 +86,7 @@ async fn pools_in_transaction_and_statement_mode_are_refused() {
         assert_eq!(error.cause, ConnectCause::Pooler);
         assert!(error.hint().contains("session mode"));
         let rules = Rules { rule: Rule::Databases("{tenant}".parse().unwrap()), ignore: Vec::new() };
-        let error = discover(&bouncer.target, &rules, |_| BTreeSet::new()).await.unwrap_err();
+        let error = discover(&bouncer.target, &rules, |_| BTreeMap::new()).await.unwrap_err();
         assert!(matches!(&error, DiscoverError::Connect { source, .. } if source.cause == ConnectCause::Pooler), "{error}");
     }
 }

@@ -56,6 +56,27 @@ fn a_new_host_reads_at_once_and_writes_when_an_operator_says_so() {
 }
 
 #[test]
+fn anothers_operator_cannot_spoil_an_installation_and_the_kit_may_lie_in_place() {
+    let (first, other, host) = (Program::new(), Program::new(), Program::new());
+    for program in [&first, &other] {
+        let words = program.init("host=/tmp", "tenant_{tenant}");
+        program.done(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    // As after a disaster: the kit and the operator's key are all there is, and lie where `init` put them.
+    fs::copy(first.path("recovery-kit.txt"), host.path("recovery-kit.txt")).unwrap();
+    fs::create_dir(host.path("keys")).unwrap();
+    fs::copy(first.path("keys/operator"), host.path("keys/operator")).unwrap();
+    let join =
+        ["init", "--join", "--kit", "recovery-kit.txt", "--cluster", "a=host=/tmp", "--databases", "x_{tenant}", "--operator"];
+    let wrong = other.path("keys/operator").display().to_string();
+    assert_eq!(host.refused(4, &[&join[..], &[&wrong]].concat())["kind"], "key-not-allowed");
+    assert!(!first.path("vault/signers/2").exists() && !host.path("tenure.toml").exists());
+    first.done(&["verify", "--all"]);
+    assert_eq!(host.done(&[&join[..], &["keys/operator"]].concat())["signed"], true);
+    first.done(&["verify", "--all"]);
+}
+
+#[test]
 fn what_is_no_kit_and_what_is_another_ones() {
     let (first, other, third) = (Program::new(), Program::new(), Program::new());
     for program in [&first, &other] {

@@ -17,7 +17,7 @@ use crate::{
         place, roles,
         server_facts::{self, ServerFacts},
     },
-    signed::FORMAT,
+    signed::{DocumentError, FORMAT},
 };
 
 impl Build<'_> {
@@ -76,7 +76,7 @@ impl Build<'_> {
             }
         }
         if self.place.own {
-            self.record_source(locker, &facts, built.oid).await?;
+            notes.extend(self.record_source(locker, &facts, built.oid).await?);
         }
         Ok(Report {
             tenant: tenant.clone(),
@@ -96,8 +96,8 @@ impl Build<'_> {
         })
     }
 
-    /// The tenant lives here now: the next backup reads from here without asking.
-    async fn record_source(&self, locker: Locker, facts: &ServerFacts, oid: u32) -> Result<(), Failure> {
+    /// The tenant lives here now: the next backup reads from here without asking. Gives what to know when it lived on another server.
+    async fn record_source(&self, locker: Locker, facts: &ServerFacts, oid: u32) -> Result<Option<String>, Failure> {
         let vault = self.restorer.vault;
         let write = async {
             let sources = vault.sources(locker).await?;
@@ -114,9 +114,10 @@ impl Build<'_> {
                 passes_over: sources.passed_over(),
                 created_at: self.now,
             };
-            vault.put_source(&source, self.restorer.signer).await
+            vault.put_source(&source, self.restorer.signer).await?;
+            Ok(sources.current.filter(|before| before.system_identifier != facts.system_identifier))
         };
-        write.await.map_err(|error| {
+        let moved = write.await.map_err(|error: DocumentError| {
             let tenant = &self.request.tenant;
             let message = format!(
                 "tenant {tenant} is restored, proven and in its place, but the vault would not record that it lives there now"
@@ -124,6 +125,14 @@ impl Build<'_> {
             Failure::new(FailureClass::Failed, "source-not-recorded", tenant, message)
                 .hint(format!("Run `tenure admit --source {tenant}` before the next backup."))
                 .because(error)
-        })
+        })?;
+        Ok(moved.map(|before| {
+            let tenant = &self.request.tenant;
+            format!(
+                "tenant {tenant} lived on server {} before ({}); it is backed up from here now. If that database still lives and is \
+                 the right one, run `tenure admit --source {tenant}` where it is, or its backups are refused",
+                before.system_identifier, before.cluster
+            )
+        }))
     }
 }

@@ -226,7 +226,8 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], object: &str) -> Result<T, Docum
     serde_json::from_slice(bytes).map_err(malformed)
 }
 
-/// Writes a new document, signature first: a signature without its document is a crashed write and means nothing.
+/// Writes a new document, signature first: a signature without its document is a crashed write and means nothing. Both are read back:
+/// where a store cannot refuse the second of two writers by itself, the one that was overwritten finds it here.
 ///
 /// # Errors
 /// [`DocumentError::Exists`], [`DocumentError::Sign`], [`DocumentError::Store`]; after the last the document may or may not be there.
@@ -257,9 +258,26 @@ pub async fn create_bytes(
         key.sign(namespace, &bytes).map_err(|source| DocumentError::Sign { object: locate(store, document), source })?;
     let sha256 = Sha256Digest::of(&bytes);
     let signature_name = ObjectName::Signature(document.clone());
-    create_object(store, &signature_name, signature.into()).await?;
-    create_object(store, &ObjectName::Document(document.clone()), bytes).await?;
+    let (name, signature) = (ObjectName::Document(document.clone()), Bytes::from(signature));
+    create_object(store, &signature_name, signature.clone()).await?;
+    create_object(store, &name, bytes.clone()).await?;
+    confirm(store, &signature_name, &signature).await?;
+    confirm(store, &name, &bytes).await?;
     Ok(sha256)
+}
+
+/// Looks whether an object is still what was just written. Credentials that may not read it say nothing about it.
+///
+/// # Errors
+/// [`DocumentError::Exists`] when somebody else's bytes are there, [`DocumentError::Missing`] and [`DocumentError::Store`].
+pub async fn confirm(store: &dyn Store, name: &ObjectName, written: &Bytes) -> Result<(), DocumentError> {
+    match store.get(&name.to_string(), MAX_DOCUMENT).await {
+        Ok(found) if found == *written => Ok(()),
+        Ok(_) => Err(DocumentError::Exists { object: locate(store, name) }),
+        Err(error) if error.kind == StoreErrorKind::TooLarge => Err(DocumentError::Exists { object: locate(store, name) }),
+        Err(error) if error.kind == StoreErrorKind::Denied => Ok(()),
+        Err(source) => Err(store_error(store, name, source)),
+    }
 }
 
 /// Writes one object, create-only.

@@ -34,6 +34,8 @@ pub enum Fault {
     Refused(StoreErrorKind),
     /// It takes place, and then the answer is lost: [`StoreErrorKind::Unavailable`]. A listing breaks off after its first object.
     Lost,
+    /// A put takes place, and right after it another writer's, as on a server that cannot refuse the second. Other calls don't know it.
+    Overwritten,
 }
 
 /// Another store, the calls that were made, and those that are to fail.
@@ -88,8 +90,17 @@ impl FaultStore {
         name: &str,
         inner: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        match self.next_fault(operation, name) {
-            None => inner.await,
+        self.suffer(self.next_fault(operation, name), name, inner).await
+    }
+
+    async fn suffer<T>(
+        &self,
+        fault: Option<Fault>,
+        name: &str,
+        inner: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match fault {
+            None | Some(Fault::Overwritten) => inner.await,
             Some(Fault::Refused(kind)) => Err(self.error(name, kind)),
             Some(Fault::Lost) => {
                 inner.await?;
@@ -106,7 +117,12 @@ impl Store for FaultStore {
     }
 
     async fn put(&self, name: &str, body: Bytes, mode: PutMode) -> Result<PutOutcome, StoreError> {
-        self.call(Operation::Put, name, self.inner.put(name, body, mode)).await
+        let fault = self.next_fault(Operation::Put, name);
+        let outcome = self.suffer(fault, name, self.inner.put(name, body, mode)).await?;
+        if fault == Some(Fault::Overwritten) {
+            self.inner.put(name, Bytes::from_static(b"another writer's"), PutMode::Replace).await?;
+        }
+        Ok(outcome)
     }
 
     async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {
@@ -120,7 +136,7 @@ impl Store for FaultStore {
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>> {
         let failed = |kind| stream::iter([Err(self.error(prefix, kind))]);
         match self.next_fault(Operation::List, prefix) {
-            None => self.inner.list(prefix),
+            None | Some(Fault::Overwritten) => self.inner.list(prefix),
             Some(Fault::Refused(kind)) => failed(kind).boxed(),
             Some(Fault::Lost) => self.inner.list(prefix).take(1).chain(failed(StoreErrorKind::Unavailable)).boxed(),
         }

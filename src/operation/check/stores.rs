@@ -88,8 +88,10 @@ fn look_at(object: &str, facts: &StoreFacts, keys: bool, report: &mut Report) {
     if facts.create_only == Some(false) {
         report.warning(
             object,
-            "the store does not refuse to create an object twice; tenure looks before it writes",
-            "Use a store that honours If-None-Match, if several hosts back up at once.",
+            "the store does not refuse to create an object twice: whoever may write here may replace what is there, and of two hosts \
+             that write one name at the same moment tenure can only find out afterwards, by reading back; keys and backups have \
+             random names and never meet",
+            "Use a store that honours If-None-Match; until then keep versions of the bucket, and run `init` and `init --join` one at a time.",
         );
     }
     if let Some(ahead) = facts.clock_ahead_seconds {

@@ -74,7 +74,8 @@ impl Stores {
         Ok(())
     }
 
-    /// Writes the roots: the keyring's first, `vault.json` last, so that there is no vault without its keyring.
+    /// Writes the roots: the keyring's first, `vault.json` last, so that there is no vault without its keyring. In the end all are read
+    /// once more: another `init` into the same stores at the same moment is noticed by whoever was overwritten.
     pub(super) async fn write_roots(
         &self,
         installation: InstallationId,
@@ -92,7 +93,9 @@ impl Stores {
         }
         let vault = &*self.vault;
         let signers = Bytes::copy_from_slice(signers.as_bytes());
-        signed::create_bytes(vault, &Document::Signers(1), signers, Namespace::Root, operator).await.map_err(unfinished)?;
+        signed::create_bytes(vault, &Document::Signers(1), signers.clone(), Namespace::Root, operator)
+            .await
+            .map_err(unfinished)?;
         let root = VaultRoot {
             format: FORMAT,
             store_id: RecordId::random(),
@@ -103,7 +106,10 @@ impl Stores {
             max_keep,
         };
         signed::create(vault, &Document::VaultRoot, &root, Namespace::Root, operator).await.map_err(unfinished)?;
-        Ok(())
+        for store in self.mirrors.iter().chain([&self.keyring]) {
+            signed::confirm(&**store, &ObjectName::Document(Document::KeyringRoot), &json).await.map_err(unfinished)?;
+        }
+        signed::confirm(vault, &ObjectName::Document(Document::Signers(1)), &signers).await.map_err(unfinished)
     }
 }
 

@@ -90,9 +90,15 @@ pub struct Args {
     operator: Option<PathBuf>,
 }
 
+/// What a description begins with that somebody forgot to name.
+const KEYWORDS: [&str; 7] = ["host", "hostaddr", "port", "user", "dbname", "service", "sslmode"];
+
 fn name_and_connection(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, connection)) if !name.is_empty() && !connection.is_empty() => Ok((name.to_owned(), connection.to_owned())),
+        // `host=/tmp user=x` is a description without a name.
+        Some((name, connection)) if !name.is_empty() && !connection.is_empty() && !KEYWORDS.contains(&name) => {
+            Ok((name.to_owned(), connection.to_owned()))
+        }
         _ => Err("expected a name, `=`, and a connection, like eu-1='host=/run/postgresql user=postgres'".to_owned()),
     }
 }

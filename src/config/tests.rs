@@ -35,6 +35,26 @@ fn a_small_configuration_has_defaults() {
 }
 
 #[test]
+fn the_documented_configuration_is_one_and_has_every_setting() {
+    let page = include_str!("../../docs/configuration.md");
+    let block = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let config = parse(block).unwrap();
+    assert_eq!(config.cluster["eu-1"].password_command.len(), 2);
+    let mut schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
+    let mut settings: Vec<String> = Vec::new();
+    let definitions = schema["$defs"].take();
+    for table in definitions.as_object().unwrap().values().chain([&schema]) {
+        settings.extend(table["properties"].as_object().into_iter().flat_map(|properties| properties.keys().cloned()));
+    }
+    assert!(settings.len() > 40, "{settings:?}");
+    // These say what is not built, or stand in tables that are.
+    let later = ["name", "gone_after", "grace"];
+    for setting in settings.iter().filter(|setting| !later.contains(&setting.as_str())) {
+        assert!(page.contains(setting.as_str()), "docs/configuration.md has no `{setting}`");
+    }
+}
+
+#[test]
 fn the_first_policy_that_matches_counts() {
     let config =
         parse(&format!("{SMALL}[[policy]]\ntenants = [\"bank_*\"]\nkeep = \"1 year\"\n[[policy]]\nkeep = \"30 days\"\n"))

@@ -21,7 +21,8 @@ pub(super) struct Written<'a> {
 
 /// `tenure.toml`.
 pub(super) fn configuration(args: &Args, written: &Written<'_>) -> String {
-    let mut text = String::from("# tenure.toml: see `tenure config show` for every setting with its default.\n");
+    let mut text =
+        String::from("# tenure.toml: `tenure config show` fills in the defaults; every setting is in docs/configuration.md.\n");
     let mut add = |line: &str| {
         text.push_str(line);
         text.push('\n');

@@ -126,16 +126,24 @@ async fn try_out(object: &str, store: &dyn Store, place: &Location, keys: bool, 
         (false, true) => "remove",
     };
     let what = if keys { "keys" } else { "backups" };
+    let give = if keys {
+        "Give the writer s3:PutObject with the condition that If-None-Match is set, s3:ListBucket, s3:GetObject on everything but k/, and no s3:DeleteObject."
+    } else {
+        "Give the writer s3:PutObject with the condition that If-None-Match is set, s3:GetObject and s3:ListBucket, and no s3:DeleteObject."
+    };
     match place {
         Location::Directory(_) => report.warning(
             object,
-            format!("writable; a directory cannot keep the one who writes {what} from {}", if may == "replace" { "replacing them" } else { "replacing and removing them" }),
+            format!(
+                "writable; a directory cannot keep the one who writes {what} from {}",
+                if may == "replace" { "replacing them" } else { "replacing and removing them" }
+            ),
             "Fine for a trial and for one machine. Otherwise use buckets, with credentials that may create and not delete.",
         ),
         Location::S3(_) => report.warning(
             object,
             format!("the writer's credentials may {may} {what}: who takes over this host can destroy them"),
-            "Give the writer s3:PutObject with the condition that If-None-Match is set, s3:GetObject and s3:ListBucket, and no s3:DeleteObject.",
+            give,
         ),
     }
 }

@@ -126,6 +126,19 @@ impl DocumentError {
         matches!(self, Self::Store { source, .. } if source.kind == StoreErrorKind::Denied)
     }
 
+    /// What is wrong, without the object's name: for a list that shows it already.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let what = match self {
+            Self::Unsigned { .. } => "its signature is missing".to_owned(),
+            Self::Missing { .. } => "it is not there".to_owned(),
+            Self::Contradiction { what, .. } => what.clone(),
+            Self::NewerFormat { found, .. } => format!("it has format {found}, which this version of tenure does not know"),
+            _ => "it is not to be trusted".to_owned(),
+        };
+        std::error::Error::source(self).map_or(what, ToString::to_string)
+    }
+
     /// Address and name of the object.
     #[must_use]
     pub fn object(&self) -> &str {

@@ -11,7 +11,6 @@ use crate::{
     id::{KeyId, Locker},
     keyring::{Keyring, SecretHalves, TenantKeys, secret_halves},
     seal::RecoveryIdentity,
-    signed::DocumentError,
     store::Store,
     tenant::TenantName,
     vault::Vault,
@@ -63,7 +62,7 @@ pub struct KeysCheckReport {
 }
 
 /// Where a secret half comes back from: each copy of it has the same bytes.
-const FROM_ANOTHER: &str = "copy it back from a mirror or another copy of the keyring";
+pub(super) const FROM_ANOTHER: &str = "copy it back from a mirror or another copy of the keyring";
 
 /// One thing that is wrong with a key.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -128,11 +127,7 @@ pub async fn check(
     let mut problems: Vec<KeyProblem> = census
         .problems
         .iter()
-        .map(|error| KeyProblem {
-            tenant: None,
-            object: error.object().to_owned(),
-            problem: std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string),
-        })
+        .map(|error| KeyProblem { tenant: None, object: error.object().to_owned(), problem: error.what() })
         .collect();
     let halves = every_store(keyring).await?;
     let mut not_looked_at = BTreeSet::new();
@@ -187,20 +182,12 @@ async fn check_tenant(
             let listed = halves.get(&record.key_id).cloned().unwrap_or_default();
             let wrapped = match keyring.secret_half_of(*store, record, &listed).await {
                 Ok(wrapped) => wrapped,
-                Err(DocumentError::Missing { object }) => {
-                    problem(object, format!("the secret half is missing: {FROM_ANOTHER}"));
-                    continue;
-                }
                 Err(error) if error.is_denied() => {
                     not_looked_at.insert(format!("{}/k/", store.address()));
                     continue;
                 }
-                Err(DocumentError::Contradiction { object, what }) => {
-                    problem(object, format!("{what}: {FROM_ANOTHER}"));
-                    continue;
-                }
                 Err(error) if error.is_integrity() => {
-                    problem(error.object().to_owned(), error.to_string());
+                    problem(error.object().to_owned(), format!("{}: {FROM_ANOTHER}", error.what()));
                     continue;
                 }
                 Err(error) => return Err(error.into()),

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{
     failure::Failure,
     fleet::{Cluster, Fleet, Known, Resident},
+    lost,
 };
 use crate::{id::Locker, keyring::Keyring, tenant::TenantName, vault::Vault};
 
@@ -185,7 +186,7 @@ impl Tenants<'_> {
             .map(|(cluster, failure)| format!("cluster {} could not be asked: {}", cluster.name, failure.one_line()))
             .collect();
         problems.extend(known.untrusted().map(|(tenant, error)| format!("tenant {tenant}: {error}; run `tenure verify`")));
-        problems.extend(known.census.problems.iter().map(|problem| format!("{problem}; run `tenure keys check`")));
+        problems.extend(lost::problems(self.vault, &known.census).await?);
         Ok(TenantsReport { tenants, unassigned: fleet.unassigned(), problems })
     }
 

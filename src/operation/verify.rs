@@ -21,6 +21,7 @@ use units::Opener;
 
 use super::{
     failure::{Failure, FailureClass},
+    keys::FROM_ANOTHER,
     lost,
     progress::Progress,
 };
@@ -30,7 +31,6 @@ use crate::{
     object_name::prefix,
     seal::RecoveryIdentity,
     signature::SigningKey,
-    signed::DocumentError,
     tenant::TenantName,
     vault::Vault,
 };
@@ -150,7 +150,7 @@ impl Verify<'_> {
                     tenant: None,
                     backup: None,
                     object: error.object().to_owned(),
-                    problem: describe(error),
+                    problem: error.what(),
                 }));
                 let known: HashMap<Locker, &TenantKeys> = census
                     .tenants
@@ -232,7 +232,7 @@ impl Verify<'_> {
             look.problem(None, error.object().to_owned(), what.to_owned());
         }
         for (_, error) in &sources.unreadable {
-            look.problem(None, error.object().to_owned(), describe(error));
+            look.problem(None, error.object().to_owned(), error.what());
         }
         if !backups.is_empty() && keys.is_none() && !self.vault.has_gone(locker).await.map_err(Failure::from)? {
             let what = "no key record in the keyring belongs to this locker: its backups cannot be opened";
@@ -300,7 +300,7 @@ impl Verify<'_> {
                     continue;
                 }
                 Err(error) if error.is_integrity() => {
-                    look.problem(None, error.object().to_owned(), describe(&error));
+                    look.problem(None, error.object().to_owned(), format!("{}: {FROM_ANOTHER}", error.what()));
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -316,8 +316,4 @@ impl Verify<'_> {
         }
         Ok(openers)
     }
-}
-
-fn describe(error: &DocumentError) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -145,19 +145,7 @@ impl Vault {
     }
 
     fn problem(&self, backup: Option<BackupId>, document: &Document, error: &DocumentError) -> Problem {
-        let mut what = match error {
-            DocumentError::Unsigned { .. } => "its signature is missing".to_owned(),
-            DocumentError::Missing { .. } => "it disappeared while it was being read".to_owned(),
-            DocumentError::Contradiction { what, .. } => what.clone(),
-            DocumentError::NewerFormat { found, .. } => {
-                format!("it has format {found}, which this version of tenure does not know")
-            }
-            _ => "it is not to be trusted".to_owned(),
-        };
-        if let Some(source) = std::error::Error::source(error) {
-            what = source.to_string();
-        }
-        Problem { backup, object: signed::locate(self.store(), document), what, is_hole: false }
+        Problem { backup, object: signed::locate(self.store(), document), what: error.what(), is_hole: false }
     }
 
     async fn manifest(&self, locker: Locker, backup: BackupId, stored_at: DateTime<Utc>) -> Result<Backup, DocumentError> {

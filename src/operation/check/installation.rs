@@ -7,7 +7,7 @@ use crate::{
     id::NameTag,
     keyring::Keyring,
     object_name::prefix,
-    operation::{failure::Failure, fleet::Known},
+    operation::{failure::Failure, fleet::Known, lost},
     seal::RecoveryRecipients,
     signature::{AllowedSigners, Namespace, SigningKey},
     store::{Store, StoreError},
@@ -79,6 +79,16 @@ async fn read(object: &str, vault: &Vault, keyring: Keyring, report: &mut Report
     let known = Known::read(vault, &keyring).await?;
     for problem in &known.census.problems {
         report.error(problem.object(), problem.to_string(), "See `tenure keys check`.");
+    }
+    for (tenant, error) in known.untrusted() {
+        report.error(
+            format!("tenant {tenant}"),
+            error.to_string(),
+            "`tenure verify` says what is wrong; put it back from a copy of the vault. No new tenant is taken in until then.",
+        );
+    }
+    if let Some(locker) = lost::locker_without_key(vault, &known.census).await? {
+        report.failure(object, &lost::keyring_incomplete(locker, ": no new tenant is taken in"));
     }
     let mut lost = Vec::new();
     for (tenant, keys) in &known.census.tenants {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Verify, VerifyReport, describe, look::Look};
+use super::{Verify, VerifyReport, look::Look};
 use crate::{
     format::record::{Finding, StoredObject},
     id::{Locker, RecordId},
@@ -44,7 +44,7 @@ impl Verify<'_> {
             let object = signed::locate(self.vault.store(), &Document::Finding(locker, finding.id));
             match self.vault.put_finding(&finding, signer).await {
                 Ok(()) => report.findings.push(object),
-                Err(error) => report.notes.push(format!("what was found could not be recorded: {}", describe(&error))),
+                Err(error) => report.notes.push(format!("what was found could not be recorded as {object}: {}", error.what())),
             }
         }
         Ok(())

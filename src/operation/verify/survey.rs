@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
 
-use super::{describe, look::Look};
+use super::look::Look;
 use crate::{
     format::record::{Copy, CopyOid, Finding},
     id::Locker,
@@ -88,7 +88,7 @@ impl Survey {
         for (n, stored_at) in &self.signers {
             match vault.check_signers(*n, *stored_at).await {
                 Err(error @ DocumentError::Store { .. }) => return Err(error.into()),
-                Err(error) => problems.push((error.object().to_owned(), describe(&error))),
+                Err(error) => problems.push((error.object().to_owned(), error.what())),
                 Ok(()) => {}
             }
         }
@@ -119,7 +119,7 @@ impl Documents {
             };
             match checked {
                 Err(error @ DocumentError::Store { .. }) => return Err(error.into()),
-                Err(error) => look.problem(None, error.object().to_owned(), describe(&error)),
+                Err(error) => look.problem(None, error.object().to_owned(), error.what()),
                 Ok(()) => {}
             }
         }

@@ -74,6 +74,17 @@ async fn lost_and_forged_keys_are_found() {
     std::fs::write(&record, std::fs::read_to_string(&record).unwrap().replace("acme", "acne")).unwrap();
     let report = check(&request).await;
     the(&report, Level::Error, &record.file_name().unwrap().to_string_lossy());
+
+    // A record that is gone leaves a locker that nobody has a key for; a locker that is gone, a key that belongs nowhere.
+    std::fs::remove_dir_all(tag.path()).unwrap();
+    let report = check(&request).await;
+    the(&report, Level::Error, "holds backups, and the keyring has no key record for it");
+    std::fs::remove_dir_all(site.folder().join("vault/t")).unwrap();
+    site.database("globex");
+    site.all().await;
+    std::fs::remove_dir_all(site.folder().join("vault/t")).unwrap();
+    let report = check(&request).await;
+    the(&report, Level::Error, "tenant globex: ");
 }
 
 #[tokio::test(flavor = "multi_thread")]

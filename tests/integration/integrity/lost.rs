@@ -4,6 +4,7 @@ use tenure::{
     format::record::Source,
     id::RecordId,
     object_name::Document,
+    operation::{backup::Backup, tenants::Tenants},
     store::{
         StoreErrorKind,
         fault::{Fault, Operation},
@@ -39,6 +40,10 @@ async fn a_lost_key_record_is_not_an_unknown_tenant() {
     let failure = list_of(&site, "acme").await.err().unwrap();
     assert!(failure.message.contains("acme") && failure.hint.contains("mirror"), "{failure:?}");
     assert!(list_of(&site, "globex").await.unwrap().problems.is_empty());
+    let Backup { vault, keyring, clusters, .. } = &site.backup;
+    let late_after = |_: &tenure::tenant::TenantName| std::time::Duration::from_secs(3600);
+    let tenants = Tenants { vault, keyring, clusters, late_after: &late_after }.run(chrono::Utc::now()).await.unwrap();
+    assert!(tenants.problems.iter().any(|problem| problem.contains("no key record")), "{tenants:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

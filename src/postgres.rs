@@ -17,6 +17,7 @@ pub mod load;
 pub mod loader;
 pub mod lock;
 pub mod memberships;
+pub mod member_of;
 pub mod partition_roots;
 mod passfile;
 mod password;

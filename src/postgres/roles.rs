@@ -51,18 +51,13 @@ pub fn missing<'a>(recorded: &'a [Role], known: &KnownRoles) -> Vec<&'a Role> {
 }
 
 /// Creates the missing roles: NOLOGIN, without a password and without any right that reaches beyond the database, whatever the
-/// record says. Then grants the recorded memberships among them. `created` gets their names as they are made.
+/// record says. `created` gets their names as they are made.
 ///
 /// Another restore may make the same role at the same time: it is then taken as it is.
 ///
 /// # Errors
 /// What the server says, with the role named.
-pub async fn create_missing(
-    admin: &Client,
-    missing: &[&Role],
-    known: &KnownRoles,
-    created: &mut Vec<String>,
-) -> Result<(), StatementError> {
+pub async fn create_missing(admin: &Client, missing: &[&Role], created: &mut Vec<String>) -> Result<(), StatementError> {
     for role in missing {
         let inherit = if role.inherit { "INHERIT" } else { "NOINHERIT" };
         let statement = format!(
@@ -75,16 +70,6 @@ pub async fn create_missing(
             Ok(()) => {}
             Err(error) if is_taken(&error) => drop(created.pop()),
             Err(error) => return Err(error).failed("CREATE ROLE", &role.name),
-        }
-    }
-    for role in missing.iter().filter(|role| created.contains(&role.name)) {
-        for parent in &role.member_of {
-            // Never a membership in something that the server had before and that may reach further than this tenant.
-            if known.has(parent) || parent.starts_with("pg_") {
-                continue;
-            }
-            let statement = format!("GRANT {} TO {}", escape_identifier(parent), escape_identifier(&role.name));
-            admin.batch_execute(&statement).await.failed("GRANT ROLE", parent)?;
         }
     }
     Ok(())

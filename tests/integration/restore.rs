@@ -9,6 +9,7 @@ mod logins;
 mod odd;
 mod partitions;
 mod row_security;
+mod roles;
 mod search_path;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ mod finish;
 mod logins;
 mod made;
 mod pipeline;
+mod recorded_roles;
 mod schema;
 
 use std::collections::HashSet;
@@ -200,8 +201,7 @@ impl Build<'_> {
         };
         let lock = self.lock().await?;
 
-        let missing = roles::missing(&description.roles, &found.known_roles);
-        roles::create_missing(admin, &missing, &found.known_roles, &mut made.roles).await.map_err(self.failed())?;
+        self.make_roles(admin, made, &mut found).await?;
         let superusers = found.known_roles.superusers();
         let owners = self.owners(&superusers);
 

@@ -199,13 +199,6 @@ fn role_findings(found: &mut Preflight, description: &Description) {
             .collect::<Vec<_>>()
             .join(" ");
         found.add("role-missing", what, format!("make them: {}", shown(&hint)));
-        return;
-    }
-    for role in missing {
-        let withheld = roles::withheld(&role);
-        if !withheld.is_empty() {
-            found.notes.push(format!("role {} was made without {}, which it had", shown(&role.name), withheld.join(", ")));
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use tenure::operation::restore_all::{FleetReport, FleetRequest, Outcome};
 use super::*;
 use crate::harness::postgres::{Cluster, Options, shared};
 
-async fn restore_all(site: &Site, destination: Destination) -> FleetReport {
+pub(super) async fn restore_all(site: &Site, destination: Destination) -> FleetReport {
     let clusters = BTreeMap::from([(destination.name.clone(), destination)]);
     let restorer = Restorer {
         vault: &site.backup.vault,

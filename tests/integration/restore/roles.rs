@@ -1,0 +1,94 @@
+//! Roles on a server that lacks them: who belongs to whom, and who never gets more than before.
+
+use super::{fleet::restore_all, *};
+use crate::harness::postgres::{Cluster, Options, shared, unique};
+
+/// Memberships on a server, as `member in role`.
+fn memberships(server: &Cluster, of: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT member::regrole || ' in ' || roleid::regrole FROM pg_auth_members WHERE pg_get_userbyid(member) LIKE '{of}%' ORDER BY 1"
+    );
+    server.sql("postgres", &sql).lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_gets_every_membership_in_a_shared_role_back() {
+    let site = Site::new().await;
+    let (shared_role, own) = (unique("app_rw"), unique("own"));
+    shared().sql("postgres", &format!("CREATE ROLE {shared_role}"));
+    let tenants = ["a", "b", "c", "d", "e", "f"];
+    for tenant in tenants {
+        let database = site.database(tenant);
+        shared().sql(
+            &database,
+            &format!(
+                "CREATE ROLE {own}_{tenant} LOGIN IN ROLE {shared_role}; CREATE TABLE t AS SELECT 1 AS a; ALTER TABLE t OWNER TO {own}_{tenant};
+                 GRANT SELECT ON t TO {shared_role}"
+            ),
+        );
+    }
+    assert_eq!(site.all().await.class, None);
+    let server = Cluster::start(&Options::default());
+    let report = restore_all(&site, there(&site, &server)).await;
+    assert_eq!(report.class, None, "{report:?}");
+    let expected: Vec<String> = tenants.iter().map(|tenant| format!("{own}_{tenant} in {shared_role}")).collect();
+    assert_eq!(memberships(&server, &own), expected);
+    // What is to be typed for a login stands in the note.
+    let login = format!("`ALTER ROLE \"{own}_a\" LOGIN; \\password \"{own}_a\"`");
+    assert!(report.results[0].notes.iter().any(|note| note.contains(&login)), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_tenant_gets_into_a_powerful_role_by_its_name() {
+    let site = Site::new().await;
+    let own = unique("own");
+    let roles = ["plain", "boss", "maker", "login", "owner", "nested", "old_plain"].map(|name| format!("{own}_in_{name}"));
+    let [plain, boss, maker, login, owner, nested, old_plain] = roles.clone();
+    let database = site.database("acme");
+    shared().sql("postgres", &roles.iter().map(|role| format!("CREATE ROLE {role};")).collect::<String>());
+    let all = format!("{}, pg_read_all_data", roles.join(", "));
+    shared().sql(
+        &database,
+        &format!(
+            "CREATE ROLE {own} IN ROLE {all}; CREATE ROLE {own}_old IN ROLE {plain}, {old_plain}; CREATE TABLE t (a int); ALTER TABLE t OWNER TO {own};
+             GRANT SELECT ON t TO {all}, {own}_old"
+        ),
+    );
+    assert_eq!(site.all().await.class, None);
+
+    let server = Cluster::start(&Options::default());
+    server.sql(
+        "postgres",
+        &format!(
+            "CREATE ROLE {plain}; CREATE ROLE {boss} SUPERUSER; CREATE ROLE {maker} CREATEROLE; CREATE ROLE {login} LOGIN; CREATE ROLE {owner};
+             CREATE TABLE treasure (); ALTER TABLE treasure OWNER TO {owner}; CREATE ROLE {nested} IN ROLE pg_write_all_data;
+             CREATE ROLE {own}_old; CREATE ROLE {old_plain}; GRANT {old_plain} TO {own}_old"
+        ),
+    );
+    let report = restore_to(&site, there(&site, &server), &latest("acme")).await.unwrap();
+    assert_eq!(report.created_roles, [own.clone()]);
+    let given = [
+        format!("{own} in {old_plain}"),
+        format!("{own} in {plain}"),
+        format!("{nested} in pg_write_all_data"),
+        format!("{own}_old in {old_plain}"),
+    ];
+    assert_eq!(memberships(&server, &own), given);
+    for (role, why) in [
+        (boss.as_str(), "is a superuser"),
+        (&maker, "may create roles"),
+        (&login, "can log in"),
+        (&owner, "owns something"),
+        (&nested, "is a member of pg_write_all_data, which is one of PostgreSQL's own"),
+        ("pg_read_all_data", "is one of PostgreSQL's own"),
+    ] {
+        let note = format!(
+            "role {own} is no member of {role}, as it was when it was backed up: {role} was there before and {why}; if it shall be one, \
+             GRANT \"{role}\" TO \"{own}\""
+        );
+        assert!(report.notes.contains(&note), "{note} in {:#?}", report.notes);
+    }
+    let note = format!("role {own}_old is no member of {plain}");
+    assert!(report.notes.iter().any(|given| given.starts_with(&note) && given.contains("it was there before")), "{report:#?}");
+    assert_eq!(report.notes.len(), 7, "{:#?}", report.notes);
+}

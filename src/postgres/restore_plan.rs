@@ -52,6 +52,9 @@ pub struct RestorePlan {
     pub early: Vec<Early>,
     /// Indexes, constraints, triggers, rules, policies, publications.
     pub post_data: Vec<Step>,
+    /// Row security goes on when every foreign key has been checked: that is done by the loader, whom it would keep from rows of a table
+    /// on which it is forced.
+    pub row_security: Vec<Step>,
     /// Grants and default privileges: after everything that they might forbid us.
     pub grants: Vec<u32>,
     /// Materialized views are filled after the grants that their queries need.
@@ -73,7 +76,7 @@ pub fn plan(toc: &[TocEntry], superusers: &HashSet<String>, large: &HashSet<(Str
         .collect();
     let mut plan = RestorePlan::default();
     let (mut pre_data, mut post_data) = (Vec::new(), Vec::new());
-    let mut refresh = Vec::new();
+    let (mut row_security, mut refresh) = (Vec::new(), Vec::new());
     let mut section = Section::PreData;
     for entry in toc {
         // As pg_restore does: an entry without a section follows the one before it.
@@ -85,6 +88,7 @@ pub fn plan(toc: &[TocEntry], superusers: &HashSet<String>, large: &HashSet<(Str
             // pg_restore takes these from the archive's header, list or no list.
             "ENCODING" | "STDSTRINGS" | "SEARCHPATH" | "DATABASE" | "DATABASE PROPERTIES" => {}
             "ACL" | "DEFAULT ACL" => plan.grants.push(id),
+            "ROW SECURITY" => row_security.push((id, login(entry, superusers))),
             "MATERIALIZED VIEW DATA" => refresh.push((id, login(entry, superusers))),
             "EVENT TRIGGER" | "SUBSCRIPTION" | "SUBSCRIPTION TABLE" => plan.last.push(id),
             _ if follows_last(entry, &by_id) => plan.last.push(id),
@@ -106,6 +110,7 @@ pub fn plan(toc: &[TocEntry], superusers: &HashSet<String>, large: &HashSet<(Str
     }
     plan.pre_data = steps(&pre_data, &by_id, Login::Admin);
     plan.post_data = steps(&post_data, &by_id, Login::Loader);
+    plan.row_security = steps(&row_security, &by_id, Login::Loader);
     plan.refresh = steps(&refresh, &by_id, Login::Loader);
     plan
 }
@@ -251,6 +256,8 @@ mod tests {
             entry(25, "EVENT TRIGGER", "postgres", PostData, &[]),
             entry(26, "COMMENT", "postgres", None, &[25]),
             entry(27, "MATERIALIZED VIEW DATA", "app", PostData, &[]),
+            entry(28, "ROW SECURITY", "app", PostData, &[10]),
+            entry(29, "ROW SECURITY", "postgres", PostData, &[13]),
         ];
         let plan = plan(&toc, &HashSet::from(["postgres".to_owned()]), &HashSet::new());
         assert_eq!(plan.extension_schemas, [2]);
@@ -259,6 +266,8 @@ mod tests {
         assert_eq!(plan.last, [25, 26]);
         let steps: Vec<(Login, &[u32])> = plan.post_data.iter().map(|step| (step.by, step.entries.as_slice())).collect();
         assert_eq!(steps, [(Login::Loader, &[22][..]), (Login::Admin, &[20, 23]), (Login::Loader, &[21])]);
+        let steps: Vec<(Login, &[u32])> = plan.row_security.iter().map(|step| (step.by, step.entries.as_slice())).collect();
+        assert_eq!(steps, [(Login::Loader, &[28][..]), (Login::Admin, &[29])]);
         assert_eq!(plan.refresh.len(), 1);
         assert_eq!(plan.refresh[0].by, Login::Loader);
     }

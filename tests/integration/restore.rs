@@ -3,13 +3,14 @@
 mod faults;
 mod fidelity;
 mod fleet;
+mod foreign_keys;
 mod guards;
 mod killed;
 mod logins;
 mod odd;
 mod partitions;
-mod row_security;
 mod roles;
+mod row_security;
 mod search_path;
 
 use std::collections::BTreeMap;

@@ -252,6 +252,7 @@ impl Build<'_> {
 
         self.stage("indexes");
         schema.steps("post-data", &schema.plan.post_data).await?;
+        schema.steps("row security", &schema.plan.row_security).await?;
         schema.run("grants", Login::Admin, &schema.plan.grants).await?;
         schema.steps("materialized views", &schema.plan.refresh).await?;
         self.analyze(admin, &database, &loader, &name).await?;

@@ -66,7 +66,7 @@ async fn no_tenant_gets_into_a_powerful_role_by_its_name() {
         ),
     );
     let report = restore_to(&site, there(&site, &server), &latest("acme")).await.unwrap();
-    assert_eq!(report.created_roles, [own.clone()]);
+    assert_eq!(report.created_roles, std::slice::from_ref(&own));
     let given = [
         format!("{own} in {old_plain}"),
         format!("{own} in {plain}"),
@@ -90,5 +90,6 @@ async fn no_tenant_gets_into_a_powerful_role_by_its_name() {
     }
     let note = format!("role {own}_old is no member of {plain}");
     assert!(report.notes.iter().any(|given| given.starts_with(&note) && given.contains("it was there before")), "{report:#?}");
-    assert_eq!(report.notes.len(), 7, "{:#?}", report.notes);
+    let not_given = report.notes.iter().filter(|note| note.contains("is no member of")).count();
+    assert_eq!(not_given, 7, "{:#?}", report.notes);
 }

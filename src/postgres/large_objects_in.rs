@@ -52,7 +52,14 @@ pub async fn apply_properties(admin: &Client, block: &LargeObjectBlock) -> Resul
             for grant in rights::explode(admin, items, &object).await? {
                 let option = if grant.grantable { " WITH GRANT OPTION" } else { "" };
                 let before = format!("GRANT {} ON LARGE OBJECT ", grant.privilege);
-                templates.push((before, format!(" TO {}{option}", grant.to)));
+                let after = format!(" TO {}{option}", grant.to);
+                // A right that was passed on is taken away with the right to do so: it must be known who did it. No code of the
+                // tenant's runs in this: event triggers come later.
+                templates.push(if grant.grantor == group.owner {
+                    (before, after)
+                } else {
+                    (format!("SET ROLE {}; {before}", escape_identifier(&grant.grantor)), format!("{after}; RESET ROLE"))
+                });
             }
         }
         let oids = group.oids.iter().flat_map(|(first, last)| *first..=*last).collect::<Vec<_>>();

@@ -18,8 +18,8 @@ pub struct Grant {
     pub to: String,
 }
 
-/// Reads recorded items. The server reads its own notation: names in it are quoted in a way of its own. Items of roles that the server
-/// does not have are left out.
+/// Reads recorded items, in their order: who passes a right on was given it by an earlier one. The server reads its own notation: names
+/// in it are quoted in a way of its own. Items of roles that the server does not have are left out.
 ///
 /// # Errors
 /// What the server says, with `object` named.
@@ -31,11 +31,12 @@ pub async fn explode(client: &Client, items: &[String], object: &str) -> Result<
     }
     let rows = client
         .query(
-            "SELECT (r).privilege_type, (r).is_grantable, grantor.rolname::text, grantee.rolname::text, (r).grantee = 0
-               FROM (SELECT pg_catalog.aclexplode(items::pg_catalog.aclitem[]) AS r, items
-                       FROM (SELECT $1::pg_catalog.text[] AS items) AS given) AS exploded
-               JOIN pg_catalog.pg_roles AS grantor ON grantor.oid = (r).grantor
-               LEFT JOIN pg_catalog.pg_roles AS grantee ON grantee.oid = (r).grantee",
+            "SELECT r.privilege_type, r.is_grantable, grantor.rolname::text, grantee.rolname::text, r.grantee = 0
+               FROM pg_catalog.aclexplode($1::pg_catalog.text[]::pg_catalog.aclitem[])
+                 WITH ORDINALITY AS r(grantor, grantee, privilege_type, is_grantable, position)
+               JOIN pg_catalog.pg_roles AS grantor ON grantor.oid = r.grantor
+               LEFT JOIN pg_catalog.pg_roles AS grantee ON grantee.oid = r.grantee
+              ORDER BY r.position",
             &[&items],
         )
         .await

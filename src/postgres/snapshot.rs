@@ -9,6 +9,7 @@ pub mod error;
 mod locks;
 mod open;
 mod reader;
+mod types;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub use error::{Blocker, SnapshotError};
 pub use open::{Opening, Step, Steps};
 pub use reader::{ReadError, Reader, Rows};
 
+use self::types::Types;
 use super::{Session, Target, catalog::Catalog, source_tag::DatabaseFiles};
 
 /// What a snapshot is of.
@@ -50,6 +52,7 @@ pub struct Snapshot(Arc<Inner>);
 
 struct Inner {
     facts: Facts,
+    types: Types,
     lock_timeout: std::time::Duration,
     leader: Session,
     /// Who uses the leader's connection holds this.
@@ -96,6 +99,21 @@ impl Snapshot {
     /// The catalogs as the snapshot sees them, on a leader that the caller holds.
     pub(super) fn catalog<'a>(&'a self, leader: &'a Session) -> Catalog<'a> {
         Catalog::new(leader, &self.0.facts.database)
+    }
+
+    /// Ends the snapshot after everything was read, and looks whether the types that rows were written by are still what it saw.
+    ///
+    /// # Errors
+    /// [`SnapshotError::TypesChanged`]: what was read may be of two moments. [`SnapshotError::Query`].
+    pub async fn finish(&self) -> Result<(), SnapshotError> {
+        let leader = self.leader().await;
+        let database = &self.0.facts.database;
+        let failed = |source| SnapshotError::Query { database: database.clone(), step: "compare types", source };
+        leader.batch_execute("COMMIT").await.map_err(failed)?;
+        if self.0.types.are_the_same(&leader).await.map_err(failed)? {
+            return Ok(());
+        }
+        Err(SnapshotError::TypesChanged { database: database.clone() })
     }
 
     /// Resolves when the leader's connection has ended, and the snapshot with it: nothing read after that can be trusted to be complete.

@@ -1,9 +1,11 @@
 //! Backups of real databases, through the library.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use tenure::{
     id::RecordId,
-    operation::{backup::Outcome, failure::FailureClass},
+    operation::{backup::Outcome, failure::FailureClass, progress::Progress},
     tenant::TenantName,
 };
 
@@ -202,4 +204,35 @@ async fn a_backup_gives_way_to_whoever_waits_behind_it_and_is_tried_again() {
     assert_eq!(report.results.len(), 1);
     assert_eq!(report.results[0].outcome, Outcome::Done);
     progress.altered.lock().unwrap().take().unwrap().join().unwrap();
+}
+
+/// Runs SQL when the rows begin to be read.
+struct WhileCopying {
+    database: String,
+    sql: &'static str,
+}
+
+impl Progress for WhileCopying {
+    fn tenant_started(&self, _: &TenantName, _: u64) {}
+    fn advanced(&self, _: &TenantName, _: u64) {}
+    fn tenant_finished(&self, _: &TenantName, _: &str) {}
+
+    fn stage(&self, _: &TenantName, stage: &'static str) {
+        if stage == "copying" {
+            shared().sql(&self.database, self.sql);
+        }
+    }
+}
+
+/// The server would write the new label into rows, and `pg_dump` the old one into the schema.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_that_changes_under_the_rows_fails_the_backup() {
+    let mut site = Site::new().await;
+    let database = site.database("acme");
+    shared().sql(&database, "CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TABLE t AS SELECT 'sad'::mood AS m");
+    site.backup.progress = Arc::new(WhileCopying { database, sql: "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'" });
+    let report = site.all().await;
+    let [result] = &report.results[..] else { panic!("{report:?}") };
+    assert_eq!(result.outcome, Outcome::Failed, "{report:?}");
+    assert!(result.error.as_ref().unwrap().message.contains("a type of database"), "{report:?}");
 }

@@ -209,6 +209,7 @@ impl<'a> Run<'a> {
             () = snapshot.lost() => return Err(self.snapshot_lost()),
             failure = self.in_the_way(lock, &snapshot) => return Err(failure),
         };
+        snapshot.finish().await?;
         entries.extend(archive_entries);
         description.warnings = warnings;
         let description_entries = describe(&shared, &description).await?;

@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use tokio_postgres::error::SqlState;
+
 use crate::{postgres::ConnectError, printable::Printable};
 
 /// A session in a queue for a lock with us: before us, or behind us.
@@ -112,6 +114,12 @@ pub enum SnapshotError {
         /// What was found changed the last time.
         what: String,
     },
+    /// A type was changed while rows with values of it were read.
+    #[error("a type of database {database:?} was changed while its tables were being read")]
+    TypesChanged {
+        /// The database.
+        database: String,
+    },
     /// Anything else that the server or the connection said.
     #[error("cannot open a snapshot of database {database:?}: {step}")]
     Query {
@@ -156,7 +164,10 @@ impl SnapshotError {
                 return format!("GRANT pg_read_all_data TO {role}, and ALTER ROLE {role} BYPASSRLS");
             }
             Self::LockTableFull { .. } => "raise max_locks_per_transaction and restart the server",
-            Self::Unsettled { .. } => "run the backup when the schema is not being changed",
+            Self::Unsettled { .. } | Self::TypesChanged { .. } => "run the backup when the schema is not being changed",
+            Self::Query { source, .. } if source.code() == Some(&SqlState::CHARACTER_NOT_IN_REPERTOIRE) => {
+                "the database has names that are not UTF-8: rename what has them"
+            }
             Self::Query { .. } => "see the server's log",
         };
         hint.to_owned()

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_postgres::error::SqlState;
 
-use super::{Facts, Inner, Snapshot, SnapshotError, locks};
+use super::{Facts, Inner, Snapshot, SnapshotError, locks, types::Types};
 use crate::postgres::{
     Session, Target,
     session_settings::{NO_TIME_LIMITS, READING, ROW_TEXT, statements},
@@ -79,9 +79,10 @@ impl Opening<'_> {
         for attempt in 1..=ATTEMPTS {
             steps.reached(Step::Connected, attempt).await;
             match self.attempt(&leader, steps, attempt).await? {
-                Ok(facts) => {
+                Ok((facts, types)) => {
                     return Ok(Snapshot(Arc::new(Inner {
                         facts,
+                        types,
                         lock_timeout: self.lock_timeout,
                         leader,
                         turn: Mutex::new(()),
@@ -131,7 +132,12 @@ impl Opening<'_> {
         Ok(())
     }
 
-    async fn attempt(&self, leader: &Session, steps: &dyn Steps, attempt: u32) -> Result<Result<Facts, Changed>, SnapshotError> {
+    async fn attempt(
+        &self,
+        leader: &Session,
+        steps: &dyn Steps,
+        attempt: u32,
+    ) -> Result<Result<(Facts, Types), Changed>, SnapshotError> {
         // Listed outside the transaction: any query in it would take its snapshot before the locks.
         let listed = locks::list(leader).await.map_err(self.query("list tables"))?;
         steps.reached(Step::Listed, attempt).await;
@@ -155,7 +161,8 @@ impl Opening<'_> {
         if let Some(table) = locks::rewritten(leader).await.map_err(&failed)? {
             return Ok(Err(Changed(format!("{table} was emptied, rewritten or turned into something else"))));
         }
-        Ok(Ok(facts))
+        let types = Types::seen(leader).await.map_err(self.query("list types"))?;
+        Ok(Ok((facts, types)))
     }
 
     async fn lock(&self, leader: &Session, tables: &[locks::Named], all: usize) -> Result<(), SnapshotError> {

@@ -3,6 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
 use tenure::postgres::{
     ConnectCause,
     snapshot::{ReadError, Step, Steps},
@@ -173,6 +174,19 @@ async fn a_database_that_never_holds_still_is_given_up() {
     let error = opening.open_watched(&steps).await.err().unwrap();
     assert!(matches!(error, SnapshotError::Unsettled { attempts: 3, .. }), "{error}");
     assert!(error.to_string().contains("\"public\".\"a b3\" was dropped or replaced"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_not_utf_8_is_explained() {
+    let cluster = shared();
+    let database = crate::harness::postgres::unique("capture_bytes");
+    cluster.sql("postgres", &format!("CREATE DATABASE {database} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'"));
+    cluster.sql(
+        &database,
+        "DO $$ BEGIN EXECUTE convert_from(convert_to('CREATE TABLE t', 'SQL_ASCII') || '\\xe9' || convert_to(' ()', 'SQL_ASCII'), 'SQL_ASCII'); END $$",
+    );
+    let error = open(cluster, &database).await.err().unwrap();
+    assert!(error.hint().contains("not UTF-8"), "{error}: {}", error.hint());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -360,4 +374,128 @@ async fn an_index_can_be_rebuilt_while_a_backup_is_open_and_a_rebuild_is_waited_
     });
     rebuilding.batch_execute("COMMIT").await.unwrap();
     assert_eq!(read.await.unwrap().values().map(Vec::len).sum::<usize>(), 5000);
+}
+
+/// What a database's tables hold, which a snapshot's must equal at some moment.
+async fn everything(client: &tokio_postgres::Client) -> BTreeMap<String, Vec<String>> {
+    let sql = "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
+    let mut tables = BTreeMap::new();
+    for row in client.query(sql, &[]).await.unwrap() {
+        let table: String = row.get(0);
+        let stream = client.copy_out(&format!("COPY (SELECT * FROM ONLY {table}) TO STDOUT")).await.unwrap();
+        let text: Vec<bytes::Bytes> = stream.try_collect().await.unwrap();
+        let mut rows: Vec<String> = std::str::from_utf8(&text.concat()).unwrap().lines().map(str::to_owned).collect();
+        rows.sort_unstable();
+        tables.insert(table, rows);
+    }
+    tables
+}
+
+async fn captured(snapshot: &Snapshot) -> BTreeMap<String, Vec<String>> {
+    let described = describe(snapshot).await;
+    let mut tables: BTreeMap<String, Vec<String>> =
+        names(&described.description).into_iter().map(|name| (name, Vec::new())).collect();
+    for (label, rows) in read_all(snapshot, &described).await {
+        let table = label.split(' ').next().unwrap().replace('"', "");
+        tables.get_mut(&table).unwrap().extend(rows);
+    }
+    tables.values_mut().for_each(|rows| rows.sort_unstable());
+    tables
+}
+
+/// Whatever is done to the tables, and whenever: the snapshot is what was before it or what was after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_between_any_two_steps_is_all_in_or_all_out() {
+    let cluster = shared();
+    let tables = "CREATE TABLE t (id int, v text); INSERT INTO t VALUES (1, 'one'), (2, 'two'); CREATE TABLE u AS SELECT 7 AS id;
+        CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TYPE pair AS (a int, b text); CREATE TABLE typed (m mood, p pair);
+        INSERT INTO typed VALUES ('sad', (1, 'x')); CREATE TABLE log (what text);
+        CREATE TABLE parts (k int, v text) PARTITION BY LIST (k); CREATE TABLE part1 PARTITION OF parts FOR VALUES IN (1);
+        CREATE TABLE part2 (k int, v text); INSERT INTO part1 VALUES (1, 'p'); INSERT INTO part2 VALUES (2, 'q')";
+    for change in [
+        "CREATE TABLE more AS SELECT 5 AS id",
+        "DROP TABLE u",
+        "TRUNCATE t",
+        "TRUNCATE t; INSERT INTO t VALUES (3, 'three')",
+        "ALTER TABLE t ALTER id TYPE numeric USING id + 0.5",
+        "ALTER TABLE t ADD COLUMN late int DEFAULT 9",
+        "ALTER TABLE t DROP COLUMN v",
+        "ALTER TABLE t RENAME TO other; CREATE VIEW t AS SELECT 1/0 AS id",
+        "ALTER TABLE t RENAME TO swapped; ALTER TABLE u RENAME TO t; ALTER TABLE swapped RENAME TO u",
+        "DROP TABLE u; CREATE VIEW u AS SELECT 1/0 AS id",
+        "DROP TABLE u; CREATE TABLE u (id text)",
+        "ALTER TABLE parts ATTACH PARTITION part2 FOR VALUES IN (2)",
+        "ALTER TABLE parts DETACH PARTITION part1",
+        "DROP TABLE parts",
+        "CREATE TABLE part3 PARTITION OF parts FOR VALUES IN (3); INSERT INTO parts VALUES (3, 'r')",
+        "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'",
+        "ALTER TYPE pair DROP ATTRIBUTE a",
+        "ALTER TABLE t SET SCHEMA moved",
+        "UPDATE t SET v = upper(v); DELETE FROM u",
+    ] {
+        for step in [Step::Listed, Step::Locked, Step::Taken] {
+            let database = cluster.database("capture_change");
+            cluster.sql(&database, &format!("{tables}; CREATE SCHEMA moved; CREATE TABLE moved.inner AS SELECT 8 AS id"));
+            let client = &cluster.client(&database).await;
+            let before = everything(client).await;
+            // Together with a row that says that it happened, or not at all: what must wait for the backup gives up.
+            let act = format!("BEGIN; SET LOCAL lock_timeout = '20ms'; INSERT INTO log VALUES ('changed'); {change}; COMMIT");
+            let act: Act<'_> = Box::new(move |attempt| {
+                let act = act.clone();
+                Box::pin(async move {
+                    if attempt > 1 {
+                        return;
+                    }
+                    if let Err(error) = client.batch_execute(&act).await {
+                        let code = error.code().unwrap().code();
+                        assert_eq!(code, "55P03", "{error}");
+                        client.batch_execute("ROLLBACK").await.unwrap();
+                    }
+                })
+            });
+            let steps = At { step, act: tokio::sync::Mutex::new(act), attempts: Mutex::new(Vec::new()) };
+            let target = target(cluster);
+            let opening =
+                Opening { target: &target, database: &database, expected_oid: oid_of(cluster, &database), lock_timeout: PATIENT };
+            let snapshot = opening.open_watched(&steps).await.unwrap();
+            let captured = captured(&snapshot).await;
+            let finished = snapshot.finish().await;
+            let after = everything(client).await;
+            let is_one = captured == before || captured == after;
+            assert!(
+                is_one || matches!(finished, Err(SnapshotError::TypesChanged { .. })),
+                "{change} at {step:?}: {captured:#?}\nbefore: {before:#?}\nafter: {after:#?}"
+            );
+        }
+    }
+}
+
+/// No lock keeps a type as it is, so it is looked at again when everything was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn types_that_change_while_rows_are_read_are_noticed() {
+    let cluster = shared();
+    for (change, noticed) in [
+        ("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", true),
+        ("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; ALTER TYPE mood RENAME VALUE 'blue' TO 'sad'", true),
+        ("ALTER TYPE pair ADD ATTRIBUTE c int", true),
+        ("CREATE OR REPLACE VIEW seen AS SELECT 1 AS a, 2 AS b", true),
+        ("ALTER TYPE mood ADD VALUE 'between' AFTER 'sad'", false),
+        ("CREATE TYPE other AS (a int); CREATE TYPE more AS ENUM ('x')", false),
+        ("CREATE OR REPLACE VIEW unused AS SELECT 1 AS a, 2 AS b; CREATE TEMP VIEW mine AS SELECT 1 AS a", false),
+        ("INSERT INTO log VALUES ('x')", false),
+    ] {
+        let database = cluster.database("capture_types");
+        cluster.sql(
+            &database,
+            "CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TYPE pair AS (a int, b text); CREATE VIEW seen AS SELECT 1 AS a;
+             CREATE VIEW unused AS SELECT 1 AS a; CREATE TABLE t (m mood, p pair[], s seen); CREATE TABLE log (what text)",
+        );
+        let snapshot = open(cluster, &database).await.unwrap();
+        for statement in change.split("; ") {
+            cluster.sql(&database, statement);
+        }
+        let finished = snapshot.finish().await;
+        assert_eq!(matches!(finished, Err(SnapshotError::TypesChanged { .. })), noticed, "{change}: {finished:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Real parts for the tests, started on demand and gone when the test binary ends, however it ends.
 
 pub mod http;
+pub mod installation;
 pub mod postgres;
 pub mod program;
 pub mod s3;

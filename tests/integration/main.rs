@@ -7,7 +7,7 @@ mod capture;
 mod check;
 mod command_line;
 mod connection;
-
+mod fidelity;
 mod golden;
 #[allow(dead_code, reason = "offered to every test, used by some")]
 mod harness;

@@ -193,8 +193,7 @@ async fn what_passes_is_tried_again() {
         assert!(store.head("a").await.unwrap().is_some());
         assert_eq!(names(&store, "").await, ["a"]);
         store.delete("a").await.unwrap();
-        // Five calls, and the question whether versions are kept.
-        assert_eq!(proxy.requests().len(), 18, "{status}");
+        assert_eq!(proxy.requests().len(), 15, "{status}");
     }
     let (store, proxy) = alone(|_, _| Action::Answer(503, "", b"<Error><Code>SlowDown</Code></Error>".to_vec())).await;
     let error = failed(store.get("a", 1).await);

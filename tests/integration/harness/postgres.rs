@@ -3,7 +3,7 @@
 //! Most tests take [`shared`] and make a database of their own with [`Cluster::database`]. A test that changes server settings, stops
 //! the server, needs replicas or TLS starts a [`Cluster::start`] of its own, which is removed when dropped.
 
-use super::watchdog::Watchdog;
+use super::{installation, watchdog::Watchdog};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -29,6 +29,10 @@ pub struct Options {
     pub settings: Vec<String>,
     /// Lines put before all others in `pg_hba.conf`.
     pub hba: Vec<String>,
+    /// Another installation than [`bin`]'s: the folder of its programs. The cluster runs on a copy of its own.
+    pub programs: Option<PathBuf>,
+    /// A folder with the files of an extension, which the cluster's own copy of the installation gets.
+    pub extension: Option<PathBuf>,
 }
 
 /// Server certificates as people make them, all for `localhost`.
@@ -56,6 +60,7 @@ pub struct Tls {
 /// One running server and its replicas. Stopped and removed on drop, or when the process ends.
 pub struct Cluster {
     folder: PathBuf,
+    programs: PathBuf,
     port: u16,
     tls: Option<Tls>,
     /// Streaming replicas, in the order of their making.
@@ -66,6 +71,7 @@ pub struct Cluster {
 /// A streaming replica.
 pub struct Replica {
     data: PathBuf,
+    programs: PathBuf,
     sockets: PathBuf,
     port: u16,
 }
@@ -119,14 +125,18 @@ impl Cluster {
     pub fn start(options: &Options) -> Self {
         let folder = private_folder();
         let data = folder.join("primary");
+        let programs = match (&options.programs, &options.extension) {
+            (None, None) => bin().to_owned(),
+            (other, extension) => installation::copy(other.as_deref().unwrap_or(bin()), &folder, extension.as_deref()),
+        };
         // `as_server` stands in $2 as words, empty for an ordinary user.
         let watchdog = Watchdog::start(
             r#"for data in "$1"/*/; do [ -f "$data/postmaster.pid" ] && $2 "$3/pg_ctl" stop -D "$data" -m immediate -s; done; for n in 1 2 3 4 5; do rm -rf "$1" && break; sleep 1; done"#,
-            &[folder.to_str().unwrap(), if is_root() { "runuser -u postgres --" } else { "" }, bin().to_str().unwrap()],
+            &[folder.to_str().unwrap(), if is_root() { "runuser -u postgres --" } else { "" }, programs.to_str().unwrap()],
         );
         let password_file = folder.join("password");
         write_as_server(&password_file, PASSWORD);
-        run(as_server("initdb")
+        run(as_server(&programs, "initdb")
             .arg("-D")
             .arg(&data)
             .args(["-U", "postgres", "--auth=trust", "--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C.UTF-8"])
@@ -159,8 +169,8 @@ impl Cluster {
         let written = std::fs::read_to_string(data.join("postgresql.conf")).unwrap();
         write_as_server(&data.join("postgresql.conf"), &format!("{written}\n{}\n", settings.join("\n")));
 
-        let port = start_on_free_port(&data);
-        let mut cluster = Self { folder, port, tls, replicas: Vec::new(), _watchdog: watchdog };
+        let port = start_on_free_port(&programs, &data);
+        let mut cluster = Self { folder, programs, port, tls, replicas: Vec::new(), _watchdog: watchdog };
         for number in 1..=options.replicas {
             cluster.add_replica(number);
         }
@@ -169,7 +179,7 @@ impl Cluster {
 
     fn add_replica(&mut self, number: usize) {
         let data = self.folder.join(format!("replica{number}"));
-        run(as_server("pg_basebackup")
+        run(as_server(&self.programs, "pg_basebackup")
             .arg("-D")
             .arg(&data)
             .arg(format!(
@@ -179,8 +189,8 @@ impl Cluster {
             ))
             .args(["-R", "-X", "stream", "--checkpoint=fast", "--no-sync", "-C", "-S"])
             .arg(format!("replica{number}")));
-        let port = start_on_free_port(&data);
-        self.replicas.push(Replica { data, sockets: self.folder.clone(), port });
+        let port = start_on_free_port(&self.programs, &data);
+        self.replicas.push(Replica { data, programs: self.programs.clone(), sockets: self.folder.clone(), port });
     }
 
     /// libpq's words for the superuser on the Unix socket, without a database.
@@ -234,7 +244,20 @@ impl Cluster {
     /// # Panics
     /// If any statement fails.
     pub fn sql(&self, database: &str, sql: &str) -> String {
-        psql(&self.folder, self.port, database, sql)
+        psql(&self.programs, &self.folder, self.port, database, sql)
+    }
+
+    /// The folder of its programs.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// One of its programs as the superuser's, pointed at a database.
+    pub fn program(&self, name: &str, database: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.env_clear().env("PGHOST", &self.folder).env("PGPORT", self.port.to_string()).env("PGUSER", "postgres");
+        command.env("PGDATABASE", database);
+        command
     }
 
     /// A connection as the superuser over the socket.
@@ -244,18 +267,18 @@ impl Cluster {
 
     /// Stops the primary: `fast`, `immediate` or `smart`.
     pub fn stop(&self, mode: &str) {
-        stop(&self.data(), mode);
+        stop(&self.programs, &self.data(), mode);
     }
 
     /// Starts it again on the same port.
     pub fn restart(&self) {
-        stop(&self.data(), "fast");
-        start(&self.data(), self.port).unwrap();
+        stop(&self.programs, &self.data(), "fast");
+        start(&self.programs, &self.data(), self.port).unwrap();
     }
 
     /// Starts it again after [`Cluster::stop`].
     pub fn start_again(&self) {
-        start(&self.data(), self.port).unwrap();
+        start(&self.programs, &self.data(), self.port).unwrap();
     }
 
     /// Waits until every replica has replayed what the primary has written so far.
@@ -289,7 +312,7 @@ impl Replica {
 
     /// As [`Cluster::sql`].
     pub fn sql(&self, database: &str, sql: &str) -> String {
-        psql(&self.sockets, self.port, database, sql)
+        psql(&self.programs, &self.sockets, self.port, database, sql)
     }
 
     /// As [`Cluster::client`].
@@ -299,17 +322,17 @@ impl Replica {
 
     /// As [`Cluster::stop`].
     pub fn stop(&self, mode: &str) {
-        stop(&self.data, mode);
+        stop(&self.programs, &self.data, mode);
     }
 
     /// Starts it again after [`Replica::stop`].
     pub fn start_again(&self) {
-        start(&self.data, self.port).unwrap();
+        start(&self.programs, &self.data, self.port).unwrap();
     }
 
     /// Makes it a primary.
     pub fn promote(&self) {
-        run(as_server("pg_ctl").args(["promote", "-s", "-w", "-D"]).arg(&self.data));
+        run(as_server(&self.programs, "pg_ctl").args(["promote", "-s", "-w", "-D"]).arg(&self.data));
     }
 }
 
@@ -338,8 +361,8 @@ async fn client(sockets: &Path, port: u16, database: &str) -> tokio_postgres::Cl
     client
 }
 
-fn psql(sockets: &Path, port: u16, database: &str, sql: &str) -> String {
-    let output = run(Command::new(bin().join("psql"))
+fn psql(programs: &Path, sockets: &Path, port: u16, database: &str, sql: &str) -> String {
+    let output = run(Command::new(programs.join("psql"))
         .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql])
         .env("PGHOST", sockets)
         .env("PGPORT", port.to_string())
@@ -348,23 +371,23 @@ fn psql(sockets: &Path, port: u16, database: &str, sql: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn stop(data: &Path, mode: &str) {
-    run(as_server("pg_ctl").args(["stop", "-s", "-w", "-m", mode, "-D"]).arg(data));
+fn stop(programs: &Path, data: &Path, mode: &str) {
+    run(as_server(programs, "pg_ctl").args(["stop", "-s", "-w", "-m", mode, "-D"]).arg(data));
 }
 
 /// The port may be taken between choosing and using it, by another test process; then another is chosen.
-fn start_on_free_port(data: &Path) -> u16 {
+fn start_on_free_port(programs: &Path, data: &Path) -> u16 {
     for _ in 0..5 {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if start(data, port).is_ok() {
+        if start(programs, data, port).is_ok() {
             return port;
         }
     }
     panic!("the server does not start: {}", std::fs::read_to_string(data.with_extension("log")).unwrap_or_default());
 }
 
-fn start(data: &Path, port: u16) -> Result<(), String> {
-    let mut command = as_server("pg_ctl");
+fn start(programs: &Path, data: &Path, port: u16) -> Result<(), String> {
+    let mut command = as_server(programs, "pg_ctl");
     command
         .args(["start", "-s", "-w", "-t", "60", "-o"])
         .arg(format!("-p {port}"))
@@ -381,13 +404,13 @@ fn is_root() -> bool {
 }
 
 /// A server program, as a user who may run it.
-fn as_server(program: &str) -> Command {
+fn as_server(programs: &Path, program: &str) -> Command {
     let mut command = if is_root() {
         let mut command = Command::new("runuser");
-        command.args(["-u", "postgres", "--"]).arg(bin().join(program));
+        command.args(["-u", "postgres", "--"]).arg(programs.join(program));
         command
     } else {
-        Command::new(bin().join(program))
+        Command::new(programs.join(program))
     };
     // runuser keeps the working directory, which postgres may not enter.
     command.current_dir("/").env("LC_ALL", "C");

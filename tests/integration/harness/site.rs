@@ -99,7 +99,7 @@ impl Site {
             recipients: Arc::new(RecoveryRecipients::parse(&[recipient]).unwrap()),
             signer: Arc::new(signer),
             clusters: vec![cluster],
-            tools: Arc::new(Tools::new(Some(postgres::bin().display().to_string()), None)),
+            tools: Arc::new(Tools::new(Some(server.programs().display().to_string()), None)),
             jobs: 4,
             lock_timeout: Duration::from_secs(5),
             yield_after: None,

@@ -1,0 +1,22 @@
+-- Large objects with owners, grants, comments and holes.
+SELECT lo_create(1), lo_create(1023), lo_create(1024), lo_create(4294967295), lo_create(500000);
+SELECT lo_from_bytea(70001, decode(repeat('abcd', 300000), 'hex'));
+SELECT lo_from_bytea(70002, '\x00');
+SELECT lo_create(70003); SELECT lo_put(70003, 1000000, '\x01');
+SELECT lo_from_bytea(70004, decode(repeat('00', 600000), 'hex'));
+SELECT lo_from_bytea(70005, decode(repeat('55', 262144), 'hex'));
+SELECT lo_from_bytea(70006, decode(repeat('aa', 2048), 'hex'));
+SELECT lo_from_bytea(70007, decode(repeat('bb', 5000), 'hex')); DO $$ DECLARE fd int := lo_open(70007, 131072); BEGIN PERFORM lo_truncate(fd, 100); END $$;
+SELECT count(lo_from_bytea(80000 + n, decode(md5(n::text), 'hex'))) FROM generate_series(1, 3000) AS n;
+ALTER LARGE OBJECT 70001 OWNER TO "fid ""Owner""";
+ALTER LARGE OBJECT 70002 OWNER TO "fid writer";
+GRANT SELECT ON LARGE OBJECT 70001 TO fid_reader WITH GRANT OPTION;
+GRANT ALL ON LARGE OBJECT 70001 TO "fid writer";
+SET SESSION AUTHORIZATION fid_reader;
+GRANT SELECT ON LARGE OBJECT 70001 TO "fid_группа";
+RESET SESSION AUTHORIZATION;
+GRANT SELECT, UPDATE ON LARGE OBJECT 70003 TO PUBLIC;
+REVOKE ALL ON LARGE OBJECT 70002 FROM "fid writer";
+COMMENT ON LARGE OBJECT 70003 IS E'sparse\n"and" ''quoted'' \\';
+CREATE TABLE documents_at (name text, content oid);
+INSERT INTO documents_at VALUES ('a', 70001), ('b', 4294967295);

@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod backup;
+pub mod budget;
 pub mod check;
 pub mod failure;
 pub mod fleet;

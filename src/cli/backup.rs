@@ -11,7 +11,8 @@ use super::{
 use crate::{
     config::store::Role,
     operation::{
-        backup::{Backup, BackupReport, Budget, Outcome, Promise, Which},
+        backup::{BYTES_IN_FLIGHT, Backup, BackupReport, Outcome, Promise, Which},
+        budget::Budget,
         failure::{Failure, FailureClass},
     },
     printable::Printable,
@@ -63,7 +64,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         vault,
         keyring,
         recipients: Arc::new(recipients),
-        budget: Budget::default(),
+        budget: Budget::new(BYTES_IN_FLIGHT),
         clock: chrono::Utc::now,
         progress: edge.progress(),
         cancel: edge.stop.clone(),

@@ -13,8 +13,9 @@ use super::{
 use crate::{
     config::{restore::is_allowance, store::Role},
     operation::{
+        budget::Budget,
         failure::Failure,
-        restore::{Report, Request, Restorer, Which},
+        restore::{BYTES_IN_FLIGHT, Report, Request, Restorer, Which},
         restore_all::{FleetReport, FleetRequest, Outcome},
     },
     printable::Printable,
@@ -125,6 +126,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         tools: &clusters::tools(config),
         signer: &read_signing_key(config, "restorer")?,
         jobs,
+        budget: &Budget::new(BYTES_IN_FLIGHT),
         progress: &*edge.progress(),
         cancel: &edge.stop,
     };

@@ -20,9 +20,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use report::{BackupReport, BackupResult, Outcome};
-pub use sink::Budget;
 
 use super::{
+    budget::Budget,
     failure::{Failure, FailureClass},
     fleet::{Cluster, Fleet, Known, Resident},
     progress::Progress,
@@ -38,6 +38,10 @@ use crate::{
     tenant::TenantName,
     vault::Vault,
 };
+
+/// Plaintext, packed and sealed bytes in flight, over all tenants of a process, measured as plaintext. Packed and sealed copies
+/// come on top, at about a third of it.
+pub const BYTES_IN_FLIGHT: u32 = 48 * 1024 * 1024;
 
 /// Connections that one tenant needs at least: its lock, the snapshot's leader, `pg_dump`, one reader.
 pub const CONNECTIONS_PER_TENANT: u32 = 4;

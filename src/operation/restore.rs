@@ -24,6 +24,7 @@ pub use choose::Which;
 pub use preflight::Finding;
 
 use super::{
+    budget::Budget,
     failure::{Failure, FailureClass},
     lost,
     progress::Progress,
@@ -43,6 +44,9 @@ use crate::{
         history::{Backup, History},
     },
 };
+
+/// Chunks on their way to the servers, sealed and opened, and rows on their way back.
+pub const BYTES_IN_FLIGHT: u32 = 64 * 1024 * 1024;
 
 /// A server that can be restored to.
 #[derive(Clone)]
@@ -77,6 +81,8 @@ pub struct Restorer<'a> {
     pub signer: &'a SigningKey,
     /// Connections that load and prove one tenant at once.
     pub jobs: usize,
+    /// What all of them hold in memory, over all tenants: of [`BYTES_IN_FLIGHT`].
+    pub budget: &'a Budget,
     /// Told how it goes.
     pub progress: &'a dyn Progress,
     /// Stops it, cleanly.

@@ -121,6 +121,7 @@ async fn restore(site: &Site, server: &Cluster, tenant: &str) -> String {
         tools: &Tools::new(Some(server.programs().display().to_string()), None),
         signer: &site.backup.signer,
         jobs: 4,
+        budget: &tenure::operation::budget::Budget::new(6 * 1024 * 1024),
         progress: &Silent,
         cancel: &site.backup.cancel,
     };

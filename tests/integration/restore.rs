@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use chrono::Utc;
 use tenure::{
     operation::{
+        budget::Budget,
         failure::Failure,
         progress::Silent,
         restore::{Destination, Report, Request, Restorer, Which},
@@ -75,6 +76,7 @@ async fn restore_to(site: &Site, destination: Destination, request: &Request) ->
         tools: &site.backup.tools,
         signer: &site.backup.signer,
         jobs: 3,
+        budget: &Budget::new(6 * 1024 * 1024),
         progress: &Silent,
         cancel: &site.backup.cancel,
     };

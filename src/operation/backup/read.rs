@@ -11,14 +11,14 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::sink::{Budget, Sink};
+use super::sink::Sink;
 use crate::{
     chunk::{
         RowHasher,
         cutter::{Cut, Cutter},
     },
     format::index_page::Entry,
-    operation::{failure::Failure, progress::Progress},
+    operation::{budget::Budget, failure::Failure, progress::Progress},
     postgres::{
         snapshot::{Reader, Snapshot},
         source::Job,
@@ -122,7 +122,7 @@ impl<'a> Writer<'a> {
             self.take_one().await?;
         }
         // Whoever waits for the budget must go on giving it back, or two readers could wait for each other for ever.
-        let length = cut.bytes.len();
+        let length = cut.bytes.len() as u64;
         let permit = loop {
             tokio::select! {
                 permit = self.shared.budget.take(length) => break permit,

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OnceCell;
 
 use super::reuse::{Reuse, StoredChunk};
 use crate::{
@@ -21,31 +21,6 @@ use crate::{
     signed::DocumentError,
     vault::Vault,
 };
-
-/// Plaintext, packed and sealed bytes in flight, over all tenants of a process, measured as plaintext. Packed and sealed copies
-/// come on top, at about a third of it.
-pub const BYTES_IN_FLIGHT: usize = 48 * 1024 * 1024;
-
-/// The one byte budget of a process. A row larger than all of it takes all of it.
-#[derive(Clone)]
-pub struct Budget(Arc<Semaphore>);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(BYTES_IN_FLIGHT)))
-    }
-}
-
-impl Budget {
-    /// Waits until `bytes` may be held in memory, until the permit is dropped.
-    ///
-    /// # Panics
-    /// Never: the semaphore is not closed.
-    pub async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let bytes = u32::try_from(bytes.min(BYTES_IN_FLIGHT)).expect("the budget fits 32 bits");
-        self.0.clone().acquire_many_owned(bytes).await.expect("the budget is never closed")
-    }
-}
 
 /// A chunk that could not be stored.
 #[derive(Debug, thiserror::Error)]

@@ -11,12 +11,29 @@ use super::{
 };
 use crate::{
     chunk::{RowHasher, sums::RowTotals},
-    format::description::Description,
+    format::description::{Description, Table},
+    operation::budget::Budget,
     postgres::{
         read_back::{self, Pages},
         statement::StatementError,
     },
 };
+
+/// The connection collects a message, which is a row, in a buffer that it doubles.
+const COPIES: u64 = 3;
+
+/// The largest row that a table may have, where that is larger than a chunk: all that the index tells. 0 where all are smaller.
+fn largest_row(table: &Table, content: &Content) -> u64 {
+    let mut largest = 0;
+    for pieces in table.ranges.iter().filter_map(|range| content.source(range.source).ok()) {
+        let mut open = 0;
+        for part in pieces.iter().map(|piece| &piece.part) {
+            largest = largest.max(if open > 0 { open + part.length } else { 0 });
+            open = if part.rows == 0 { open + part.length } else { 0 };
+        }
+    }
+    largest
+}
 
 /// A table is read by several connections at once from so many heap pages on (64 MiB).
 const SPLIT_PAGES: u32 = 8_192;
@@ -27,6 +44,8 @@ struct Scan {
     table: usize,
     pages: Pages,
     weight: u32,
+    /// Bytes that its rows hold in memory on their way, where they are large.
+    memory: u64,
 }
 
 /// The scans that are left, and what those before found.
@@ -43,7 +62,7 @@ pub struct Proof<'a> {
 /// # Errors
 /// [`ContentError::Index`].
 pub fn expected(description: &Description, content: &Content) -> Result<Vec<RowTotals>, ContentError> {
-    let totals = |table: &crate::format::description::Table| {
+    let totals = |table: &Table| {
         let mut totals = RowTotals::default();
         for range in &table.ranges {
             totals += content.recorded(range.source)?;
@@ -61,6 +80,7 @@ impl<'a> Proof<'a> {
     pub async fn plan(
         admin: &Client,
         description: &'a Description,
+        content: &Content,
         routes: &'a Routes<'a>,
         hasher: RowHasher,
         connections: usize,
@@ -69,18 +89,20 @@ impl<'a> Proof<'a> {
         let sizes = read_back::heap_pages(admin, &tables).await?;
         let mut scans = Vec::new();
         for (table, size) in sizes.into_iter().enumerate() {
+            let memory = routes.led_by(routes.leader(table)).map(|table| largest_row(&description.tables[table], content)).max();
+            let memory = memory.unwrap_or(0) * COPIES;
             let whole = description.tables[table].filter.is_some() || description.tables[table].columns.is_empty();
             if whole || size < SPLIT_PAGES || connections < 2 {
-                scans.push(Scan { table, pages: Pages::All, weight: size });
+                scans.push(Scan { table, pages: Pages::All, weight: size, memory });
                 continue;
             }
             let step = (size / u32::try_from(connections).unwrap_or(1)).max(SPLIT_PAGES / 2) + 1;
             let mut from = 0;
             while from + step < size {
-                scans.push(Scan { table, pages: Pages::Range(from, Some(from + step)), weight: step });
+                scans.push(Scan { table, pages: Pages::Range(from, Some(from + step)), weight: step, memory });
                 from += step;
             }
-            scans.push(Scan { table, pages: Pages::Range(from, None), weight: size - from });
+            scans.push(Scan { table, pages: Pages::Range(from, None), weight: size - from, memory });
         }
         scans.sort_by_key(|scan| std::cmp::Reverse(scan.weight));
         let found = vec![RowTotals::default(); description.tables.len()];
@@ -91,13 +113,19 @@ impl<'a> Proof<'a> {
     ///
     /// # Errors
     /// What the server says, with the table named.
-    pub async fn run(&self, session: &Client, advanced: &(dyn Fn(u64) + Send + Sync)) -> Result<(), StatementError> {
+    pub async fn run(
+        &self,
+        session: &Client,
+        budget: &Budget,
+        advanced: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), StatementError> {
         loop {
             let next = lock(&self.scans).next();
             let Some(scan) = next else { return Ok(()) };
             let table = &self.description.tables[scan.table];
             let statement =
                 read_back::statement(table, self.routes.columns(scan.table), &self.description.database.encoding, scan.pages);
+            let _held = budget.take(scan.memory).await;
             let totals = read_back::sums(session, &statement, &shown(table), self.hasher).await?;
             lock(&self.found)[scan.table] += totals;
             advanced(totals.bytes);

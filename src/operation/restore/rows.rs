@@ -43,6 +43,7 @@ struct Load {
 pub struct Unit {
     loads: Vec<Load>,
     bytes: u64,
+    memory: u64,
 }
 
 /// Rows that could not be loaded, or are not the recorded ones.
@@ -116,7 +117,7 @@ pub fn units(
     let mut units = Vec::new();
     for load in large {
         for load in split(load, part, content)? {
-            units.push(Unit { bytes: load.expected.bytes, loads: vec![load] });
+            units.push(Unit { bytes: load.expected.bytes, loads: vec![load], memory: 0 });
         }
     }
     // In the order in which they were cut, neighbours lie in the same chunk, which is then fetched once.
@@ -132,13 +133,37 @@ pub fn units(
     }
     units.push(group);
     units.retain(|unit| !unit.loads.is_empty());
+    for unit in &mut units {
+        unit.memory = memory(unit.loads.iter().flat_map(|load| &load.sources), content)?;
+    }
     Ok(units)
+}
+
+/// How many bytes the loading of sources holds at most: the chunks that are opened ahead, and the one before, each sealed and open.
+///
+/// # Errors
+/// [`ContentError::Index`] when a source is missing.
+pub fn memory<'a>(sources: impl Iterator<Item = &'a SourceTag>, content: &Content) -> Result<u64, ContentError> {
+    let mut entries = Vec::new();
+    for source in sources {
+        entries.extend(content.source(*source)?.iter().map(|piece| piece.entry));
+        entries.dedup();
+    }
+    let bytes: Vec<u64> = entries.iter().map(|at| content.entry(*at)).map(|entry| entry.length + entry.size).collect();
+    let most = bytes.windows((AHEAD + 1).min(bytes.len()).max(1)).map(|window| window.iter().sum()).max();
+    Ok(most.unwrap_or(0))
 }
 
 impl Unit {
     /// The tables that it fills or helps to fill, by index.
     pub fn tables(&self) -> impl Iterator<Item = usize> {
         self.loads.iter().map(|load| load.table)
+    }
+
+    /// How many bytes of chunks its loading holds at most.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// Rows and bytes.
@@ -321,4 +346,49 @@ pub async fn bytes(reader: &ChunkReader, content: &Content, source: SourceTag) -
         whole.extend_from_slice(slice);
     }
     Ok(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Content, memory};
+    use crate::{
+        chunk::RowDigest,
+        format::index_page::{Entry, Part},
+        id::{ChunkName, Sha256Digest, SourceTag},
+    };
+
+    #[test]
+    fn what_is_held_at_once() {
+        let entry = |number: u8, source: u8, position: u32, last: bool, length: u64| Entry {
+            name: ChunkName([number; 32]),
+            birth: "20261121T030000Z-3f9a51c07be2d418".parse().unwrap(),
+            size: length / 10,
+            sha256: Sha256Digest([0; 32]),
+            length,
+            parts: vec![Part {
+                source: SourceTag([source; 16]),
+                position,
+                last,
+                offset: 0,
+                length,
+                rows: 1,
+                digest: RowDigest(1),
+            }],
+        };
+        let entries = vec![
+            entry(1, 1, 0, false, 1000),
+            entry(2, 1, 1, false, 100),
+            entry(3, 1, 2, true, 100),
+            entry(4, 2, 0, true, 2000),
+            entry(5, 3, 0, true, 10),
+        ];
+        let content = Content::new(entries).unwrap();
+        let of = |sources: &[u8]| {
+            let tags: Vec<SourceTag> = sources.iter().map(|source| SourceTag([*source; 16])).collect();
+            memory(tags.iter(), &content).unwrap()
+        };
+        assert_eq!((of(&[]), of(&[3]), of(&[3, 3]), of(&[1])), (0, 11, 11, 1320));
+        // Three chunks at once, whatever source they are of.
+        assert_eq!((of(&[1, 2]), of(&[1, 2, 3])), (2420, 2420));
+    }
 }

@@ -11,7 +11,8 @@ use tenure::{
     name_key::NameKey,
     object_name::{Document, ObjectName},
     operation::{
-        backup::{Backup, BackupReport, Budget, Promise, Which},
+        backup::{BYTES_IN_FLIGHT, Backup, BackupReport, Promise, Which},
+        budget::Budget,
         fleet::Cluster,
         progress::Silent,
         verify::{self, Verify, VerifyReport},
@@ -105,7 +106,7 @@ impl Site {
             yield_after: None,
             max_snapshot_age: Duration::from_secs(3600),
             promise: Arc::new(move |_| Promise { keep, exclude_data: Vec::new() }),
-            budget: Budget::default(),
+            budget: Budget::new(BYTES_IN_FLIGHT),
             clock: Utc::now,
             progress: Arc::new(Silent),
             cancel: CancellationToken::new(),

@@ -172,6 +172,7 @@ async fn expired_erased_and_another_identity_are_refused() {
         tools: &site.backup.tools,
         signer: &site.backup.signer,
         jobs: 2,
+        budget: &Budget::new(1),
         progress: &Silent,
         cancel: &site.backup.cancel,
     };
@@ -259,6 +260,7 @@ async fn stopped_anywhere_it_leaves_nothing() {
             tools: &site.backup.tools,
             signer: &site.backup.signer,
             jobs: 2,
+            budget: &Budget::new(1),
             progress: &stop,
             cancel: &site.backup.cancel,
         };

@@ -14,6 +14,7 @@ pub(super) async fn restore_all(site: &Site, destination: Destination) -> FleetR
         tools: &site.backup.tools,
         signer: &site.backup.signer,
         jobs: 4,
+        budget: &Budget::new(1),
         progress: &Silent,
         cancel: &site.backup.cancel,
     };

@@ -50,6 +50,9 @@ impl Build<'_> {
         large_objects_in::prepare(database).await.map_err(self.failed())?;
         for block in &self.description.large_objects {
             large_objects_in::create(database, block).await.map_err(self.failed())?;
+            let memory = rows::memory(std::iter::once(&block.source), self.content);
+            let memory = memory.map_err(|error| failures::content(tenant, error))?;
+            let _held = self.restorer.budget.take(memory).await;
             loading.large_objects(database, block.source).await.map_err(|error| failures::rows(tenant, error))?;
             large_objects_in::write(database).await.map_err(self.failed())?;
             large_objects_in::apply_properties(database, block).await.map_err(self.failed())?;
@@ -88,15 +91,15 @@ impl Build<'_> {
         before: &BTreeMap<usize, RowTotals>,
     ) -> Result<(), Failure> {
         let tenant = &self.request.tenant;
-        let proof = Proof::plan(database, self.description, routes, self.hasher, self.connections).await;
+        let proof = Proof::plan(database, self.description, self.content, routes, self.hasher, self.connections).await;
         let proof = proof.map_err(self.failed())?;
         let quiet = |_: u64| {};
         let (proof, quiet) = (&proof, &quiet);
         let one_more = || async move {
             let session = self.session(admin, name).await?;
-            proof.run(&session, quiet).await.map_err(self.failed())
+            proof.run(&session, self.restorer.budget, quiet).await.map_err(self.failed())
         };
-        let first = async { proof.run(database, quiet).await.map_err(self.failed()) };
+        let first = async { proof.run(database, self.restorer.budget, quiet).await.map_err(self.failed()) };
         let others = try_join_all((1..self.connections).map(|_| one_more()));
         tokio::try_join!(first, others)?;
         let mut differing = proof.differing(expected, before);

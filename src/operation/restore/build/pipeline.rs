@@ -204,6 +204,7 @@ impl Build<'_> {
                             Some(open) => open,
                             None => self.loader_session(loader, schema.name).await?,
                         };
+                        let _held = self.restorer.budget.take(unit.memory()).await;
                         loading.unit(&open, &unit).await.map_err(|error| failures::rows(tenant, error))?;
                         session = Some(open);
                         let complete = pool.loaded(&unit);

@@ -44,6 +44,28 @@ pub struct Listed {
     pub size: u64,
     /// When the store says that it was created.
     pub modified: DateTime<Utc>,
+    /// What somebody did to it, on a store that keeps versions.
+    pub tampering: Option<Tampering>,
+}
+
+/// What was done to an object that is written once. Only a store that keeps versions can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Tampering {
+    /// It was deleted; a delete marker hides it, until a lifecycle rule removes what is hidden.
+    #[error("hidden by a delete marker")]
+    Hidden,
+    /// Something else was written under its name later.
+    #[error("written over")]
+    Overwritten,
+}
+
+/// One version of an object.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its content.
+    pub bytes: Bytes,
+    /// When the store says that it was created.
+    pub modified: DateTime<Utc>,
 }
 
 /// What a store says of itself, for `tenure check`. `None` means that it would not tell.
@@ -90,17 +112,22 @@ pub trait Store: Send + Sync + 'static {
     /// Reads an object whole. More than `limit` bytes is [`StoreErrorKind::TooLarge`], decided before they are read.
     async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError>;
 
-    /// Looks at one object without reading it. `Ok(None)` is a definite "not there".
+    /// The object's versions, oldest first, whatever hides them; empty where the store keeps none, and at most the first sixteen. What
+    /// [`Store::get`] gave and does not verify may still be there as it was.
+    async fn versions(&self, name: &str, limit: u64) -> Result<Vec<Stored>, StoreError>;
+
+    /// Looks at one object without reading it. `Ok(None)` is a definite "not there". As [`Store::list`] where versions are kept.
     async fn head(&self, name: &str) -> Result<Option<Listed>, StoreError>;
 
-    /// Every object whose name starts with `prefix`, at any depth, in no particular order.
+    /// Every object whose name starts with `prefix`, at any depth, in no particular order. Where versions are kept, an object is what was
+    /// first written under its name: also when it was hidden or written over since, which [`Listed::tampering`] says.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>>;
 
     /// The next name segments below `prefix` that are folders, sorted; `list_folders("t/")` gives `["0a…", "f3…"]`.
     /// Some S3 servers go on naming a folder for a while whose last object was removed.
     async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
 
-    /// Removes an object. One that is not there is no error.
+    /// Removes an object, with every version of it. One that is not there is no error.
     async fn delete(&self, name: &str) -> Result<(), StoreError>;
 
     /// What the store says of itself. Probing writes objects under `probe/`, and may leave one there.

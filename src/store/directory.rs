@@ -23,7 +23,8 @@ use self::folder::{Folder, Folders};
 use self::incoming::{Incoming, Named};
 use self::tree::Problem;
 use super::{
-    Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, Versioning, is_valid_name, is_valid_prefix, probe,
+    Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, Stored, Versioning, is_valid_name,
+    is_valid_prefix, probe,
 };
 
 /// How often a step is begun anew because another process removed an empty folder under it.
@@ -98,6 +99,10 @@ impl Store for DirectoryStore {
             None => Err(shared.absent()),
         })
         .await
+    }
+
+    async fn versions(&self, _: &str, _: u64) -> Result<Vec<Stored>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn head(&self, name: &str) -> Result<Option<Listed>, StoreError> {
@@ -197,7 +202,7 @@ impl Shared {
             return Ok(None);
         };
         tree::require_object(&stat)?;
-        Ok(Some(Listed { name: name.to_owned(), size: tree::size(&stat), modified: tree::modified(&stat) }))
+        Ok(Some(Listed { name: name.to_owned(), size: tree::size(&stat), modified: tree::modified(&stat), tampering: None }))
     }
 
     fn delete(&self, name: &str) -> Result<(), Problem> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
-use super::{Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts};
+use super::{Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, Stored};
 
 /// A method of [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Operation {
     Put,
     /// [`Store::get`].
     Get,
+    /// [`Store::versions`].
+    Versions,
     /// [`Store::head`].
     Head,
     /// [`Store::list`].
@@ -127,6 +129,10 @@ impl Store for FaultStore {
 
     async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {
         self.call(Operation::Get, name, self.inner.get(name, limit)).await
+    }
+
+    async fn versions(&self, name: &str, limit: u64) -> Result<Vec<Stored>, StoreError> {
+        self.call(Operation::Versions, name, self.inner.versions(name, limit)).await
     }
 
     async fn head(&self, name: &str) -> Result<Option<Listed>, StoreError> {

@@ -7,6 +7,7 @@ mod answer;
 mod connect;
 mod facts;
 mod list;
+mod versions;
 
 use std::path::PathBuf;
 
@@ -16,12 +17,13 @@ use aws_smithy_types::DateTime;
 use bytes::{Bytes, BytesMut};
 use chrono::Utc;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryFutureExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 pub use super::retry::Limits;
 use super::retry::{Call, Failure, retry};
-use super::{Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, is_valid_name, is_valid_prefix};
+use super::{Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, Stored, is_valid_name, is_valid_prefix};
 
 /// The object that create-only PUTs are tried with. It stays, so that many processes can try at once.
 const PROBE: &str = "probe/create-only";
@@ -98,6 +100,8 @@ pub struct S3Store {
     client: aws_sdk_s3::Client,
     /// Whether the server decides create-only PUTs itself: see [`S3Store::decides_create_only`].
     conditional: OnceCell<bool>,
+    /// Whether the bucket keeps versions: see [`S3Store::keeps_versions`].
+    versioned: OnceCell<bool>,
 }
 
 /// What became of one PUT.
@@ -133,6 +137,7 @@ impl S3Store {
             limits: settings.limits,
             client,
             conditional: OnceCell::new(),
+            versioned: OnceCell::new(),
         })
     }
 
@@ -194,7 +199,7 @@ impl S3Store {
 
     /// What a taken name means for who wanted to create it, and who may have done so in a try whose answer was lost.
     async fn compare(&self, name: &str, body: &Bytes, may_be_ours: bool) -> Result<PutOutcome, Failure> {
-        match self.get_once(name, body.len() as u64).await {
+        match self.get_once(name, None, body.len() as u64).await {
             Ok(present) if present == body => Ok(PutOutcome::Stored),
             Ok(_) | Err(Failure { kind: StoreErrorKind::TooLarge, .. }) => Ok(PutOutcome::Exists),
             Err(Failure { kind: StoreErrorKind::NotFound, .. }) => Err(Failure::passing("the object was removed meanwhile")),
@@ -207,8 +212,8 @@ impl S3Store {
         }
     }
 
-    async fn get_once(&self, name: &str, limit: u64) -> Result<Bytes, Failure> {
-        let call = self.client.get_object().bucket(&self.bucket).key(self.key(name));
+    async fn get_once(&self, name: &str, version: Option<&String>, limit: u64) -> Result<Bytes, Failure> {
+        let call = self.client.get_object().bucket(&self.bucket).key(self.key(name)).set_version_id(version.cloned());
         let answer = self.in_time(0, call.send()).await?.map_err(|error| answer::failure(error, &self.credentials))?;
         let length = u64::try_from(answer.content_length.unwrap_or(0)).unwrap_or(0);
         if length > limit {
@@ -230,12 +235,21 @@ impl S3Store {
         Ok(bytes.freeze())
     }
 
+    /// One version; without one, what is there, or a delete marker where versions are kept.
+    async fn delete_once(&self, name: &str, version: Option<&String>) -> Result<(), Failure> {
+        let call = self.client.delete_object().bucket(&self.bucket).key(self.key(name)).set_version_id(version.cloned());
+        match self.in_time(0, call.send()).await?.map_err(|error| answer::failure(error, &self.credentials)) {
+            Err(Failure { kind: StoreErrorKind::NotFound, .. }) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
     async fn head_once(&self, name: &str) -> Result<Option<Listed>, Failure> {
         let call = self.client.head_object().bucket(&self.bucket).key(self.key(name));
         match self.in_time(0, call.send()).await? {
             Ok(head) => {
                 let size = u64::try_from(head.content_length.unwrap_or(0)).unwrap_or(0);
-                Ok(Some(Listed { name: name.to_owned(), size, modified: time(head.last_modified)? }))
+                Ok(Some(Listed { name: name.to_owned(), size, modified: time(head.last_modified)?, tampering: None }))
             }
             Err(error) if answer::status_and_code(&error).0 == 404 => {
                 self.require_bucket().await?;
@@ -303,34 +317,40 @@ impl Store for S3Store {
 
     async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {
         self.require(is_valid_name(name), "get", name)?;
-        self.attempt("get", name, |_| self.get_once(name, limit)).await
+        self.attempt("get", name, |_| self.get_once(name, None, limit)).await
+    }
+
+    async fn versions(&self, name: &str, limit: u64) -> Result<Vec<Stored>, StoreError> {
+        self.require(is_valid_name(name), "get", name)?;
+        if self.keeps_versions().await? { self.read_versions(name, limit).await } else { Ok(Vec::new()) }
     }
 
     async fn head(&self, name: &str) -> Result<Option<Listed>, StoreError> {
         self.require(is_valid_name(name), "head", name)?;
+        if self.keeps_versions().await? {
+            return self.head_version(name).await;
+        }
         self.attempt("head", name, |_| self.head_once(name)).await
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>> {
-        list::objects(self, prefix)
+        let objects = async move {
+            Ok(if self.keeps_versions().await? { versions::objects(self, prefix) } else { list::objects(self, prefix) })
+        };
+        objects.try_flatten_stream().boxed()
     }
 
     async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         self.require(is_valid_prefix(prefix), "list", prefix)?;
-        list::folders(self, prefix).await
+        if self.keeps_versions().await? { versions::folders(self, prefix).await } else { list::folders(self, prefix).await }
     }
 
     async fn delete(&self, name: &str) -> Result<(), StoreError> {
         self.require(is_valid_name(name), "delete", name)?;
-        let deleted = self.attempt("delete", name, |_| async {
-            let call = self.client.delete_object().bucket(&self.bucket).key(self.key(name));
-            let answer = self.in_time(0, call.send()).await?;
-            answer.map(drop).map_err(|error| answer::failure(error, &self.credentials))
-        });
-        match deleted.await {
-            Err(StoreError { kind: StoreErrorKind::NotFound, .. }) => Ok(()),
-            outcome => outcome,
+        if self.keeps_versions().await? {
+            return self.delete_versions(name).await;
         }
+        self.attempt("delete", name, |_| self.delete_once(name, None)).await
     }
 
     async fn facts(&self) -> Result<StoreFacts, StoreError> {

@@ -62,12 +62,14 @@ impl Vault {
     /// The locker's source, and what of its records is not to be trusted.
     ///
     /// # Errors
-    /// [`DocumentError::Store`] only.
+    /// [`DocumentError::Store`] and [`DocumentError::NewerFormat`] only.
     pub async fn sources(&self, locker: Locker) -> Result<Sources, DocumentError> {
         let (mut good, mut unreadable) = (Vec::new(), Vec::new());
         for (document, read) in self.records::<Source>(locker, "s").await? {
             match (read, document) {
                 (Ok(signed), _) => good.push(signed.value),
+                // Good for a newer version: nobody may pass it over.
+                (Err(error @ DocumentError::NewerFormat { .. }), _) => return Err(error),
                 (Err(error), Document::Source(_, id)) => unreadable.push((id, error)),
                 (Err(_), _) => {}
             }

@@ -8,7 +8,7 @@ use chrono::Utc;
 use futures_util::{StreamExt, TryStreamExt, future};
 use tenure::store::directory::DirectoryStore;
 use tenure::store::s3::{S3Settings, S3Store};
-use tenure::store::{PutMode, PutOutcome, Store, StoreError, StoreErrorKind};
+use tenure::store::{PutMode, PutOutcome, Store, StoreError, StoreErrorKind, Tampering, Versioning};
 
 use crate::harness::s3;
 
@@ -40,6 +40,54 @@ async fn a_bucket_conforms() {
     let server = s3::shared();
     let store = S3Store::connect(server.settings(&server.bucket("plain").await)).await.unwrap();
     conforms(Arc::new(store), 1100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_keeps_versions_conforms() {
+    let server = s3::shared();
+    let bucket = server.bucket("versioned").await;
+    s3::keep_versions(&server.client(), &bucket).await;
+    let store = S3Store::connect(server.settings(&bucket)).await.unwrap();
+    conforms(Arc::new(store), 1100).await;
+    tells_tampering(server, &bucket).await;
+}
+
+/// What somebody with the rights to write and to delete does behind our back.
+async fn tells_tampering(server: &s3::Seaweed, bucket: &str) {
+    let (store, client) = (S3Store::connect(server.settings(bucket)).await.unwrap(), server.client());
+    let names = ["v/good", "v/hidden", "v/over", "v/same", "w/hidden"].map(str::to_owned);
+    put_all(&store, &names).await;
+    for name in ["v/hidden", "w/hidden"] {
+        client.delete_object().bucket(bucket).key(name).send().await.unwrap();
+    }
+    for (name, body) in [("v/over", "something longer"), ("v/same", "v/same")] {
+        client.put_object().bucket(bucket).key(name).body(body.as_bytes().to_vec().into()).send().await.unwrap();
+    }
+    let mut listed: Vec<_> =
+        store.list("v/").map_ok(|object| (object.name, object.size, object.tampering)).try_collect().await.unwrap();
+    listed.sort();
+    let object = |name: &str, tampering| (name.to_owned(), name.len() as u64, tampering);
+    let expected = [
+        object("v/good", None),
+        object("v/hidden", Some(Tampering::Hidden)),
+        object("v/over", Some(Tampering::Overwritten)),
+        object("v/same", None),
+    ];
+    assert_eq!(listed, expected);
+    assert_eq!(store.list_folders("").await.unwrap().iter().filter(|name| *name != "probe").collect::<Vec<_>>(), ["v", "w"]);
+    for name in &names {
+        let versions = store.versions(name, 100).await.unwrap();
+        assert_eq!(versions[0].bytes, name.as_bytes(), "the first version of {name} is the object");
+        assert_eq!(store.head(name).await.unwrap().unwrap().size, name.len() as u64);
+    }
+    assert_eq!(kind(store.get("v/hidden", 100).await), StoreErrorKind::NotFound);
+    assert!(store.versions("v", 100).await.unwrap().is_empty() && store.versions("v/goo", 100).await.unwrap().is_empty());
+    for name in &names {
+        store.delete(name).await.unwrap();
+        assert_eq!(store.head(name).await.unwrap(), None);
+    }
+    let left = client.list_object_versions().bucket(bucket).prefix("v/").send().await.unwrap();
+    assert!(left.versions().is_empty() && left.delete_markers().is_empty(), "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +199,11 @@ async fn limits_hold_before_reading(store: &dyn Store) {
 async fn listings_are_complete(store: &dyn Store, many: usize) {
     let all: BTreeSet<String> = (0..many).map(|n| format!("many/{}/{n}", n % 3)).collect();
     put_all(store, &all).await;
-    let beside = ["many2/x", "many.x", "manyx/y"].map(str::to_owned);
+    let mut beside = vec!["many2/x".to_owned(), "manyx/y".to_owned()];
+    // SeaweedFS loses a name between a folder's and its content's from a listing of versions. No names of ours stand so.
+    if !keeps_versions(store).await {
+        beside.push("many.x".to_owned());
+    }
     put_all(store, &beside).await;
 
     let listed: Vec<_> = store.list("many/").try_collect().await.unwrap();
@@ -162,7 +214,7 @@ async fn listings_are_complete(store: &dyn Store, many: usize) {
     assert_eq!(names(store, "many2/").await, ["many2/x"]);
     assert_eq!(names(store, "man/").await, [""; 0]);
     assert_eq!(names(store, "many/1/1/").await, [""; 0], "an object is no folder");
-    assert_eq!(own_names(store, "").await.len(), many + 3);
+    assert_eq!(own_names(store, "").await.len(), many + beside.len());
     // A reader may stop early.
     assert!(store.list("many/").next().await.unwrap().is_ok());
 
@@ -228,7 +280,9 @@ async fn bad_names_stay_outside(store: &dyn Store) {
         assert_eq!(kind(store.list(prefix).try_collect::<Vec<_>>().await), StoreErrorKind::BadName, "{prefix:?}");
         assert_eq!(kind(store.list_folders(prefix).await), StoreErrorKind::BadName, "{prefix:?}");
     }
-    let fine = ["x".repeat(255), "...".to_owned(), ".hidden".to_owned()];
+    // SeaweedFS appends to the names of objects that have versions. Ours are shorter.
+    let longest = if keeps_versions(store).await { 240 } else { 255 };
+    let fine = ["x".repeat(longest), "...".to_owned(), ".hidden".to_owned()];
     put_all(store, &fine).await;
     for name in &fine {
         store.delete(name).await.unwrap();
@@ -238,8 +292,12 @@ async fn bad_names_stay_outside(store: &dyn Store) {
 async fn facts_leave_nothing(store: &dyn Store) {
     let facts = store.facts().await.unwrap();
     assert_eq!(facts.create_only, Some(true));
-    assert_eq!(facts.object_lock, Some(false));
+    assert!(facts.object_lock.is_some());
     assert!(facts.clock_ahead_seconds.is_none_or(|seconds| seconds.abs() <= 60), "{facts:?}");
+}
+
+async fn keeps_versions(store: &dyn Store) -> bool {
+    store.facts().await.unwrap().versioning != Some(Versioning::Off)
 }
 
 /// Writes objects that hold their own names.

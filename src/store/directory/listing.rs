@@ -68,6 +68,7 @@ fn entries(root: &OwnedFd, prefix: &str) -> Result<Vec<Entry>, Problem> {
                 name: format!("{prefix}{segment}"),
                 size: tree::size(&stat),
                 modified: tree::modified(&stat),
+                tampering: None,
             })),
             // Some file systems do not say the kind in the entry itself.
             FileType::Directory => entries.push(Entry::Folder(segment.to_owned())),

@@ -12,9 +12,13 @@ use tenure::{
         verify::{self, Verify, VerifyReport},
     },
     signature::SigningKey,
+    store::{
+        StoreErrorKind,
+        fault::{Fault, Operation},
+    },
 };
 
-use super::{backed_up, flip, list_of, objects};
+use super::{backed_up, faulty, flip, list_of, objects};
 use crate::{
     harness::{postgres::unique, site::Site},
     restore::{copy, restore},
@@ -91,6 +95,19 @@ async fn a_forged_finding_harms_nobody_and_a_missing_key_is_said() {
     let other = SigningKey::generate("somebody");
     let foreign = verified(&site, false, Ok(&other)).await;
     assert!(foreign.findings.is_empty() && foreign.notes.len() == 1, "{foreign:?}");
+
+    let (backup, vault, _) = faulty(&site).await;
+    vault.fail(Operation::Put, "/v/", 1, Fault::Refused(StoreErrorKind::Denied));
+    let denied = Verify {
+        vault: &backup.vault,
+        keyring: &backup.keyring,
+        identity: None,
+        signer: Ok(&site.backup.signer),
+        progress: &Silent,
+        cancel: &site.backup.cancel,
+    };
+    let denied = denied.run(&verify::Which::All, Utc::now()).await.unwrap();
+    assert!(denied.problems.len() == 1 && denied.notes.iter().any(|note| note.contains("denied")), "{denied:?}");
 
     let report = verified(&site, false, Ok(&site.backup.signer)).await;
     assert_eq!(report.findings.len(), 1);

@@ -135,4 +135,9 @@ async fn a_damaged_source_stops_its_tenant_until_it_is_admitted_and_never_counts
     std::fs::write(&path, before).unwrap();
     assert_eq!(site.backup.vault.source(locker).await.unwrap().unwrap(), current);
     assert_eq!((current.sequence, &current.passes_over[..]), (2, &[later.id][..]));
+
+    // One that a newer version wrote is good, if not for this one.
+    let newer = Source { format: 2, id: RecordId::random(), sequence: 9, ..current };
+    site.backup.vault.put_source(&newer, &site.backup.signer).await.unwrap();
+    assert_eq!(admit(&site, "acme").await.unwrap_err().kind, "newer-format");
 }

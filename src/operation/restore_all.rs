@@ -234,7 +234,7 @@ impl Restorer<'_> {
             Ok(Some(report)) => TenantResult::done(report),
             Ok(None) => TenantResult::empty(&tenant, Outcome::Already, started.elapsed()),
             // Said once, at the edge.
-            Err(failure) => TenantResult::failed(&tenant, failure, started.elapsed()),
+            Err(failure) => TenantResult::failed(&tenant, for_one(&tenant, failure), started.elapsed()),
         }
     }
 
@@ -283,12 +283,24 @@ impl FleetRequest {
     }
 }
 
+/// The hint of one tenant's restore, where it names options that the restore of a fleet does not have.
+fn for_one(tenant: &TenantName, mut failure: Failure) -> Failure {
+    if ["--into", "--replace", "--keep-failed"].iter().any(|option| failure.hint.contains(option)) {
+        let mut hint = std::mem::take(&mut failure.hint);
+        if let Some(first) = hint.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
+        failure.hint = format!(
+            "For this tenant alone, by `tenure restore {tenant}`: {hint} Then run `tenure restore --all` again for the others."
+        );
+    }
+    failure
+}
+
 /// Whether a database with this OID is on this very server.
 async fn is_there(destination: &Destination, system_identifier: &str, oid: u32) -> Result<bool, Failure> {
     let target = &destination.admin;
-    let failed = |error: crate::postgres::statement::StatementError| {
-        Failure::new(FailureClass::Failed, "server-refused", &destination.name, error.to_string()).because(error)
-    };
+    let failed = |error| Failure { object: destination.name.clone(), ..Failure::from(error) };
     let admin = target.connect(target.maintenance_database(), "tenure restore").await?;
     let facts = server_facts::read(&admin).await.map_err(failed)?;
     Ok(facts.system_identifier == system_identifier && server_facts::has_database(&admin, oid).await.map_err(failed)?)

@@ -22,8 +22,6 @@ pub struct TocEntry {
     pub runs_code: bool,
     /// Whether it is an index that takes long to build for its size: anything but btree and hash.
     pub slow: bool,
-    /// Whether it is a table whose row security, where it has any, binds its owner too.
-    pub forces_row_security: bool,
     /// Entries that must come before it.
     pub needs: Vec<u32>,
 }
@@ -194,9 +192,7 @@ impl<'a> Input<'a> {
             "CONSTRAINT" => definition.contains(" EXCLUDE USING "),
             _ => false,
         };
-        let forces = |line: &str| line.starts_with("ALTER TABLE ") && line.ends_with(" FORCE ROW LEVEL SECURITY;");
-        let forces_row_security = kind == "TABLE" && definition.lines().any(forces);
-        Ok(TocEntry { dump_id, kind, namespace, tag, owner, section, runs_code, slow, forces_row_security, needs })
+        Ok(TocEntry { dump_id, kind, namespace, tag, owner, section, runs_code, slow, needs })
     }
 }
 

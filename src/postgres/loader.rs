@@ -68,7 +68,7 @@ fn every_try(tried: &[(String, ConnectError)]) -> String {
 }
 
 impl Loader {
-    /// Makes a temporary login called `role`, see [`temporary_name`], and finds an address at which the server takes it: the administrator's, then, when that is a socket,
+    /// Makes a temporary login called `role`, see [`login_name`](super::leftovers::login_name), and finds an address at which the server takes it: the administrator's, then, when that is a socket,
     /// loopback TCP. It is dropped again when there is none.
     ///
     /// The server gets a SCRAM verifier, never the password, so that none can turn up in its log.
@@ -316,12 +316,6 @@ impl Loader {
     }
 }
 
-/// A name for a temporary login.
-#[must_use]
-pub fn temporary_name() -> String {
-    format!("{PREFIX}{}", RecordId::random())
-}
-
 /// Takes back all that a role has in the database that `admin` is connected to, and drops what it owns there.
 ///
 /// # Errors
@@ -335,5 +329,9 @@ pub async fn drop_owned(admin: &Client, role: &str) -> Result<(), StatementError
 /// # Errors
 /// What the server says.
 pub async fn drop_role(admin: &Client, role: &str) -> Result<(), StatementError> {
+    // Asked first: without CREATEROLE even `IF EXISTS` is refused, for a role that was never made.
+    if !super::roles::exists(admin, role).await? {
+        return Ok(());
+    }
     admin.batch_execute(&format!("DROP ROLE IF EXISTS {}", escape_identifier(role))).await.failed("DROP ROLE", role)
 }

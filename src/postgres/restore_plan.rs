@@ -232,7 +232,6 @@ mod tests {
             section,
             runs_code: kind == "TABLE ATTACH",
             slow: false,
-            forces_row_security: false,
             needs: needs.to_vec(),
         }
     }

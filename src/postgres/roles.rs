@@ -135,7 +135,12 @@ pub async fn join<'a>(
         };
         let inherit = if undo.starts_with("GRANT") { " WITH INHERIT TRUE" } else { "" };
         joined.push(Joined { role: role.clone(), undo });
-        admin.batch_execute(&format!("GRANT {group} TO {quoted}{inherit}")).await.failed("GRANT ROLE", role)?;
+        let granted = admin.batch_execute(&format!("GRANT {group} TO {quoted}{inherit}")).await;
+        if granted.as_ref().is_err_and(|error| error.as_db_error().is_some()) {
+            // The server refused: there is nothing to end.
+            joined.pop();
+        }
+        granted.failed("GRANT ROLE", role)?;
     }
     Ok(())
 }
@@ -152,12 +157,25 @@ pub async fn leave(admin: &Client, joined: Vec<Joined>) -> Vec<Joined> {
     left
 }
 
+/// Whether there is such a role now.
+///
+/// # Errors
+/// What the server says.
+pub async fn exists(admin: &Client, name: &str) -> Result<bool, StatementError> {
+    let what = "looking for role";
+    let row = admin
+        .query_one("SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1::text::name)", &[&name])
+        .await
+        .failed(what, name)?;
+    row.try_get(0).failed(what, name)
+}
+
 /// Drops roles that a failed restore made. Returns those that stayed: something else refers to them by now.
 pub async fn drop_made(admin: &Client, made: &[String]) -> Vec<String> {
     let mut left = Vec::new();
     for role in made {
-        if let Err(error) = admin.batch_execute(&format!("DROP ROLE IF EXISTS {}", escape_identifier(role))).await {
-            tracing::debug!(error = %error, "role {role:?} stays");
+        if let Err(error) = super::loader::drop_role(admin, role).await {
+            tracing::debug!(error = %error.source, "role {role:?} stays");
             left.push(role.clone());
         }
     }

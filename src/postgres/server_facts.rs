@@ -189,33 +189,3 @@ pub async fn locale_trouble(admin: &Client, recorded: &Database, version_num: u3
     }
     Ok(trouble)
 }
-
-/// Databases, with their OIDs, and roles that are named as an unfinished restore names them, while no other restore is running there.
-///
-/// # Errors
-/// What the server says.
-pub async fn leftovers(admin: &Client) -> Result<(Vec<(String, u32)>, Vec<String>), StatementError> {
-    let (what, whom) = ("looking for what earlier restores left on", "the server");
-    let rows = admin
-        .query(
-            "SELECT l.name, l.oid FROM (
-                 SELECT datname::text, oid FROM pg_catalog.pg_database WHERE datname ~ '^tenure_[0-9a-f]{32}$'
-                  UNION ALL
-                 SELECT rolname::text, NULL FROM pg_catalog.pg_roles WHERE rolname ~ '^tenure_loader_[0-9a-f]{32}$') AS l(name, oid)
-              WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.application_name LIKE 'tenure restore%'
-                                   AND a.pid <> pg_catalog.pg_backend_pid())
-              ORDER BY 1",
-            &[],
-        )
-        .await
-        .failed(what, whom)?;
-    let (mut databases, mut roles) = (Vec::new(), Vec::new());
-    for row in rows {
-        let name = row.try_get(0).failed(what, whom)?;
-        match row.try_get(1).failed(what, whom)? {
-            Some(oid) => databases.push((name, oid)),
-            None => roles.push(name),
-        }
-    }
-    Ok((databases, roles))
-}

@@ -12,7 +12,34 @@ pub struct StatementError {
     pub object: String,
     /// What the server or the connection said.
     #[source]
-    pub source: tokio_postgres::Error,
+    pub source: Said,
+}
+
+/// What the server or the connection said. Shows the server's own message with its SQLSTATE, without the detail, which quotes values.
+#[derive(Debug)]
+pub struct Said(tokio_postgres::Error);
+
+impl std::ops::Deref for Said {
+    type Target = tokio_postgres::Error;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.as_db_error() {
+            Some(said) => write!(f, "{} (SQLSTATE {})", crate::printable::Printable(said.message()), said.code().code()),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Said {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        if self.0.as_db_error().is_some() { None } else { self.0.source() }
+    }
 }
 
 /// Names what failed.
@@ -26,7 +53,7 @@ pub trait Failed<T> {
 
 impl<T> Failed<T> for Result<T, tokio_postgres::Error> {
     fn failed(self, what: &'static str, object: &str) -> Result<T, StatementError> {
-        self.map_err(|source| StatementError { what, object: object.to_owned(), source })
+        self.map_err(|source| StatementError { what, object: object.to_owned(), source: Said(source) })
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::{Clock, ClusterToCheck, Report};
 use crate::{
-    operation::failure::{Failure, FailureClass},
+    operation::failure::Failure,
     postgres::{
         Session, Target,
+        leftovers::Leftovers,
         pooler::Pooling,
         readiness::{self, ServerReadiness},
         statement::StatementError,
@@ -104,6 +105,7 @@ async fn check_primary(
     skew(object, &server, clock, report);
     connections(object, wanted, &server, jobs, report);
     rights(object, &server, report);
+    left_behind(object, &session, report).await;
     Some(server)
 }
 
@@ -188,6 +190,22 @@ fn rights(object: &str, server: &ServerReadiness, report: &mut Report) {
     } else {
         report.ok(object, format!("role {} is no superuser", Printable(&server.role)));
     }
+}
+
+/// What restores left that did not end: it holds a tenant's rows.
+async fn left_behind(object: &str, session: &Session, report: &mut Report) {
+    let left = match Leftovers::read(session).await {
+        Ok(left) if left.is_empty() => return,
+        Ok(left) => left,
+        Err(error) => return report.failure(object, &asking(error)),
+    };
+    let databases = left.databases.iter().map(|(name, _)| format!("database {name}"));
+    let names: Vec<String> = databases.chain(left.logins.iter().map(|login| format!("role {login}"))).collect();
+    report.warning(
+        object,
+        format!("restores that did not end, or kept what they could not prove, left {}", names.join(", ")),
+        format!("Remove it: {}", left.removal()),
+    );
 }
 
 /// Whether it is a replica of the primary that streams now.
@@ -275,9 +293,8 @@ async fn check_restore_logins(cluster: &ClusterToCheck, primary: Option<&ServerR
 
 /// A question that the server did not answer.
 pub(super) fn asking(error: StatementError) -> Failure {
-    Failure::new(FailureClass::Failed, "cannot-ask", &error.object, error.to_string())
+    Failure { kind: "cannot-ask", ..Failure::from(error) }
         .hint("The role may lack a right, or the server ended the connection: see its log.")
-        .because(error)
 }
 
 /// A name as SQL wants it, printable.

@@ -10,6 +10,7 @@ use crate::{
         discover::DiscoverError,
         lock::LockError,
         snapshot::{ReadError, SnapshotError},
+        statement::StatementError,
         tools::ToolError,
     },
     tenant::TenantName,
@@ -68,6 +69,13 @@ impl From<LockError> for Failure {
         | LockError::Query { tenant, .. }) = &error;
         let object = tenant.to_string();
         wrap(class, kind, object, error, hint)
+    }
+}
+
+impl From<StatementError> for Failure {
+    fn from(error: StatementError) -> Self {
+        let object = error.object.clone();
+        wrap(FailureClass::Failed, "server-refused", object, error, String::new())
     }
 }
 

@@ -15,12 +15,9 @@ const AS_IT_WAS: &str = "The target is as it was.";
 /// A statement that the server refused.
 pub(super) fn statement(tenant: &TenantName, error: StatementError) -> Failure {
     // The server's own words first: they name the constraint, the type, the missing right.
-    let said = error.source.as_db_error().map(|said| shown(said.message())).unwrap_or_default();
-    let kind = if said.is_empty() { "connection-lost" } else { "server-refused" };
-    let message = if said.is_empty() {
-        format!("restore of tenant {tenant}: {error}: the connection failed")
-    } else {
-        format!("restore of tenant {tenant}: {error}: {said}")
+    let (kind, message) = match error.source.as_db_error() {
+        None => ("connection-lost", format!("restore of tenant {tenant}: {error}: the connection failed")),
+        Some(_) => ("server-refused", format!("restore of tenant {tenant}: {error}: {}", error.source)),
     };
     let hint = match (error.function_without_path(), error.source.as_db_error().and_then(|said| said.hint())) {
         (Some(function), _) => format!(

@@ -10,6 +10,7 @@ use crate::{
     operation::failure::{Failure, FailureClass},
     postgres::{
         archive_toc::TocEntry,
+        leftovers::Leftovers,
         roles::{self, KnownRoles},
         server_facts::{self, Availability, ServerFacts},
         tools::{Program, Tool},
@@ -67,6 +68,11 @@ impl Preflight {
     }
 }
 
+/// A name as SQL wants it, printable.
+fn quoted(name: &str) -> String {
+    shown(&postgres_protocol::escape::escape_identifier(name))
+}
+
 /// Whether `allow` lists `what`, or everything.
 fn allowed(allow: &[String], what: &str) -> bool {
     allow.iter().any(|allowed| allowed == what || allowed == "all")
@@ -99,7 +105,6 @@ impl Restorer<'_> {
         }
         role_findings(&mut found, description);
         handing_over(&mut found, description, toc);
-        row_security(&mut found, toc);
         extensions(&mut found, request, description, admin).await.map_err(failed)?;
         guards(&mut found, request, description, toc);
         space(&mut found, place, bytes);
@@ -116,24 +121,19 @@ impl Restorer<'_> {
         place: &Place<'_>,
         admin: &Client,
     ) -> Result<(), Failure> {
-        let leftovers = server_facts::leftovers(admin).await;
-        let (databases, roles) = leftovers.map_err(|error| failures::statement(&request.tenant, error))?;
-        let (mut names, mut statements) = (Vec::new(), Vec::new());
-        for (database, oid) in databases {
-            let whose = if self.is_copy(request, &found.facts, oid).await? { "this tenant's " } else { "" };
+        let left = Leftovers::read(admin).await.map_err(|error| failures::statement(&request.tenant, error))?;
+        let mut names = Vec::new();
+        for (database, oid) in &left.databases {
+            let whose = if self.is_copy(request, &found.facts, *oid).await? { "this tenant's " } else { "" };
             names.push(format!("{whose}database {database}"));
-            statements.push(format!("DROP DATABASE {database};"));
         }
-        for role in roles {
-            names.push(format!("role {role}"));
-            statements.push(format!("DROP ROLE {role};"));
-        }
+        names.extend(left.logins.iter().map(|login| format!("role {login}")));
         if !names.is_empty() {
             found.notes.push(format!(
-                "restores that were killed left on cluster {}: {}; when no restore is running there, remove it: {}",
+                "restores that did not end, or kept what they could not prove, left on cluster {}: {}; remove it: {}",
                 place.server.name,
                 names.join(", "),
-                statements.join(" ")
+                left.removal()
             ));
         }
         Ok(())
@@ -155,7 +155,19 @@ impl Restorer<'_> {
         }
         if !facts.create_db {
             let what = format!("role {} may not create databases on cluster {server}", shown(&facts.role));
-            found.add("no-createdb", what, "grant it CREATEDB, or set `admin =` of the cluster to a role that may");
+            let hint = format!("ALTER ROLE {} CREATEDB, or set `admin =` of the cluster to a role that may", quoted(&facts.role));
+            found.add("no-createdb", what, hint);
+        }
+        if place.server.loader.is_none() && !facts.create_role {
+            let what = format!(
+                "role {} may not create roles on cluster {server}, where rows are loaded by a temporary one",
+                shown(&facts.role)
+            );
+            let hint = format!(
+                "ALTER ROLE {} CREATEROLE, or set `admin =` of the cluster to a role that may, or `loader =` to a login without superuser",
+                quoted(&facts.role)
+            );
+            found.add("no-createrole", what, hint);
         }
         if place.server.connections < 4 {
             let what = format!("cluster {server} allows tenure {} connections; a restore needs 4", place.server.connections);
@@ -215,28 +227,6 @@ fn handing_over(found: &mut Preflight, description: &Description, toc: &[TocEntr
         let what =
             format!("it has things that belong to {}, and role {} is no superuser", names.join(", "), shown(&found.facts.role));
         found.add("needs-superuser", what, "set `admin =` of the cluster to a superuser");
-    }
-}
-
-/// Row security that binds a table's owners would keep an administrator who is one of them from reading it back.
-fn row_security(found: &mut Preflight, toc: &[TocEntry]) {
-    if found.facts.bypass_rls {
-        return;
-    }
-    let enabled = |table: &TocEntry| {
-        toc.iter().any(|entry| entry.kind == "ROW SECURITY" && entry.namespace == table.namespace && entry.tag == table.tag)
-    };
-    let forced = toc.iter().filter(|entry| entry.forces_row_security && enabled(entry));
-    let tables: Vec<String> =
-        forced.map(|table| shown(&format!("{}.{}", table.namespace.as_deref().unwrap_or_default(), table.tag))).collect();
-    if !tables.is_empty() {
-        let role = &found.facts.role;
-        let what =
-            format!("row security is forced on {}, and role {} could not read back every row", tables.join(", "), shown(role));
-        let role = postgres_protocol::escape::escape_identifier(role);
-        let hint =
-            format!("ALTER ROLE {} BYPASSRLS (a superuser may), or set `admin =` of the cluster to a superuser", shown(&role));
-        found.add("needs-bypassrls", what, hint);
     }
 }
 

@@ -293,10 +293,10 @@ async fn stopped_anywhere_it_leaves_nothing() {
     let (_, statements) = said.split_once("remove it: ").unwrap();
     statements.split_inclusive(';').for_each(|statement| drop(server.sql("postgres", statement)));
     assert_eq!(server.sql("postgres", left).trim(), "");
-    // While another restore is at work, nothing that may be its own is named.
+    // What another restore is at work on is not named.
     server.create_database(&format!("tenure_{hex}"));
     let other = server.client("postgres").await;
-    other.batch_execute("SET application_name TO 'tenure restore'").await.unwrap();
+    other.batch_execute(&format!("SET application_name TO 'tenure restore {hex}'")).await.unwrap();
     let report = restore(&site, &copy("acme", &unique("next"))).await.unwrap();
     assert_eq!(note(&report), None);
 }

@@ -25,7 +25,7 @@ pub(super) async fn restore_all(site: &Site, destination: Destination) -> FleetR
 #[tokio::test(flavor = "multi_thread")]
 async fn one_failing_tenant_stops_no_other_and_a_second_run_goes_on() {
     let site = Site::new().await;
-    for (tenant, rows) in [("small", 10), ("large", 20_000), ("middle", 2_000), ("code", 1), ("gone", 1)] {
+    for (tenant, rows) in [("small", 10), ("large", 20_000), ("middle", 2_000), ("code", 1), ("gone", 1), ("taken", 1)] {
         let database = site.database(tenant);
         shared().sql(&database, &format!("CREATE TABLE t AS SELECT n, md5(n::text) FROM generate_series(1, {rows}) n"));
     }
@@ -37,6 +37,7 @@ async fn one_failing_tenant_stops_no_other_and_a_second_run_goes_on() {
     std::fs::write(erased.join(format!("{}.json", tenure::id::RecordId::random())), b"{}").unwrap();
 
     let server = Cluster::start(&Options::default());
+    server.create_database(&site.name("taken"));
     let report = restore_all(&site, there(&site, &server)).await;
     let outcomes: Vec<(&str, Outcome)> = report.results.iter().map(|result| (result.tenant.as_str(), result.outcome)).collect();
     let expected = [
@@ -45,10 +46,15 @@ async fn one_failing_tenant_stops_no_other_and_a_second_run_goes_on() {
         ("large", Outcome::Done),
         ("middle", Outcome::Done),
         ("small", Outcome::Done),
+        ("taken", Outcome::Failed),
     ];
     assert_eq!(outcomes, expected, "{report:?}");
     assert_eq!(report.class.map(tenure::operation::failure::FailureClass::code), Some(4));
     assert_eq!(server.sql(&site.name("large"), "SELECT count(*) FROM t").trim(), "20000");
+    // What it says to type is there to be typed.
+    let hint = &report.results[5].error.as_ref().unwrap().hint;
+    assert!(hint.starts_with("For this tenant alone, by `tenure restore taken`: restore beside it with --into NAME"), "{hint}");
+    assert!(!format!("{report:?}").contains("did not end"), "{report:?}");
 
     // What is there is left as it is, what is missing is done.
     server.sql(&site.name("large"), "CREATE TABLE new_work ()");

@@ -63,6 +63,15 @@ fn killed_at_any_moment_it_leaves_nothing_under_the_name_and_the_next_run_succee
     for name in &leftovers {
         assert!(notes.contains(name.split_once(' ').unwrap().1), "{name} in {notes}");
     }
+    // `check` names it as well, with what removes it.
+    let (_, checked) = program.run(&["check"]);
+    let warnings = checked["findings"].as_array().unwrap();
+    let left_behind = warnings.iter().find(|finding| finding["message"].to_string().contains("did not end"));
+    assert_eq!(left_behind.is_some(), !leftovers.is_empty(), "{checked:#}");
+    if let Some(finding) = left_behind {
+        let removal = finding["hint"].as_str().unwrap().strip_prefix("Remove it: ").unwrap();
+        assert!(leftovers.iter().all(|name| removal.contains(&format!("DROP {name};"))), "{leftovers:?} in {removal}");
+    }
     // What is left is nobody's tenant and stops no backup.
     program.done(&["backup", "--all"]);
     for name in leftovers {

@@ -94,6 +94,36 @@ async fn refused_everywhere_is_a_finding_and_a_configured_login_cures_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_who_may_not_create_roles_is_told_before_anything_is_tried() {
+    let server: &'static Cluster = Box::leak(Box::new(Cluster::start(&Options::default())));
+    let site = Site::on(server).await;
+    server.sql("postgres", "CREATE ROLE app; CREATE ROLE adm LOGIN CREATEDB IN ROLE app; CREATE ROLE loader LOGIN");
+    let database = site.database("acme");
+    server.sql("postgres", &format!("ALTER DATABASE {database} OWNER TO app"));
+    server.sql(&database, "SET SESSION AUTHORIZATION app; CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 1 AS a");
+    assert_eq!(site.all().await.class, None);
+    let as_role =
+        |user: &str| target(&format!("{} user={user} dbname=postgres", server.description().replace(" user=postgres", "")));
+    let weak = Destination { admin: as_role("adm"), ..here(&site) };
+    let failure = restore_to(&site, weak.clone(), &copy("acme", &unique("weak"))).await.unwrap_err();
+    assert_eq!((failure.class.code(), failure.kind), (1, "no-createrole"), "{failure:?}");
+    assert!(
+        failure.hint.contains("LTER ROLE \"adm\" CREATEROLE") && failure.hint.ends_with("Nothing was made."),
+        "{}",
+        failure.hint
+    );
+
+    // With a loader it goes further, and what the server refuses then is said in its words.
+    let weak = Destination { loader: Some(as_role("loader")), ..weak };
+    let failure = restore_to(&site, weak.clone(), &copy("acme", &unique("weak"))).await.unwrap_err();
+    assert_eq!((failure.class.code(), failure.kind), (1, "server-refused"), "{failure:?}");
+    assert!(failure.message.ends_with("(SQLSTATE 42501)") && failure.message.contains("role \"app\""), "{}", failure.message);
+    assert!(!failure.hint.contains("Left behind"), "{}", failure.hint);
+    server.sql("postgres", "GRANT app TO loader");
+    assert!(restore_to(&site, weak, &copy("acme", &unique("weak"))).await.unwrap().proven);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_temporary_password_reaches_no_log() {
     let server: &'static Cluster =
         Box::leak(Box::new(Cluster::start(&Options { settings: vec!["log_statement = 'all'".into()], ..Options::default() })));

@@ -1,7 +1,9 @@
 //! Roles on a server that lacks them: who belongs to whom, and who never gets more than before.
 
+use tenure::postgres::leftovers;
+
 use super::{fleet::restore_all, *};
-use crate::harness::postgres::{Cluster, Options, shared, unique};
+use crate::harness::postgres::{Cluster, Options, eventually, shared, unique};
 
 /// Memberships on a server, as `member in role`.
 fn memberships(server: &Cluster, of: &str) -> Vec<String> {
@@ -33,6 +35,7 @@ async fn a_fleet_gets_every_membership_in_a_shared_role_back() {
     assert_eq!(report.class, None, "{report:?}");
     let expected: Vec<String> = tenants.iter().map(|tenant| format!("{own}_{tenant} in {shared_role}")).collect();
     assert_eq!(memberships(&server, &own), expected);
+    assert!(!format!("{report:?}").contains("did not end"), "{report:?}");
     // What is to be typed for a login stands in the note.
     let login = format!("`ALTER ROLE \"{own}_a\" LOGIN; \\password \"{own}_a\"`");
     assert!(report.results[0].notes.iter().any(|note| note.contains(&login)), "{report:?}");
@@ -92,4 +95,45 @@ async fn no_tenant_gets_into_a_powerful_role_by_its_name() {
     assert!(report.notes.iter().any(|given| given.starts_with(&note) && given.contains("it was there before")), "{report:#?}");
     let not_given = report.notes.iter().filter(|note| note.contains("is no member of")).count();
     assert_eq!(not_given, 7, "{:#?}", report.notes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_restore_is_at_work_on_is_no_leftover_and_its_roles_stay() {
+    let site = Site::new().await;
+    let own = unique("own");
+    let database = site.database("acme");
+    shared().sql(
+        &database,
+        &format!(
+            "CREATE ROLE {own}; CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'; CREATE MATERIALIZED VIEW m AS SELECT f();
+             ALTER MATERIALIZED VIEW m OWNER TO {own}; CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1/0; END'"
+        ),
+    );
+    assert_eq!(site.all().await.class, None);
+    let server = Cluster::start(&Options::default());
+    let (working, ended) = (tenure::id::RecordId::random(), tenure::id::RecordId::random());
+    for id in [working, ended] {
+        server.create_database(&leftovers::database_name(id));
+        server.sql("postgres", &format!("CREATE ROLE {}", leftovers::login_name(id)));
+    }
+    let sibling = server.client("postgres").await;
+    sibling.batch_execute(&format!("SET application_name = '{}'", leftovers::session_name(working))).await.unwrap();
+    let left = leftovers::Leftovers::read(&sibling).await.unwrap();
+    let removal = format!("DROP DATABASE {}; DROP ROLE {};", leftovers::database_name(ended), leftovers::login_name(ended));
+    assert_eq!(left.removal(), removal);
+
+    let failure = restore_to(&site, there(&site, &server), &latest("acme")).await.unwrap_err();
+    assert_eq!(failure.kind, "schema", "{failure:?}");
+    assert!(failure.hint.contains(&format!("Left behind: role {own}, which another restore may need.")), "{}", failure.hint);
+    drop(sibling);
+    let busy = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{}'", leftovers::session_name(working));
+    eventually("the other restore's session ends", || server.sql("postgres", &busy).trim() == "0");
+    for statement in removal.split_inclusive(';') {
+        server.sql("postgres", statement);
+    }
+    server.sql("postgres", &format!("DROP ROLE {own}"));
+    let failure = restore_to(&site, there(&site, &server), &latest("acme")).await.unwrap_err();
+    assert!(!failure.hint.contains("Left behind"), "{}", failure.hint);
+    let left = leftovers::Leftovers::read(&server.client("postgres").await).await.unwrap();
+    assert_eq!((left.databases.len(), left.logins.len()), (1, 1));
 }

@@ -9,8 +9,8 @@ use crate::{
         restore::{failures, preflight::Preflight},
     },
     postgres::{
-        Session, create_database,
-        loader::{self, Loader},
+        Session, create_database, leftovers,
+        loader::Loader,
         lock::{self, TenantLock},
         session_settings::{NO_TIME_LIMITS, READING, ROW_TEXT, statements},
         statement::Failed as _,
@@ -21,9 +21,11 @@ impl Build<'_> {
     /// The second login; what keeps it out is a finding.
     pub(super) async fn loader(&self, admin: &Session, made: &mut Made, found: &mut Preflight) -> Option<Loader> {
         let loader = match &self.place.server.loader {
+            // Found already.
+            None if !found.facts.create_role || found.facts.in_recovery => return None,
             Some(target) => Loader::configured(target).await,
             None => {
-                let role = loader::temporary_name();
+                let role = leftovers::login_name(self.id);
                 made.login = Some(role.clone());
                 Loader::temporary(admin, admin.target(), role).await
             }

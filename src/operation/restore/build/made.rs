@@ -4,7 +4,7 @@ use super::Build;
 use crate::{
     operation::{failure::Failure, restore::shown},
     postgres::{
-        Session, loader,
+        Session, leftovers, loader,
         memberships::User,
         place,
         roles::{self, Joined},
@@ -36,7 +36,7 @@ impl Made {
         let tenant = &build.request.tenant;
         let target = &build.place.server.admin;
         // A session of its own: the other one may be what failed.
-        let admin = match target.connect(target.maintenance_database(), "tenure restore (clearing up)").await {
+        let admin = match target.connect(target.maintenance_database(), &leftovers::session_name(build.id)).await {
             Ok(admin) => admin,
             Err(error) => {
                 tracing::warn!(tenant.name = %tenant, error = %error, "cannot clear up after the restore of tenant {tenant}");
@@ -74,7 +74,7 @@ impl Made {
             left.push(format!("role {role}"));
         }
         if !self.in_place && !keep {
-            left.extend(roles::drop_made(&admin, &self.roles).await.iter().map(|role| format!("role {}", shown(role))));
+            left.extend(drop_roles(build, &admin, &self.roles).await);
         }
         say_left(failure, &left)
     }
@@ -89,6 +89,17 @@ impl Made {
         if let Err(error) = taken {
             tracing::warn!(error, "role {role} keeps its rights in database {database}");
         }
+    }
+}
+
+/// Drops roles that were missing, unless another restore is at work, which may count on them by now. Returns those that stay.
+async fn drop_roles(build: &Build<'_>, admin: &Session, made: &[String]) -> Vec<String> {
+    if made.is_empty() {
+        return Vec::new();
+    }
+    match leftovers::others_at_work(admin, build.id).await {
+        Ok(false) => roles::drop_made(admin, made).await.iter().map(|role| format!("role {}", shown(role))).collect(),
+        Ok(true) | Err(_) => made.iter().map(|role| format!("role {}, which another restore may need", shown(role))).collect(),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     id::Sha256Digest,
     object_name::{Document, ObjectName},
     signature::{AllowedSigners, Namespace, SignatureError, SigningKey, allowed_signers::Signer},
-    store::{PutMode, PutOutcome, Store, StoreError, StoreErrorKind},
+    store::{PutMode, PutOutcome, Store, StoreError, StoreErrorKind, Stored},
 };
 
 /// The format that this version writes. Older ones it would read; there are none yet.
@@ -200,6 +200,25 @@ pub async fn read_bytes(
     signers: &AllowedSigners,
     stored_at: Option<DateTime<Utc>>,
 ) -> Result<(Bytes, Sha256Digest, Signer, DateTime<Utc>), DocumentError> {
+    match read_current(store, document, namespace, signers, stored_at).await {
+        Err(error) if error.is_integrity() => match read_earlier(store, document, namespace, signers).await? {
+            Some(found) => Ok(found),
+            None => Err(error),
+        },
+        outcome => outcome,
+    }
+}
+
+/// Bytes, their digest, who signed them, when they were stored.
+type Bytewise = (Bytes, Sha256Digest, Signer, DateTime<Utc>);
+
+async fn read_current(
+    store: &dyn Store,
+    document: &Document,
+    namespace: Namespace,
+    signers: &AllowedSigners,
+    stored_at: Option<DateTime<Utc>>,
+) -> Result<Bytewise, DocumentError> {
     let object = locate(store, document);
     let name = document.to_string();
     let bytes = store.get(&name, MAX_DOCUMENT).await.map_err(|source| store_error(store, document, source))?;
@@ -220,6 +239,58 @@ pub async fn read_bytes(
         signers.verify(namespace, &bytes, &signature, stored_at).map_err(|source| DocumentError::Signature { object, source })?;
     let sha256 = Sha256Digest::of(&bytes);
     Ok((bytes, sha256, signer, stored_at))
+}
+
+/// The earliest version that verifies, where the store keeps versions: the document or its signature was hidden or written over.
+async fn read_earlier(
+    store: &dyn Store,
+    document: &Document,
+    namespace: Namespace,
+    signers: &AllowedSigners,
+) -> Result<Option<Bytewise>, DocumentError> {
+    let name = document.to_string();
+    let documents = store.versions(&name, MAX_DOCUMENT).await.map_err(|source| store_error(store, document, source))?;
+    if documents.is_empty() {
+        return Ok(None);
+    }
+    let signature_name = ObjectName::Signature(document.clone()).to_string();
+    let signatures =
+        store.versions(&signature_name, MAX_SIGNATURE).await.map_err(|source| store_error(store, &signature_name, source))?;
+    for Stored { bytes, modified } in documents {
+        for signature in &signatures {
+            if let Ok(signer) = signers.verify(namespace, &bytes, &signature.bytes, modified) {
+                warn_of_earlier(&locate(store, document));
+                let sha256 = Sha256Digest::of(&bytes);
+                return Ok(Some((bytes, sha256, signer, modified)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// An object by its digest, where the store keeps versions and what it gives now is not it.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn earlier_by_digest(
+    store: &dyn Store,
+    name: &ObjectName,
+    limit: u64,
+    sha256: Sha256Digest,
+) -> Result<Option<Bytes>, StoreError> {
+    let versions = store.versions(&name.to_string(), limit).await?;
+    let found = versions.into_iter().map(|version| version.bytes).find(|bytes| Sha256Digest::of(bytes) == sha256);
+    if found.is_some() {
+        warn_of_earlier(&locate(store, name));
+    }
+    Ok(found)
+}
+
+fn warn_of_earlier(object: &str) {
+    tracing::warn!(
+        object,
+        "{object} was hidden or written over: an earlier version of it is used; `tenure verify` names all of them"
+    );
 }
 
 /// Parses a document whose signature, or digest, has been checked; a newer format is said before anything else of it is looked at.

@@ -13,7 +13,7 @@ use crate::{
     seal::MAX_WRAPPED_KEY,
     signature::Namespace,
     signed::{self, DocumentError},
-    store::{Store, StoreError},
+    store::{Store, StoreError, StoreErrorKind},
 };
 
 /// Wrapped secret halves as listed: key id to its wrappings.
@@ -105,10 +105,21 @@ async fn read(store: &dyn Store, key_id: KeyId, wrapping: u32, sha256: Sha256Dig
         object: signed::locate(store, &name),
         what: "it is not what was written: its SHA-256 differs from the one in the signed key record".to_owned(),
     };
-    match store.get(&name.to_string(), MAX_WRAPPED_KEY).await {
-        Ok(wrapped) if Sha256Digest::of(&wrapped) == sha256 => Ok(wrapped),
+    let current = store.get(&name.to_string(), MAX_WRAPPED_KEY).await;
+    let is_it = current.as_ref().is_ok_and(|wrapped| Sha256Digest::of(wrapped) == sha256);
+    let is_told = current.as_ref().is_ok() || current.as_ref().is_err_and(|error| error.kind == StoreErrorKind::NotFound);
+    if !is_it
+        && is_told
+        && let Some(wrapped) = signed::earlier_by_digest(store, &name, MAX_WRAPPED_KEY, sha256)
+            .await
+            .map_err(|source| signed::store_error(store, &name, source))?
+    {
+        return Ok(wrapped);
+    }
+    match current {
+        Ok(wrapped) if is_it => Ok(wrapped),
         Ok(_) => Err(changed()),
-        Err(error) if error.kind == crate::store::StoreErrorKind::TooLarge => Err(changed()),
+        Err(error) if error.kind == StoreErrorKind::TooLarge => Err(changed()),
         Err(source) => Err(signed::store_error(store, &name, source)),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -11,7 +12,8 @@ use crate::{
     id::{KeyId, Locker},
     keyring::{Keyring, SecretHalves, TenantKeys, secret_halves},
     seal::RecoveryIdentity,
-    store::Store,
+    signed,
+    store::{Listed, Store, StoreErrorKind},
     tenant::TenantName,
     vault::Vault,
 };
@@ -140,6 +142,10 @@ pub async fn check(
         progress.tenant_finished(&tenant.tenant, if problems.len() == before { "good" } else { "damaged" });
     }
     check_lockers(vault, &census.tenants, now, &mut problems).await?;
+    for (store, _) in &halves {
+        let of_nobody = |(object, problem)| KeyProblem { tenant: None, object, problem };
+        problems.extend(tampered(*store).await?.into_iter().map(of_nobody));
+    }
     let leftovers = halves
         .iter()
         .flat_map(|(store, halves)| {
@@ -156,6 +162,24 @@ pub async fn check(
         leftovers,
         not_looked_at: not_looked_at.into_iter().collect(),
     })
+}
+
+/// What somebody hid or wrote over in a store that keeps versions: address and name, and what was done. Nothing where these credentials
+/// may not list everything.
+pub(super) async fn tampered(store: &dyn Store) -> Result<Vec<(String, String)>, Failure> {
+    let mut tampered = Vec::new();
+    let mut listing = store.list("");
+    loop {
+        match listing.try_next().await {
+            Ok(Some(Listed { name, tampering: Some(tampering), .. })) => {
+                tampered.push((signed::locate(store, &name), tampering.to_string()));
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(tampered),
+            Err(error) if error.kind == StoreErrorKind::Denied => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 async fn every_store(keyring: &Keyring) -> Result<Vec<(&dyn Store, SecretHalves)>, Failure> {

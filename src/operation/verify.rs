@@ -21,7 +21,7 @@ use units::Opener;
 
 use super::{
     failure::{Failure, FailureClass},
-    keys::FROM_ANOTHER,
+    keys::{FROM_ANOTHER, tampered},
     lost,
     progress::Progress,
 };
@@ -119,8 +119,8 @@ impl Verify<'_> {
             if self.cancel.is_cancelled() {
                 return Err(Failure::new(FailureClass::Interrupted, "interrupted", "verify", "stopped before it was through"));
             }
-            let documents = survey.take(locker);
-            self.locker(locker, keys.as_ref(), &documents, &secrets, now, &mut report).await?;
+            let (documents, tampered) = (survey.take(locker), survey.tampered_in(Some(locker)).collect());
+            self.locker(locker, keys.as_ref(), (&documents, tampered), &secrets, now, &mut report).await?;
         }
         report.problems.sort();
         report.problems.dedup();
@@ -196,7 +196,11 @@ impl Verify<'_> {
         report.unknown.sort();
         report.not_looked_at.extend(survey.denied.iter().cloned());
         let problems = survey.check_signers(self.vault).await?;
-        report.problems.extend(problems.into_iter().map(|(object, problem)| VerifyProblem {
+        let mut outside: Vec<_> = problems.into_iter().chain(survey.tampered_in(None)).collect();
+        if matches!(which, Which::All) {
+            outside.extend(tampered(self.keyring.store()).await?);
+        }
+        report.problems.extend(outside.into_iter().map(|(object, problem)| VerifyProblem {
             tenant: None,
             backup: None,
             object,
@@ -209,7 +213,7 @@ impl Verify<'_> {
         &self,
         locker: Locker,
         keys: Option<&TenantKeys>,
-        documents: &Documents,
+        (documents, tampered): (&Documents, Vec<(String, String)>),
         secrets: &SecretHalves,
         now: DateTime<Utc>,
         report: &mut VerifyReport,
@@ -220,6 +224,9 @@ impl Verify<'_> {
         let findings = self.vault.findings(locker).await?;
         let mut look = Look::new(self, locker);
         look.note_history(&history);
+        for (object, what) in tampered {
+            look.problem(None, object, what);
+        }
         report.leftovers.extend(history.leftovers.iter().cloned());
         let backups: Vec<_> = history.live(now).collect();
         report.leftovers.extend(documents.check(self.vault, &mut look).await?);

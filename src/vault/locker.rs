@@ -90,6 +90,18 @@ impl Vault {
     }
 
     async fn checked(&self, name: &ObjectName, size: u64, sha256: Sha256Digest) -> Result<Bytes, ObjectError> {
+        let damage = match self.current(name, size, sha256).await {
+            Err(error @ (ObjectError::Missing { .. } | ObjectError::Damaged { .. })) => error,
+            outcome => return outcome,
+        };
+        match signed::earlier_by_digest(self.store(), name, size, sha256).await {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(damage),
+            Err(source) => Err(ObjectError::Store { object: signed::locate(self.store(), name), source: Box::new(source) }),
+        }
+    }
+
+    async fn current(&self, name: &ObjectName, size: u64, sha256: Sha256Digest) -> Result<Bytes, ObjectError> {
         let object = || signed::locate(self.store(), name);
         let bytes = match self.store().get(&name.to_string(), size).await {
             Ok(bytes) => bytes,
@@ -128,7 +140,7 @@ impl Vault {
         Ok(sha256)
     }
 
-    /// Every chunk that the store lists for a locker.
+    /// Every chunk that the store lists for a locker, but for those that somebody hid or wrote over: what is hidden may go any day.
     ///
     /// # Errors
     /// The store's.
@@ -137,21 +149,23 @@ impl Vault {
         let mut chunks = StoredChunks::new();
         let mut listing = self.store().list(&prefix);
         while let Some(listed) = listing.try_next().await? {
-            if let Ok(ObjectName::Chunk { birth, name, .. }) = listed.name.parse() {
+            if let Ok(ObjectName::Chunk { birth, name, .. }) = listed.name.parse()
+                && listed.tampering.is_none()
+            {
                 chunks.insert((name, birth), listed.size);
             }
         }
         Ok(chunks)
     }
 
-    /// Every index page that the store lists for a locker: digest and birth to length in bytes.
+    /// Every index page that the store lists for a locker: digest and birth to length in bytes. As [`Vault::stored_chunks`].
     ///
     /// # Errors
     /// The store's.
     pub async fn stored_pages(&self, locker: Locker) -> Result<HashMap<(Sha256Digest, BackupId), u64>, StoreError> {
         let (named, _) = list_named(self.store(), &prefix::in_locker(locker, "p")).await?;
         let pages = named.into_iter().filter_map(|(name, listed)| match name {
-            ObjectName::Page { birth, sha256, .. } => Some(((sha256, birth), listed.size)),
+            ObjectName::Page { birth, sha256, .. } if listed.tampering.is_none() => Some(((sha256, birth), listed.size)),
             _ => None,
         });
         Ok(pages.collect())

@@ -113,3 +113,66 @@ async fn there_and_back_on_buckets() {
     let (_, still) = tenure.run(&["verify", "--all"]);
     assert!(still["problems"].as_array().unwrap().iter().all(|problem| problem["backup"] != healed["backup"]), "{still:#}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_hides_or_writes_over_in_versioned_buckets_is_reported_and_still_restored() {
+    let (server, cluster) = (s3::shared(), shared());
+    let (vault, keyring) = (server.bucket("kept-vault").await, server.bucket("kept-keyring").await);
+    let client = server.client();
+    for bucket in [&vault, &keyring] {
+        s3::keep_versions(&client, bucket).await;
+    }
+    let stem = unique("kept");
+    let database = format!("{stem}_acme");
+    cluster.create_database(&database);
+    cluster.sql(
+        &database,
+        "CREATE TABLE t (id int PRIMARY KEY, s text); INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 20000) n",
+    );
+    let scratch = tempfile::tempdir().unwrap();
+    let tenure = Program { folder: scratch.path() };
+    let (vault_url, keyring_url) = (format!("s3://{vault}"), format!("s3://{keyring}"));
+    let here = format!("here={}", cluster.description());
+    let init = ["init", "--vault", &vault_url, "--keyring", &keyring_url, "--endpoint", &server.endpoint, "--cluster", &here];
+    tenure.done(&[&init[..], &["--databases", &format!("{stem}_{{tenant}}")]].concat());
+    tenure.done(&["backup", "acme"]);
+    assert_eq!(tenure.done(&["verify", "--all"])["problems"], serde_json::json!([]));
+
+    // A chunk, a manifest and a key record are deleted; a signature and a wrapped key are written over.
+    let keys = async |bucket: &str, part: &str, end: &str| -> String {
+        let listed = client.list_objects_v2().bucket(bucket).send().await.unwrap();
+        let fits = |key: &&str| key.contains(part) && key.ends_with(end);
+        listed.contents().iter().filter_map(|object| object.key()).find(fits).unwrap().to_owned()
+    };
+    let hidden = [
+        (&vault, keys(&vault, "/c/", "").await),
+        (&vault, keys(&vault, "/b/", ".json").await),
+        (&keyring, keys(&keyring, "t/", ".json").await),
+    ];
+    let overwritten = [(&vault, keys(&vault, "/b/", ".sig").await), (&keyring, keys(&keyring, "k/", ".age").await)];
+    for (bucket, key) in &hidden {
+        client.delete_object().bucket(*bucket).key(key).send().await.unwrap();
+    }
+    for (bucket, key) in &overwritten {
+        client.put_object().bucket(*bucket).key(key).body(b"somebody was here".to_vec().into()).send().await.unwrap();
+    }
+    let (code, report) = tenure.run(&["verify", "--all", "--identity", "recovery-kit.txt"]);
+    assert_eq!(code, 5, "{report:#}");
+    let problems = report["problems"].as_array().unwrap();
+    for (bucket, key) in hidden.iter().chain(&overwritten) {
+        let object = format!("s3://{bucket}/{key}");
+        assert!(problems.iter().any(|problem| problem["object"] == object.as_str()), "{object}: {report:#}");
+    }
+    assert_eq!(problems.len(), 5, "nothing else is wrong: {report:#}");
+    assert_eq!(tenure.run(&["keys", "check"]).0, 5);
+    assert_eq!(tenure.done(&["list", "acme"])["backups"][0]["state"], "damaged", "what is hidden may go any day");
+
+    let copy = unique("kept_copy");
+    let restored = tenure.done(&["restore", "acme", "--identity", "recovery-kit.txt", "--into", &copy]);
+    assert_eq!(restored["proven"], true, "{restored:#}");
+    // The next backup does not lean on it.
+    let next = &tenure.done(&["backup", "acme"])["results"][0];
+    assert_eq!(next["chunks_stored"], 1, "{next:#}");
+    let list = tenure.done(&["list", "acme"]);
+    assert_eq!((&list["backups"][0]["id"], &list["backups"][0]["state"]), (&next["backup"], &"good".into()), "{list:#}");
+}

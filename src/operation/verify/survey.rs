@@ -13,7 +13,7 @@ use crate::{
     operation::failure::Failure,
     signature::Namespace,
     signed::{self, DocumentError},
-    store::{Store, StoreErrorKind},
+    store::{Store, StoreErrorKind, Tampering},
     vault::Vault,
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Survey {
     pub(super) unknown: Vec<String>,
     /// What may not be listed.
     pub(super) denied: Vec<String>,
+    /// What somebody hid or wrote over: its locker, its address and name, what was done.
+    tampered: Vec<(Option<Locker>, String, Tampering)>,
 }
 
 impl Survey {
@@ -56,7 +58,13 @@ impl Survey {
         let mut listing = store.list(prefix);
         loop {
             match listing.try_next().await {
-                Ok(Some(listed)) => self.note(&listed.name, listed.modified),
+                Ok(Some(listed)) => {
+                    if let Some(tampering) = listed.tampering {
+                        let locker = listed.name.parse().ok().and_then(|name| locker_in(&name));
+                        self.tampered.push((locker, signed::locate(store, &listed.name), tampering));
+                    }
+                    self.note(&listed.name, listed.modified);
+                }
                 Ok(None) => return Ok(true),
                 Err(error) if error.kind == StoreErrorKind::Denied => return Ok(false),
                 Err(error) => return Err(error.into()),
@@ -95,6 +103,12 @@ impl Survey {
         Ok(problems)
     }
 
+    /// What somebody hid or wrote over in one locker, or outside of all: address and name, and what was done.
+    pub(super) fn tampered_in(&self, locker: Option<Locker>) -> impl Iterator<Item = (String, String)> {
+        let here = self.tampered.iter().filter(move |(place, ..)| *place == locker);
+        here.map(|(_, object, tampering)| (object.clone(), tampering.to_string()))
+    }
+
     /// The documents of one locker.
     pub(super) fn take(&mut self, locker: Locker) -> Documents {
         self.lockers.remove(&locker).unwrap_or_default()
@@ -129,6 +143,17 @@ impl Documents {
 }
 
 /// The locker of a document that is no manifest or void: those are the history's.
+/// The locker in which an object lies.
+fn locker_in(name: &ObjectName) -> Option<Locker> {
+    match name {
+        ObjectName::Chunk { locker, .. } | ObjectName::Page { locker, .. } => Some(*locker),
+        ObjectName::Document(Document::Manifest(locker, _) | Document::Void(locker, _))
+        | ObjectName::Signature(Document::Manifest(locker, _) | Document::Void(locker, _)) => Some(*locker),
+        ObjectName::Document(document) | ObjectName::Signature(document) => locker_of(document),
+        _ => None,
+    }
+}
+
 fn locker_of(document: &Document) -> Option<Locker> {
     match document {
         Document::Source(locker, _)

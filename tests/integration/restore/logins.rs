@@ -3,6 +3,11 @@
 use super::*;
 use crate::harness::postgres::{Cluster, Options, unique};
 
+/// Notes, but for the one on programs of this machine that should be newer.
+fn notes(report: &Report) -> Vec<String> {
+    report.notes.iter().filter(|note| !note.contains("has known holes")).cloned().collect()
+}
+
 fn target(description: &str) -> Target {
     let environment = tenure::postgres::LibpqEnvironment { home: None, user: "nobody".into(), variables: BTreeMap::new() };
     Target::parse(description, &environment).unwrap()
@@ -66,8 +71,8 @@ async fn refused_everywhere_is_a_finding_and_a_configured_login_cures_it() {
     let both = by("loader");
     let (one, two) = (copy("acme", &unique("logins")), copy("acme", &unique("logins")));
     let (one, two) = tokio::join!(restore_to(&site, both.clone(), &one), restore_to(&site, both, &two));
-    assert_eq!(one.unwrap().notes, Vec::<String>::new());
-    assert_eq!(two.unwrap().notes, Vec::<String>::new());
+    assert_eq!(notes(&one.unwrap()), Vec::<String>::new());
+    assert_eq!(notes(&two.unwrap()), Vec::<String>::new());
     assert_eq!(members(), "0");
     // Another process's restore holds this lock. It is told of what stays, and how to end it.
     let other = server.client("postgres").await;
@@ -162,7 +167,7 @@ async fn an_administrator_without_superuser_does_what_it_can() {
     let into = unique("weak");
     let (destination, request) = by(&into);
     let report = restore_to(&site, destination, &request).await.unwrap();
-    assert!(report.proven && report.notes.is_empty(), "{report:?}");
+    assert!(report.proven && notes(&report).is_empty(), "{report:?}");
     let rights = "SELECT pg_get_userbyid(datdba), (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(datacl) x) FROM pg_database WHERE datname";
     let of = |name: &str| server.sql("postgres", &format!("{rights} = '{name}'"));
     assert_eq!(of(&into), of(&database));

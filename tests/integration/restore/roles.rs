@@ -97,6 +97,40 @@ async fn no_tenant_gets_into_a_powerful_role_by_its_name() {
     assert_eq!(not_given, 7, "{:#?}", report.notes);
 }
 
+/// From PostgreSQL 16 on CREATEROLE alone gives no membership in a role that somebody else made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_membership_that_the_server_refuses_is_named() {
+    let site = Site::new().await;
+    let (own, group) = (unique("own"), unique("group"));
+    let database = site.database("acme");
+    shared().sql(
+        "postgres",
+        &format!("CREATE ROLE {group}; CREATE ROLE {own} IN ROLE {group}; ALTER DATABASE {database} OWNER TO {own}"),
+    );
+    shared().sql(
+        &database,
+        &format!(
+            "SET SESSION AUTHORIZATION {own}; CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 1 AS a; GRANT SELECT ON s.t TO {group}"
+        ),
+    );
+    assert_eq!(site.all().await.class, None);
+    let server = Cluster::start(&Options::default());
+    server.sql("postgres", &format!("CREATE ROLE {group}; CREATE ROLE adm LOGIN CREATEDB CREATEROLE"));
+    let mut destination = there(&site, &server);
+    let environment = tenure::postgres::LibpqEnvironment { home: None, user: "nobody".into(), variables: BTreeMap::new() };
+    let description = server.description().replace(" user=postgres", " user=adm dbname=postgres");
+    destination.admin = Target::parse(&description, &environment).unwrap();
+    let report = restore_to(&site, destination, &latest("acme")).await.unwrap();
+    let refused = report.notes.iter().any(|note| {
+        note.starts_with(&format!("role {own} is no member of {group}"))
+            && note.contains("the server refused (")
+            && note.contains("GRANT")
+    });
+    let given = memberships(&server, &own) == [format!("{own} in {group}")];
+    let may_refuse = postgres::major() >= 16;
+    assert_eq!((refused, given), (may_refuse, !may_refuse), "{report:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_restore_is_at_work_on_is_no_leftover_and_its_roles_stay() {
     let site = Site::new().await;

@@ -96,7 +96,7 @@ pub fn properties(server: &Cluster, database: &str) -> String {
     server.sql(
         "postgres",
         &format!(
-            "SELECT pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype, to_jsonb(d) ->> 'datlocprovider',
+            "SELECT pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype, coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'),
                     coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale'), datconnlimit, datistemplate, datallowconn,
                     (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(coalesce(datacl, acldefault('d', datdba))) x), shobj_description(d.oid, 'pg_database'),
                     (SELECT array_agg((coalesce(setrole::regrole::text, ''), x)::text ORDER BY setrole::regrole::text, x)

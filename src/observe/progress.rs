@@ -61,8 +61,9 @@ impl Progress for Bars {
     }
 
     fn tenant_started(&self, tenant: &TenantName, expected_bytes: u64) {
-        let bar = ProgressBar::new(expected_bytes).with_style(style(if expected_bytes > 0 { TENANT } else { UNKNOWN }));
-        bar.set_prefix(tenant.to_string());
+        let style = style(if expected_bytes > 0 { TENANT } else { UNKNOWN });
+        // Nothing may be set on it before it is among the others: alone it would draw itself, and that line would stay.
+        let bar = ProgressBar::new(expected_bytes).with_style(style).with_prefix(tenant.to_string());
         let bar = self.screen.bars().insert(0, bar);
         bar.enable_steady_tick(Duration::from_millis(200));
         let bar = Bar { bar, expected: expected_bytes };

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{Restorer, content::Content, rows};
 use crate::{
     backup_id::BackupId,
-    format::{description::Description, manifest::Manifest},
+    format::{description::Description, index_page::Entry, manifest::Manifest},
     id::{ChunkName, Locker, Sha256Digest},
     object_name::ObjectName,
     operation::failure::Failure,
@@ -25,10 +25,16 @@ pub(super) struct Damage<'a> {
     pub now: DateTime<Utc>,
 }
 
-/// A damaged object.
+/// A damaged object. The same content may be stored again under another birth, and then that copy is not hurt.
 enum Hurt {
-    Chunk(ChunkName),
-    Page(Sha256Digest),
+    Chunk(ChunkName, Option<BackupId>),
+    Page(Sha256Digest, BackupId),
+}
+
+impl Hurt {
+    fn is(&self, entry: &Entry) -> bool {
+        matches!(self, Self::Chunk(name, birth) if *name == entry.name && birth.is_none_or(|birth| birth == entry.birth))
+    }
 }
 
 impl Damage<'_> {
@@ -39,8 +45,8 @@ impl Damage<'_> {
         }
         let Some(hurt) = self.parse(&failure.object) else { return failure };
         let mut failure = failure;
-        if let (Hurt::Chunk(chunk), Some((content, description))) = (&hurt, content) {
-            let tables = tables_in(*chunk, content, description);
+        if let (Hurt::Chunk(..), Some((content, description))) = (&hurt, content) {
+            let tables = tables_in(&hurt, content, description);
             if !tables.is_empty() {
                 failure.message.push_str(&format!("; it holds rows of {}", some(&tables)));
             }
@@ -77,12 +83,12 @@ impl Damage<'_> {
 
     fn parse(&self, object: &str) -> Option<Hurt> {
         if let Ok(chunk) = object.parse::<ChunkName>() {
-            return Some(Hurt::Chunk(chunk));
+            return Some(Hurt::Chunk(chunk, None));
         }
         let name = object.strip_prefix(self.restorer.vault.store().address())?.trim_start_matches('/');
         match name.parse::<ObjectName>().ok()? {
-            ObjectName::Chunk { name, .. } => Some(Hurt::Chunk(name)),
-            ObjectName::Page { sha256, .. } => Some(Hurt::Page(sha256)),
+            ObjectName::Chunk { name, birth, .. } => Some(Hurt::Chunk(name, Some(birth))),
+            ObjectName::Page { sha256, birth, .. } => Some(Hurt::Page(sha256, birth)),
             _ => None,
         }
     }
@@ -93,23 +99,23 @@ impl Damage<'_> {
         locker: Locker,
         manifest: &Manifest,
         hurt: &Hurt,
-        pages: &mut HashMap<Sha256Digest, Option<bool>>,
+        pages: &mut HashMap<(Sha256Digest, BackupId), Option<bool>>,
     ) -> Option<bool> {
-        let chunk = match hurt {
-            Hurt::Page(sha256) => return Some(manifest.pages.iter().any(|page| page.sha256 == *sha256)),
-            Hurt::Chunk(chunk) => *chunk,
-        };
-        if manifest.description.iter().any(|entry| entry.name == chunk) {
+        if let Hurt::Page(sha256, birth) = hurt {
+            return Some(manifest.pages.iter().any(|page| (page.sha256, page.birth) == (*sha256, *birth)));
+        }
+        if manifest.description.iter().any(|entry| hurt.is(entry)) {
             return Some(true);
         }
         let mut needs = Some(false);
         for page in &manifest.pages {
-            let known = match pages.get(&page.sha256) {
+            let key = (page.sha256, page.birth);
+            let known = match pages.get(&key) {
                 Some(known) => *known,
                 None => {
                     let read = self.restorer.vault.page(locker, page).await.ok();
-                    let has = read.map(|read| read.entries.iter().any(|entry| entry.name == chunk));
-                    pages.insert(page.sha256, has);
+                    let has = read.map(|read| read.entries.iter().any(|entry| hurt.is(entry)));
+                    pages.insert(key, has);
                     has
                 }
             };
@@ -123,11 +129,11 @@ impl Damage<'_> {
     }
 }
 
-fn tables_in(chunk: ChunkName, content: &Content, description: &Description) -> Vec<String> {
+fn tables_in(hurt: &Hurt, content: &Content, description: &Description) -> Vec<String> {
     let sources: BTreeSet<_> = content
         .entries()
         .iter()
-        .filter(|entry| entry.name == chunk)
+        .filter(|entry| hurt.is(entry))
         .flat_map(|entry| entry.parts.iter().map(|part| part.source))
         .collect();
     description

@@ -82,6 +82,22 @@ async fn a_damaged_chunk_names_what_is_hurt_and_what_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_stored_a_lost_chunk_anew_is_named_as_the_way_out() {
+    let site = Site::new().await;
+    shared().sql(&site.database("acme"), ROWS);
+    assert_eq!(site.all().await.class, None);
+    let lost = chunks(&site).into_iter().max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
+    std::fs::remove_file(&lost).unwrap();
+    let healed = site.all().await.results[0].backup.clone().unwrap();
+    let locker = site.backup.vault.lockers().await.unwrap()[0];
+    let oldest = site.backup.vault.history(locker, Utc::now()).await.unwrap().backups[0].manifest.backup.to_string();
+    let of_oldest = Request { which: Which::Backup(oldest.clone()), ..copy("acme", &unique("anew")) };
+    let (exit, _, text) = failed(restore(&site, &of_oldest).await);
+    assert_eq!(exit, 5, "{text}");
+    assert!(text.contains(&format!("backups hurt: {oldest} |")) && text.contains(&format!("--backup {healed}")), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_page_manifest_or_signature_stops() {
     let site = Site::new().await;
     shared().sql(&site.database("acme"), ROWS);

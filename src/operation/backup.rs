@@ -1,6 +1,7 @@
 //! `backup`: every tenant's rows, sealed and stored, and a signed manifest that says so.
 
 mod commit;
+mod findings;
 mod key;
 mod pages;
 mod read;

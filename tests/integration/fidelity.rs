@@ -6,7 +6,7 @@ mod oracle;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use chrono::Utc;
@@ -230,6 +230,24 @@ async fn encodings_and_locales_come_back() {
     for (tenant, _) in databases {
         compare(&site, installed(), tenant).await;
     }
+}
+
+/// A `pg_dump` that does not know what a newer minor version keeps with each column takes it for the user's.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_pg_dump_of_a_new_server_is_told() {
+    let mut site = Site::on(installed()).await;
+    let database = site.database("acme");
+    site.cluster.sql(&database, "CREATE TABLE t (id int)");
+    site.backup.tools = Arc::new(Tools::new(Some(newest().programs().display().to_string()), None));
+    let report = site.all().await;
+    assert_eq!(report.class, None, "{report:?}");
+    let dumped = run(newest()
+        .program("pg_dump", &database)
+        .env("PGHOST", site.cluster.socket_folder())
+        .env("PGPORT", site.cluster.port().to_string()));
+    let carries = String::from_utf8(dumped.stdout).unwrap().contains("pg_attver");
+    let told = report.results[0].findings.iter().any(|finding| finding.contains("pg_attver"));
+    assert_eq!(told, carries, "{report:?}");
 }
 
 /// Values that are many chunks long. `scripts/matrix` makes them 60 and 200 MB.

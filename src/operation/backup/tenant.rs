@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     Backup, CONNECTIONS_PER_TENANT, Limits,
     commit::Conditions,
-    key, pages,
+    findings, key, pages,
     read::{self, Shared, Writer},
     report::{Done, GAVE_WAY},
     reuse::Reuse,
@@ -42,9 +42,6 @@ use crate::{
 
 /// The description is a source of its own, with a tag that no HMAC gives: sixteen zero bytes.
 pub(super) const DESCRIPTION: SourceTag = SourceTag([0; 16]);
-
-/// A server's clock may be this far from the host's before the report says so.
-const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 
 /// One tenant's run.
 pub(super) struct Run<'a> {
@@ -129,13 +126,13 @@ impl<'a> Run<'a> {
         let reuse = Reuse::load(&self.backup.vault, record.locker, record.key_id, &history, now + settle).await?;
         let base = reuse.base;
         let mut findings = Vec::new();
-        note_history(&history, &reuse, &mut findings);
+        findings::of_history(&history, &reuse, &mut findings);
 
         let age = self.backup.max_snapshot_age;
         let stored =
             tokio::time::timeout(age, self.store(lock, &record, reuse, reader)).await.map_err(|_| self.too_old(age))??;
         let manifest = self.manifest(&record, &history, &stored).await?;
-        note_captured(&manifest, &stored.description, &mut findings);
+        findings::of_captured(&manifest, &stored.description, &mut findings);
         let base_expires_at =
             history.backups.iter().find(|backup| Some(backup.manifest.backup) == base).map(|backup| backup.manifest.expires_at);
         Ok(Ready { manifest, record, base, base_expires_at, findings })
@@ -367,33 +364,4 @@ async fn describe(shared: &Shared, description: &Description) -> Result<Vec<Entr
     let mut entries = writer.finish().await?;
     entries.sort_by_key(|entry| entry.parts.first().map_or(0, |part| part.position));
     Ok(entries)
-}
-
-fn note_history(history: &History, reuse: &Reuse, findings: &mut Vec<String>) {
-    findings.extend(history.problems.iter().map(|problem| format!("{}: {}; run `tenure verify`", problem.object, problem.what)));
-    findings.extend(reuse.unreadable_findings.iter().cloned());
-    if !reuse.lost.is_empty() {
-        findings.push(format!(
-            "{} objects of the last backup are missing or damaged and were stored again: {}",
-            reuse.lost.len(),
-            reuse.lost[0]
-        ));
-    }
-}
-
-fn note_captured(manifest: &Manifest, description: &Description, findings: &mut Vec<String>) {
-    let ahead = manifest.server_time - manifest.taken_at;
-    if ahead.abs() > CLOCK_TOLERANCE {
-        findings.push(format!(
-            "the server's clock is {} s {} this host's",
-            ahead.num_seconds().abs(),
-            if ahead > TimeDelta::zero() { "ahead of" } else { "behind" }
-        ));
-    }
-    findings.extend(
-        description.not_captured.iter().map(|entry| {
-            format!("not captured: {} {}: {}", entry.kind, crate::printable::Printable(&entry.object), entry.reason)
-        }),
-    );
-    findings.extend(description.warnings.iter().map(|line| format!("pg_dump: {}", crate::printable::Printable(line))));
 }

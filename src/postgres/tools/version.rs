@@ -54,6 +54,15 @@ impl ToolVersion {
         let fixed_in = FIXED_IN.iter().find(|fixed| fixed.major >= self.major)?;
         (self < *fixed_in).then_some(KnownHoles { fixed_in: *fixed_in, names: HOLES })
     }
+
+    /// The version to update to, if this is a `pg_dump` without the releases of 2026-11-12 and a server of `version_num` has them. Such
+    /// a server keeps a parameter `pg_attver` with each column, which an older `pg_dump` takes for a setting of the user's, and an
+    /// older server refuses (tried: 18.6 on 15.20).
+    #[must_use]
+    pub fn is_behind(self, version_num: u32) -> Option<Self> {
+        let server = Self { major: version_num / 10_000, minor: version_num % 10_000 };
+        self.known_holes().filter(|_| server.known_holes().is_none()).map(|holes| holes.fixed_in)
+    }
 }
 
 #[cfg(test)]
@@ -80,5 +89,13 @@ mod tests {
         assert_eq!(version(13, 23).known_holes().unwrap().fixed_in, version(14, 25));
         assert!(version(18, 6).known_holes().is_some());
         assert!(version(19, 0).known_holes().is_none());
+    }
+
+    #[test]
+    fn an_old_dump_of_a_new_server_is_told() {
+        let version = |major, minor| ToolVersion { major, minor };
+        assert_eq!(version(18, 6).is_behind(150_020), Some(version(18, 7)));
+        assert_eq!(version(18, 7).is_behind(150_020), None);
+        assert_eq!(version(18, 6).is_behind(150_019), None);
     }
 }

@@ -4,6 +4,7 @@ pub mod http;
 pub mod installation;
 pub mod postgres;
 pub mod program;
+pub mod radosgw;
 pub mod s3;
 pub mod site;
 pub mod watchdog;

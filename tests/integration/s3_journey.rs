@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::postgres::{shared, unique};
-use crate::harness::s3;
+use crate::harness::s3::{self, S3Server};
 
 struct Program<'a> {
     folder: &'a Path,

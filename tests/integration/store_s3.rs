@@ -12,7 +12,7 @@ use tenure::store::s3::{Credentials, Limits, S3Settings, S3Store};
 use tenure::store::{PutMode, PutOutcome, Store, StoreError, StoreErrorKind, Versioning};
 
 use crate::harness::http::{Action, Proxy, Request};
-use crate::harness::s3::{self, OWNER, WRITER};
+use crate::harness::s3::{self, OWNER, S3Server, WRITER};
 use crate::store_conformance::{kind, names};
 
 const CHILD: &str = "TENURE_TEST_S3_PROFILE";

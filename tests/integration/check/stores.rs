@@ -14,7 +14,10 @@ use tenure::{
 };
 
 use super::{at, directory, request, the};
-use crate::harness::{s3, site::Site};
+use crate::harness::{
+    s3::{self, S3Server},
+    site::Site,
+};
 
 async fn bucket(settings: S3Settings) -> StoreToCheck {
     let store = S3Store::connect(settings.clone()).await.unwrap();

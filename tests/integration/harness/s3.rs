@@ -1,4 +1,5 @@
-//! A real S3 server: SeaweedFS on free loopback ports, one for all tests of a run, each with buckets of its own.
+//! Real S3 servers: SeaweedFS and Ceph's radosgw on free loopback ports, one of each for all tests of a run, each with buckets of its
+//! own. Each has what the other lacks.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -40,6 +41,52 @@ pub fn shared() -> &'static Seaweed {
     SERVER.get_or_init(Seaweed::start)
 }
 
+/// A server, as far as both are alike.
+pub trait S3Server {
+    /// `http://127.0.0.1:…`
+    fn endpoint(&self) -> &str;
+
+    /// How to reach a bucket as its owner.
+    fn settings(&self, bucket: &str) -> S3Settings {
+        S3Settings {
+            endpoint: Some(self.endpoint().to_owned()),
+            credentials: Credentials::Given(credentials(OWNER)),
+            ..S3Settings::new(bucket)
+        }
+    }
+
+    /// The owner's own client, for what a store does not do.
+    fn client(&self) -> aws_sdk_s3::Client {
+        let tls = TlsContext::builder().with_trust_store(TrustStore::empty()).build().unwrap();
+        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls);
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(self.endpoint())
+            .force_path_style(true)
+            .credentials_provider(credentials(OWNER))
+            .http_client(http.build_https());
+        aws_sdk_s3::Client::from_conf(config.build())
+    }
+
+    /// A new bucket, whose name no other test has.
+    fn bucket(&self, purpose: &str) -> impl Future<Output = String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let bucket = format!("{purpose}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let client = self.client();
+        async move {
+            client.create_bucket().bucket(&bucket).send().await.unwrap();
+            bucket
+        }
+    }
+}
+
+impl S3Server for Seaweed {
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
 /// Credentials of one of the server's users.
 pub fn credentials(user: &str) -> SharedCredentialsProvider {
     let (key, secret) = (format!("{}KEY", user.to_uppercase()), format!("{user}secret"));
@@ -70,37 +117,6 @@ impl Seaweed {
             }
         }
         panic!("SeaweedFS does not start: {}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
-    }
-
-    /// How to reach a bucket as its owner.
-    pub fn settings(&self, bucket: &str) -> S3Settings {
-        S3Settings {
-            endpoint: Some(self.endpoint.clone()),
-            credentials: Credentials::Given(credentials(OWNER)),
-            ..S3Settings::new(bucket)
-        }
-    }
-
-    /// The owner's own client, for what a store does not do.
-    pub fn client(&self) -> aws_sdk_s3::Client {
-        let tls = TlsContext::builder().with_trust_store(TrustStore::empty()).build().unwrap();
-        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls);
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(&self.endpoint)
-            .force_path_style(true)
-            .credentials_provider(credentials(OWNER))
-            .http_client(http.build_https());
-        aws_sdk_s3::Client::from_conf(config.build())
-    }
-
-    /// A new bucket, whose name no other test has.
-    pub async fn bucket(&self, purpose: &str) -> String {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let bucket = format!("{purpose}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        self.client().create_bucket().bucket(&bucket).send().await.unwrap();
-        bucket
     }
 }
 

@@ -11,6 +11,7 @@ use super::{failure::Failure, progress::Progress};
 use crate::{
     id::{KeyId, Locker},
     keyring::{Keyring, SecretHalves, TenantKeys, secret_halves},
+    object_name::ObjectName,
     seal::RecoveryIdentity,
     signed,
     store::{Listed, Store, StoreErrorKind},
@@ -57,7 +58,7 @@ pub struct KeysCheckReport {
     pub opened: bool,
     /// What is wrong.
     pub problems: Vec<KeyProblem>,
-    /// What is left over and harms nobody: secret halves that no record names.
+    /// What is left over and harms nobody: secret halves that no record names, signatures without their records.
     pub leftovers: Vec<String>,
     /// What these credentials may not read: neither good nor bad.
     pub not_looked_at: Vec<String>,
@@ -142,17 +143,18 @@ pub async fn check(
         progress.tenant_finished(&tenant.tenant, if problems.len() == before { "good" } else { "damaged" });
     }
     check_lockers(vault, &census.tenants, now, &mut problems).await?;
-    for (store, _) in &halves {
+    let mut leftovers = Vec::new();
+    for (store, halves) in &halves {
+        let unnamed: BTreeSet<&KeyId> = halves.keys().filter(|key_id| !named.contains(*key_id)).collect();
+        leftovers.extend(unnamed.into_iter().map(|key_id| format!("{}/k/{key_id}.*.age", store.address())));
+        let Some(listing) = Listing::read(*store).await? else {
+            not_looked_at.insert(format!("{}/", store.address()));
+            continue;
+        };
         let of_nobody = |(object, problem)| KeyProblem { tenant: None, object, problem };
-        problems.extend(tampered(*store).await?.into_iter().map(of_nobody));
+        problems.extend(listing.tampered.into_iter().map(of_nobody));
+        leftovers.extend(listing.unfinished);
     }
-    let leftovers = halves
-        .iter()
-        .flat_map(|(store, halves)| {
-            let unnamed: BTreeSet<&KeyId> = halves.keys().filter(|key_id| !named.contains(*key_id)).collect();
-            unnamed.into_iter().map(move |key_id| format!("{}/k/{key_id}.*.age", store.address()))
-        })
-        .collect();
     problems.sort();
     Ok(KeysCheckReport {
         keys: named.len() as u64,
@@ -164,21 +166,37 @@ pub async fn check(
     })
 }
 
-/// What somebody hid or wrote over in a store that keeps versions: address and name, and what was done. Nothing where these credentials
-/// may not list everything.
-pub(super) async fn tampered(store: &dyn Store) -> Result<Vec<(String, String)>, Failure> {
-    let mut tampered = Vec::new();
-    let mut listing = store.list("");
-    loop {
-        match listing.try_next().await {
-            Ok(Some(Listed { name, tampering: Some(tampering), .. })) => {
-                tampered.push((signed::locate(store, &name), tampering.to_string()));
+/// What a listing of a whole keyring says by itself.
+pub(super) struct Listing {
+    /// What somebody hid or wrote over, where versions are kept: address and name, and what was done.
+    pub(super) tampered: Vec<(String, String)>,
+    /// Signatures without their documents, which runs that did not end left: address and name.
+    pub(super) unfinished: Vec<String>,
+}
+
+impl Listing {
+    /// Lists a store; `None` where these credentials may not list everything.
+    pub(super) async fn read(store: &dyn Store) -> Result<Option<Self>, Failure> {
+        let (mut tampered, mut signatures, mut documents) = (Vec::new(), Vec::new(), HashSet::new());
+        let mut listing = store.list("");
+        loop {
+            match listing.try_next().await {
+                Ok(Some(Listed { name, tampering, .. })) => {
+                    tampered.extend(tampering.map(|tampering| (signed::locate(store, &name), tampering.to_string())));
+                    match name.parse() {
+                        Ok(ObjectName::Document(document)) => drop(documents.insert(document)),
+                        Ok(ObjectName::Signature(document)) => signatures.push(document),
+                        _ => {}
+                    }
+                }
+                Ok(None) => break,
+                Err(error) if error.kind == StoreErrorKind::Denied => return Ok(None),
+                Err(error) => return Err(error.into()),
             }
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(tampered),
-            Err(error) if error.kind == StoreErrorKind::Denied => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
         }
+        signatures.retain(|document| !documents.contains(document));
+        let unfinished = signatures.into_iter().map(|document| signed::locate(store, &ObjectName::Signature(document))).collect();
+        Ok(Some(Self { tampered, unfinished }))
     }
 }
 

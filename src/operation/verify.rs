@@ -21,7 +21,7 @@ use units::Opener;
 
 use super::{
     failure::{Failure, FailureClass},
-    keys::{FROM_ANOTHER, tampered},
+    keys::{FROM_ANOTHER, Listing},
     lost,
     progress::Progress,
 };
@@ -198,7 +198,14 @@ impl Verify<'_> {
         let problems = survey.check_signers(self.vault).await?;
         let mut outside: Vec<_> = problems.into_iter().chain(survey.tampered_in(None)).collect();
         if matches!(which, Which::All) {
-            outside.extend(tampered(self.keyring.store()).await?);
+            let keyring = self.keyring.store();
+            match Listing::read(keyring).await? {
+                Some(listing) => {
+                    outside.extend(listing.tampered);
+                    report.leftovers.extend(listing.unfinished);
+                }
+                None => report.not_looked_at.push(format!("{}/", keyring.address())),
+            }
         }
         report.problems.extend(outside.into_iter().map(|(object, problem)| VerifyProblem {
             tenant: None,

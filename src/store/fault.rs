@@ -9,7 +9,7 @@ use futures_util::stream::{self, BoxStream};
 use super::{Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, Stored};
 
 /// A method of [`Store`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
     /// [`Store::put`].
     Put,
@@ -47,9 +47,10 @@ pub struct FaultStore {
     planned: Mutex<Vec<Planned>>,
 }
 
+type Matches = Box<dyn Fn(Operation, &str) -> bool + Send>;
+
 struct Planned {
-    operation: Operation,
-    part: String,
+    matches: Matches,
     /// Calls that match, this one included, until the fault.
     countdown: usize,
     fault: Fault,
@@ -64,7 +65,18 @@ impl FaultStore {
 
     /// Makes the `nth` call from now (1 is the next) of `operation` on a name or prefix that contains `part` fail, once.
     pub fn fail(&self, operation: Operation, part: &str, nth: usize, fault: Fault) {
-        lock(&self.planned).push(Planned { operation, part: part.to_owned(), countdown: nth, fault });
+        let part = part.to_owned();
+        self.fail_where(move |called, name| called == operation && name.contains(&part), nth, fault);
+    }
+
+    /// Makes the `nth` call from now that `matches` fail, once.
+    pub fn fail_where(&self, matches: impl Fn(Operation, &str) -> bool + Send + 'static, nth: usize, fault: Fault) {
+        lock(&self.planned).push(Planned { matches: Box::new(matches), countdown: nth, fault });
+    }
+
+    /// Every call so far, with its name or prefix.
+    pub fn log(&self) -> Vec<(Operation, String)> {
+        lock(&self.calls).clone()
     }
 
     /// How often `operation` was called on a name or prefix that contains `part`.
@@ -75,7 +87,7 @@ impl FaultStore {
     fn next_fault(&self, operation: Operation, name: &str) -> Option<Fault> {
         lock(&self.calls).push((operation, name.to_owned()));
         let mut planned = lock(&self.planned);
-        for plan in planned.iter_mut().filter(|plan| plan.operation == operation && name.contains(&plan.part)) {
+        for plan in planned.iter_mut().filter(|plan| (plan.matches)(operation, name)) {
             plan.countdown = plan.countdown.saturating_sub(1);
         }
         let due = planned.iter().position(|plan| plan.countdown == 0)?;

@@ -20,3 +20,4 @@ mod s3_journey;
 mod store_conformance;
 mod store_directory;
 mod store_s3;
+mod walk;

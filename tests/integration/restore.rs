@@ -29,7 +29,7 @@ use tenure::{
 use crate::harness::{postgres, site::Site};
 
 /// A request for the newest backup.
-fn latest(tenant: &str) -> Request {
+pub fn latest(tenant: &str) -> Request {
     Request {
         tenant: tenant.parse().unwrap(),
         which: Which::Latest,
@@ -48,7 +48,7 @@ pub fn copy(tenant: &str, into: &str) -> Request {
 }
 
 /// The cluster of `site` as a place to restore to.
-fn here(site: &Site) -> Destination {
+pub fn here(site: &Site) -> Destination {
     let cluster = &site.backup.clusters[0];
     Destination {
         name: cluster.name.clone(),

@@ -76,7 +76,7 @@ impl Build<'_> {
             }
         }
         if self.place.own {
-            notes.extend(self.record_source(locker, &facts, built.oid).await?);
+            notes.extend(self.record_source(locker, &facts, built.oid, replaced_as.as_deref()).await?);
         }
         Ok(Report {
             tenant: tenant.clone(),
@@ -97,7 +97,13 @@ impl Build<'_> {
     }
 
     /// The tenant lives here now: the next backup reads from here without asking. Gives what to know when it lived on another server.
-    async fn record_source(&self, locker: Locker, facts: &ServerFacts, oid: u32) -> Result<Option<String>, Failure> {
+    async fn record_source(
+        &self,
+        locker: Locker,
+        facts: &ServerFacts,
+        oid: u32,
+        aside: Option<&str>,
+    ) -> Result<Option<String>, Failure> {
         let vault = self.restorer.vault;
         let write = async {
             let sources = vault.sources(locker).await?;
@@ -122,8 +128,9 @@ impl Build<'_> {
             let message = format!(
                 "tenant {tenant} is restored, proven and in its place, but the vault would not record that it lives there now"
             );
+            let aside = aside.map(|name| format!(" The database that was live is kept as {}.", shown(name))).unwrap_or_default();
             Failure::new(FailureClass::Failed, "source-not-recorded", tenant, message)
-                .hint(format!("Run `tenure admit --source {tenant}` before the next backup."))
+                .hint(format!("Run `tenure admit --source {tenant}` before the next backup.{aside}"))
                 .because(error)
         })?;
         Ok(moved.map(|before| {

@@ -97,21 +97,7 @@ impl Keyring {
         vault: &VaultRoot,
         signers: AllowedSigners,
     ) -> Result<Self, DocumentError> {
-        let object = signed::locate(&*store, &Document::KeyringRoot);
-        let bytes = match store.get(&Document::KeyringRoot.to_string(), MAX_ROOT).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind == StoreErrorKind::NotFound => return Err(DocumentError::Missing { object }),
-            Err(source) => return Err(DocumentError::Store { object, source: source.into() }),
-        };
-        let root: KeyringRoot = signed::parse(&bytes, &object)?;
-        if root.installation != vault.installation {
-            let what = format!("it belongs to installation {}, the vault to {}", root.installation, vault.installation);
-            return Err(DocumentError::Contradiction { object, what });
-        }
-        if root.name_key.sha256() != vault.name_key_sha256 {
-            let what = "its name key is not the one that the vault was made with".to_owned();
-            return Err(DocumentError::Contradiction { object, what });
-        }
+        let root = read_root(&*store, vault).await?;
         Ok(Self { store, mirrors, root, signers })
     }
 
@@ -147,16 +133,33 @@ impl Keyring {
     /// A record that cannot be read or trusted: a key that is not understood must not be passed over.
     pub async fn keys(&self, tenant: &TenantName) -> Result<Option<TenantKeys>, DocumentError> {
         let tag = self.tag(tenant);
-        let records = self.record_names(&prefix::key_records(tag)).await?;
-        if records.is_empty() {
+        let read = self.records_in(self.store(), tag).await?;
+        if read.is_empty() {
             return Ok(None);
-        }
-        let mut read = Vec::new();
-        for (tag, key_id, stored_at) in records {
-            read.push(self.record(tag, key_id, stored_at).await?);
         }
         let secrets = self.secret_halves().await?;
         Ok(Some(assemble(tenant.clone(), tag, read, &secrets)))
+    }
+
+    /// Records of a tenant that a mirror has, each with the mirror. A crashed first run leaves some, and so does a keyring that lost them.
+    ///
+    /// # Errors
+    /// A mirror that cannot be read, or a record there that cannot be trusted.
+    pub async fn records_in_mirrors(&self, tenant: &TenantName) -> Result<Vec<(&dyn Store, KeyRecord)>, DocumentError> {
+        let mut found = Vec::new();
+        for mirror in &self.mirrors {
+            let records = self.records_in(&**mirror, self.tag(tenant)).await?;
+            found.extend(records.into_iter().map(|record| (&**mirror, record)));
+        }
+        Ok(found)
+    }
+
+    async fn records_in(&self, store: &dyn Store, tag: NameTag) -> Result<Vec<KeyRecord>, DocumentError> {
+        let mut read = Vec::new();
+        for (tag, key_id, stored_at) in record_names(store, &prefix::key_records(tag)).await? {
+            read.push(self.record(store, tag, key_id, stored_at).await?);
+        }
+        Ok(read)
     }
 
     /// Every tenant's keys.
@@ -164,10 +167,11 @@ impl Keyring {
     /// # Errors
     /// [`DocumentError::Store`]; records that cannot be trusted are in [`Census::problems`].
     pub async fn census(&self) -> Result<Census, DocumentError> {
-        let names = self.record_names(prefix::TENANTS).await?;
+        let names = record_names(self.store(), prefix::TENANTS).await?;
         let secrets = self.secret_halves().await?;
-        let mut read =
-            stream::iter(names).map(|(tag, key_id, stored_at)| self.record(tag, key_id, stored_at)).buffer_unordered(READERS);
+        let mut read = stream::iter(names)
+            .map(|(tag, key_id, stored_at)| self.record(self.store(), tag, key_id, stored_at))
+            .buffer_unordered(READERS);
         let mut census = Census::default();
         let mut by_tenant: BTreeMap<TenantName, Vec<KeyRecord>> = BTreeMap::new();
         while let Some(record) = read.next().await {
@@ -184,26 +188,15 @@ impl Keyring {
         Ok(census)
     }
 
-    async fn record_names(&self, prefix: &str) -> Result<Vec<(NameTag, KeyId, chrono::DateTime<chrono::Utc>)>, DocumentError> {
-        let failed =
-            |source: StoreError| DocumentError::Store { object: signed::locate(self.store(), &prefix), source: source.into() };
-        let (named, _) = list_named(self.store(), prefix).await.map_err(failed)?;
-        let records = named.into_iter().filter_map(|(name, listed)| match name {
-            ObjectName::Document(Document::KeyRecord(tag, key_id)) => Some((tag, key_id, listed.modified)),
-            _ => None,
-        });
-        Ok(records.collect())
-    }
-
     async fn record(
         &self,
+        store: &dyn Store,
         tag: NameTag,
         key_id: KeyId,
         stored_at: chrono::DateTime<chrono::Utc>,
     ) -> Result<KeyRecord, DocumentError> {
         let document = Document::KeyRecord(tag, key_id);
-        let record: KeyRecord =
-            signed::read(self.store(), &document, Namespace::Key, &self.signers, Some(stored_at)).await?.value;
+        let record: KeyRecord = signed::read(store, &document, Namespace::Key, &self.signers, Some(stored_at)).await?.value;
         let wrong = if record.installation != self.root.installation {
             Some("it belongs to another installation")
         } else if record.name_tag != tag || self.tag(&record.tenant) != tag {
@@ -214,12 +207,60 @@ impl Keyring {
             None
         };
         match wrong {
-            Some(what) => {
-                Err(DocumentError::Contradiction { object: signed::locate(self.store(), &document), what: what.to_owned() })
-            }
+            Some(what) => Err(DocumentError::Contradiction { object: signed::locate(store, &document), what: what.to_owned() }),
             None => Ok(record),
         }
     }
+}
+
+async fn record_names(
+    store: &dyn Store,
+    prefix: &str,
+) -> Result<Vec<(NameTag, KeyId, chrono::DateTime<chrono::Utc>)>, DocumentError> {
+    let failed = |source: StoreError| DocumentError::Store { object: signed::locate(store, &prefix), source: source.into() };
+    let (named, _) = list_named(store, prefix).await.map_err(failed)?;
+    let records = named.into_iter().filter_map(|(name, listed)| match name {
+        ObjectName::Document(Document::KeyRecord(tag, key_id)) => Some((tag, key_id, listed.modified)),
+        _ => None,
+    });
+    Ok(records.collect())
+}
+
+/// Reads `keyring.json`, of the keyring or a mirror. It bears no signature; `vault.json`, which does, binds it by installation and digest.
+///
+/// # Errors
+/// As [`Keyring::open`].
+pub async fn read_root(store: &dyn Store, vault: &VaultRoot) -> Result<KeyringRoot, DocumentError> {
+    let name = ObjectName::Document(Document::KeyringRoot);
+    let object = signed::locate(store, &name);
+    let current = match store.get(&name.to_string(), MAX_ROOT).await {
+        Ok(bytes) => check_root(&bytes, &object, vault),
+        Err(error) if error.kind == StoreErrorKind::NotFound => Err(DocumentError::Missing { object }),
+        Err(source) => return Err(DocumentError::Store { object, source: source.into() }),
+    };
+    match current {
+        Err(error) if error.is_integrity() => {
+            let failed = |source| signed::store_error(store, &name, source);
+            signed::earlier(store, &name, MAX_ROOT, |bytes| check_root(bytes, "", vault).ok()).await.map_err(failed)?.ok_or(error)
+        }
+        outcome => outcome,
+    }
+}
+
+fn check_root(bytes: &[u8], object: &str, vault: &VaultRoot) -> Result<KeyringRoot, DocumentError> {
+    let contradiction = |what: String| DocumentError::Contradiction { object: object.to_owned(), what };
+    let root: KeyringRoot = signed::parse(bytes, object)?;
+    if root.installation != vault.installation {
+        let what = format!("it belongs to installation {}, the vault to {}", root.installation, vault.installation);
+        return Err(contradiction(what));
+    }
+    if root.name_key.sha256() != vault.name_key_sha256 {
+        return Err(contradiction("its name key is not the one that the vault was made with".to_owned()));
+    }
+    if !serde_json::to_vec(&root).is_ok_and(|written| written == bytes) {
+        return Err(contradiction("it is not as it was written".to_owned()));
+    }
+    Ok(root)
 }
 
 fn assemble(tenant: TenantName, tag: NameTag, records: Vec<KeyRecord>, secrets: &SecretHalves) -> TenantKeys {

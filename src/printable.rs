@@ -20,6 +20,21 @@ impl std::fmt::Display for Printable<'_> {
     }
 }
 
+/// A name as a word of a command that somebody may copy into a shell.
+pub struct Word<'a>(pub &'a str);
+
+impl std::fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | ':' | '+' | '/');
+        let name = Printable(self.0).to_string();
+        let dashes = if name.starts_with('-') { "-- " } else { "" };
+        if !name.is_empty() && name.chars().all(plain) {
+            return write!(f, "{dashes}{name}");
+        }
+        write!(f, "{dashes}'{}'", name.replace('\'', r"'\''"))
+    }
+}
+
 /// Control characters, and the marks that reorder text on a terminal.
 fn needs_escape(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -27,7 +42,14 @@ fn needs_escape(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Printable;
+    use super::{Printable, Word};
+
+    #[test]
+    fn names_are_one_word_of_a_command() {
+        for (name, word) in [("acme", "acme"), ("a b", "'a b'"), ("$(id)", "'$(id)'"), ("-f", "-- -f"), ("it's", r"'it'\''s'")] {
+            assert_eq!(Word(name).to_string(), word);
+        }
+    }
 
     #[test]
     fn control_characters_are_escaped() {

@@ -278,8 +278,21 @@ pub(crate) async fn earlier_by_digest(
     limit: u64,
     sha256: Sha256Digest,
 ) -> Result<Option<Bytes>, StoreError> {
+    earlier(store, name, limit, |bytes| (Sha256Digest::of(bytes) == sha256).then(|| bytes.clone())).await
+}
+
+/// What `verify` makes of the earliest version that it takes.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn earlier<T>(
+    store: &dyn Store,
+    name: &ObjectName,
+    limit: u64,
+    verify: impl Fn(&Bytes) -> Option<T>,
+) -> Result<Option<T>, StoreError> {
     let versions = store.versions(&name.to_string(), limit).await?;
-    let found = versions.into_iter().map(|version| version.bytes).find(|bytes| Sha256Digest::of(bytes) == sha256);
+    let found = versions.iter().find_map(|version| verify(&version.bytes));
     if found.is_some() {
         warn_of_earlier(&locate(store, name));
     }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config::store::Role,
     operation::{
-        failure::{Failure, FailureClass},
+        failure::Failure,
         tenants::{Tenants, TenantsReport},
     },
     printable::Printable,
@@ -23,7 +23,7 @@ pub(super) async fn run(edge: &Edge) -> Result<Ended, Failure> {
     let tenants = Tenants { vault, keyring, clusters: &clusters, late_after: &late_after };
     let report = tenants.run(edge.now()).await?;
     edge.output.report("tenants", &report, text)?;
-    Ok(Ended { worst: (!report.problems.is_empty()).then_some(FailureClass::Failed) })
+    Ok(Ended { worst: report.class })
 }
 
 fn text(report: &TenantsReport) -> String {

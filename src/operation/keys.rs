@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::{failure::Failure, progress::Progress};
 use crate::{
-    id::{KeyId, Locker},
-    keyring::{Keyring, SecretHalves, TenantKeys, secret_halves},
-    object_name::ObjectName,
+    id::{KeyId, Locker, NameTag},
+    keyring::{Keyring, SecretHalves, TenantKeys, read_root, secret_halves},
+    object_name::{Document, ObjectName, prefix},
     seal::RecoveryIdentity,
     signed,
     store::{Listed, Store, StoreErrorKind},
@@ -63,6 +63,9 @@ pub struct KeysCheckReport {
     /// What these credentials may not read: neither good nor bad.
     pub not_looked_at: Vec<String>,
 }
+
+/// A key record or its signature is far smaller.
+const MAX_RECORD: u64 = 1 << 20;
 
 /// Where a secret half comes back from: each copy of it has the same bytes.
 pub(super) const FROM_ANOTHER: &str = "copy it back from a mirror or another copy of the keyring";
@@ -143,6 +146,7 @@ pub async fn check(
         progress.tenant_finished(&tenant.tenant, if problems.len() == before { "good" } else { "damaged" });
     }
     check_lockers(vault, &census.tenants, now, &mut problems).await?;
+    let of_nobody = |(object, problem)| KeyProblem { tenant: None, object, problem };
     let mut leftovers = Vec::new();
     for (store, halves) in &halves {
         let unnamed: BTreeSet<&KeyId> = halves.keys().filter(|key_id| !named.contains(*key_id)).collect();
@@ -151,9 +155,13 @@ pub async fn check(
             not_looked_at.insert(format!("{}/", store.address()));
             continue;
         };
-        let of_nobody = |(object, problem)| KeyProblem { tenant: None, object, problem };
         problems.extend(listing.tampered.into_iter().map(of_nobody));
         leftovers.extend(listing.unfinished);
+    }
+    for mirror in keyring.mirrors() {
+        let (different, more) = differences(vault, keyring.store(), &**mirror).await?;
+        problems.extend(different.into_iter().map(of_nobody));
+        leftovers.extend(more);
     }
     problems.sort();
     Ok(KeysCheckReport {
@@ -197,6 +205,51 @@ impl Listing {
         signatures.retain(|document| !documents.contains(document));
         let unfinished = signatures.into_iter().map(|document| signed::locate(store, &ObjectName::Signature(document))).collect();
         Ok(Some(Self { tampered, unfinished }))
+    }
+}
+
+/// In what a mirror is not the keyring's copy, but for the secret halves, which are looked at one by one; and records beyond it of tenants
+/// that the keyring knows, which a first run left that did not end.
+async fn differences(
+    vault: &Vault,
+    keyring: &dyn Store,
+    mirror: &dyn Store,
+) -> Result<(Vec<(String, String)>, Vec<String>), Failure> {
+    let (mut differences, mut more) = (Vec::new(), Vec::new());
+    match read_root(mirror, vault.root()).await {
+        Ok(_) => {}
+        Err(error) if error.is_integrity() => {
+            differences.push((error.object().to_owned(), format!("{}: copy it from the keyring", error.what())));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let names = async |store: &dyn Store| -> Result<BTreeSet<String>, Failure> {
+        Ok(store.list(prefix::TENANTS).map_ok(|listed| listed.name).try_collect().await?)
+    };
+    let (here, there) = (names(keyring).await?, names(mirror).await?);
+    for name in here.difference(&there) {
+        differences.push((signed::locate(mirror, name), "missing: copy it from the keyring".to_owned()));
+    }
+    let known: BTreeSet<NameTag> = here.iter().filter_map(|name| tag_of(name)).collect();
+    for name in there.difference(&here) {
+        if tag_of(name).is_some_and(|tag| known.contains(&tag)) {
+            more.push(signed::locate(mirror, name));
+        } else {
+            differences.push((signed::locate(keyring, name), format!("missing: {} has it", mirror.address())));
+        }
+    }
+    for name in here.intersection(&there) {
+        if keyring.get(name, MAX_RECORD).await? != mirror.get(name, MAX_RECORD).await? {
+            differences.push((signed::locate(mirror, name), "not the same as in the keyring".to_owned()));
+        }
+    }
+    Ok((differences, more))
+}
+
+fn tag_of(name: &str) -> Option<NameTag> {
+    match name.parse().ok()? {
+        ObjectName::Document(Document::KeyRecord(tag, _)) | ObjectName::Signature(Document::KeyRecord(tag, _)) => Some(tag),
+        _ => None,
     }
 }
 

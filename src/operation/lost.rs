@@ -7,6 +7,7 @@ use crate::{
     id::Locker,
     keyring::{Census, Keyring, TenantKeys},
     object_name::prefix,
+    printable::Word,
     signed::{self, DocumentError},
     tenant::TenantName,
     vault::{Vault, history::History, records::Sources},
@@ -78,13 +79,15 @@ pub(super) fn source_missing(vault: &Vault, tenant: &TenantName, locker: Locker,
         let message = format!("the vault lost what it held of tenant {tenant}: {object} has no record and no backup");
         return Failure::new(FailureClass::Integrity, "locker-lost", object, message).hint(format!(
             "Check [vault] url; put the locker back from a copy of the vault. If there is none, its backups are lost: \
-             `tenure admit --source {tenant}` lets new ones begin."
+             `tenure admit --source {}` lets new ones begin.",
+            Word(tenant.as_str())
         ));
     }
     let message = format!("the record of where tenant {tenant} lives is missing from the vault: {object}s/");
     Failure::new(FailureClass::Integrity, "source-missing", object, message).hint(format!(
-        "Put it back from a copy of the vault. If there is none: `tenure admit --source {tenant}` records the live database, \
-         and `tenure restore` works with --cluster NAME."
+        "Put it back from a copy of the vault. If there is none: `tenure admit --source {}` records the live database, \
+         and `tenure restore` works with --cluster NAME.",
+        Word(tenant.as_str())
     ))
 }
 

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    failure::Failure,
+    failure::{Failure, FailureClass},
     fleet::{Cluster, Fleet, Known, Resident},
     lost,
 };
@@ -29,6 +29,9 @@ pub struct TenantsReport {
     pub unassigned: Vec<String>,
     /// What could not be looked at.
     pub problems: Vec<String>,
+    /// The gravest class among the problems, which decides the exit code.
+    #[serde(skip)]
+    pub class: Option<FailureClass>,
 }
 
 /// One tenant.
@@ -185,9 +188,13 @@ impl Tenants<'_> {
         let mut problems: Vec<String> = failed
             .map(|(cluster, failure)| format!("cluster {} could not be asked: {}", cluster.name, failure.one_line()))
             .collect();
+        let unreachable = (!problems.is_empty()).then_some(FailureClass::Failed);
+        let of_clusters = problems.len();
         problems.extend(known.untrusted().map(|(tenant, error)| format!("tenant {tenant}: {error}; run `tenure verify`")));
         problems.extend(lost::problems(self.vault, &known.census).await?);
-        Ok(TenantsReport { tenants, unassigned: fleet.unassigned(), problems })
+        let lost = (problems.len() > of_clusters).then_some(FailureClass::Integrity);
+        let class = FailureClass::worst(unreachable.into_iter().chain(lost));
+        Ok(TenantsReport { tenants, unassigned: fleet.unassigned(), problems, class })
     }
 
     fn state_of(&self, resident: &Resident, known: &Known, age: Option<u64>) -> TenantState {

@@ -89,7 +89,7 @@ async fn end_sessions(admin: &Client, database: &str) -> Result<(), StatementErr
 /// `tenure_` so that no discovery takes it for a tenant.
 #[must_use]
 pub fn name_aside(live: &str, now: chrono::DateTime<chrono::Utc>) -> String {
-    let mut name = format!("tenure_replaced_{}_{live}", now.format("%Y%m%dT%H%M%SZ"));
+    let mut name = format!("tenure_replaced_{}_{live}", now.format("%Y%m%dT%H%M%S%3fZ"));
     let end = (0..=63.min(name.len())).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
     name.truncate(end);
     name
@@ -100,8 +100,8 @@ mod tests {
     #[test]
     fn aside_names_fit() {
         let now = "2026-11-21T03:00:00Z".parse().unwrap();
-        assert_eq!(super::name_aside("tenant_acme", now), "tenure_replaced_20261121T030000Z_tenant_acme");
+        assert_eq!(super::name_aside("tenant_acme", now), "tenure_replaced_20261121T030000000Z_tenant_acme");
         let long = super::name_aside(&"ü".repeat(31), now);
-        assert!(long.len() <= 63 && long.starts_with("tenure_replaced_20261121T030000Z_ü"), "{long}");
+        assert!(long.len() <= 63 && long.starts_with("tenure_replaced_20261121T030000000Z_ü"), "{long}");
     }
 }

@@ -3,6 +3,7 @@
 mod init;
 mod join;
 mod journey;
+mod mirrored;
 mod moved;
 mod stopping;
 mod unattended;

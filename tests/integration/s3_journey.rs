@@ -148,6 +148,7 @@ async fn what_somebody_hides_or_writes_over_in_versioned_buckets_is_reported_and
         (&vault, keys(&vault, "/c/", "").await),
         (&vault, keys(&vault, "/b/", ".json").await),
         (&keyring, keys(&keyring, "t/", ".json").await),
+        (&keyring, "keyring.json".to_owned()),
     ];
     let overwritten = [(&vault, keys(&vault, "/b/", ".sig").await), (&keyring, keys(&keyring, "k/", ".age").await)];
     for (bucket, key) in &hidden {
@@ -163,7 +164,7 @@ async fn what_somebody_hides_or_writes_over_in_versioned_buckets_is_reported_and
         let object = format!("s3://{bucket}/{key}");
         assert!(problems.iter().any(|problem| problem["object"] == object.as_str()), "{object}: {report:#}");
     }
-    assert_eq!(problems.len(), 5, "nothing else is wrong: {report:#}");
+    assert_eq!(problems.len(), 6, "nothing else is wrong: {report:#}");
     assert_eq!(tenure.run(&["keys", "check"]).0, 5);
     assert_eq!(tenure.done(&["list", "acme"])["backups"][0]["state"], "damaged", "what is hidden may go any day");
 

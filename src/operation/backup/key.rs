@@ -13,7 +13,7 @@ use crate::{
         fleet::Resident,
         lost,
     },
-    printable::Printable,
+    printable::Word,
     signed::FORMAT,
     tenant::TenantName,
     vault::history::History,
@@ -74,6 +74,7 @@ pub(super) async fn sealing_key(
         ));
     }
     refuse_if_keys_were_lost(backup, tenant).await?;
+    refuse_if_a_mirror_knows(backup, tenant).await?;
     let record = make_key(backup, resident).await?;
     // Said after the write: a tombstone that came in between wins, and the record is used by nothing.
     refuse_if_gone(backup, tenant, &[record.locker]).await?;
@@ -121,6 +122,25 @@ async fn make_key(backup: &Backup, resident: &Resident) -> Result<KeyRecord, Fai
     backup.keyring.publish_key(key, &backup.signer).await.map_err(|error| cannot(error.into()))
 }
 
+/// A mirror that has a key record which the keyring has not: a first run that was killed between the two, and then the vault has that
+/// locker's source and no backup, or a keyring that lost it.
+async fn refuse_if_a_mirror_knows(backup: &Backup, tenant: &TenantName) -> Result<(), Failure> {
+    for (mirror, record) in backup.keyring.records_in_mirrors(tenant).await? {
+        let has_backups = backup.vault.has_manifests(record.locker).await?;
+        if has_backups || backup.vault.sources(record.locker).await?.is_empty() {
+            let message = format!(
+                "the keyring has no key of tenant {tenant}, and its mirror {} has key {}: no new one is made",
+                mirror.address(),
+                record.key_id
+            );
+            return Err(Failure::new(FailureClass::Integrity, "keyring-incomplete", tenant, message).hint(
+                "The keyring lost records. Put what is missing under t/ and k/ back from the mirror, signatures too; nothing was read.",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Every locker with a manifest must have its key record or a purge note. Otherwise the keyring lost something, and who looks new may
 /// be somebody whose key is gone.
 async fn refuse_if_keys_were_lost(backup: &Backup, tenant: &TenantName) -> Result<(), Failure> {
@@ -148,7 +168,7 @@ pub(super) async fn check_source(backup: &Backup, resident: &Resident, locker: L
             );
             Err(Failure::new(FailureClass::Refused, "source-changed", tenant, message).hint(format!(
                 "Nothing was read. If the new database is meant to be this tenant, run `tenure admit --source {}`.",
-                Printable(tenant.as_str())
+                Word(tenant.as_str())
             )))
         }
         None => Err(lost::source_missing(&backup.vault, tenant, locker, history)),

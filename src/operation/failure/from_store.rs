@@ -60,7 +60,7 @@ impl From<DocumentError> for Failure {
         let message = error.to_string();
         let (class, kind, hint) = match &error {
             DocumentError::Missing { .. } if object.ends_with("vault.json") => (
-                FailureClass::Failed,
+                FailureClass::Integrity,
                 "no-vault",
                 "Check [vault] url. If this is the right place, its root is gone: put it back from a copy before anything else. \
                  For a new installation run `tenure init`.",

@@ -17,6 +17,7 @@ use crate::{
         place, roles,
         server_facts::{self, ServerFacts},
     },
+    printable::Word,
     signed::{DocumentError, FORMAT},
 };
 
@@ -130,15 +131,17 @@ impl Build<'_> {
             );
             let aside = aside.map(|name| format!(" The database that was live is kept as {}.", shown(name))).unwrap_or_default();
             Failure::new(FailureClass::Failed, "source-not-recorded", tenant, message)
-                .hint(format!("Run `tenure admit --source {tenant}` before the next backup.{aside}"))
+                .hint(format!("Run `tenure admit --source {}` before the next backup.{aside}", Word(tenant.as_str())))
                 .because(error)
         })?;
         Ok(moved.map(|before| {
             let tenant = &self.request.tenant;
             format!(
-                "tenant {tenant} lived on server {} before ({}); it is backed up from here now. If that database still lives and is \
-                 the right one, run `tenure admit --source {tenant}` where it is, or its backups are refused",
-                before.system_identifier, before.cluster
+                "tenant {tenant} lived on server {} before ({}); it is backed up from here now. If that database still lives, only one of \
+                 the two may be the tenant: drop the other or list it under `ignore`, and run `tenure admit --source {}` if it is that one",
+                before.system_identifier,
+                before.cluster,
+                Word(tenant.as_str())
             )
         }))
     }

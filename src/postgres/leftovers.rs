@@ -14,6 +14,9 @@ use crate::id::RecordId;
 /// How the session in the maintenance database is called; the restore's id follows.
 const AT_WORK: &str = "tenure restore ";
 
+/// What stands before the restore's id in the name of the login that only fills tables.
+const FILLER: &str = "rows_";
+
 /// The name of a restore's session in the maintenance database.
 #[must_use]
 pub fn session_name(restore: RecordId) -> String {
@@ -30,6 +33,12 @@ pub fn database_name(restore: RecordId) -> String {
 #[must_use]
 pub fn login_name(restore: RecordId) -> String {
     format!("{}{restore}", loader::PREFIX)
+}
+
+/// The name of the temporary login that only fills tables.
+#[must_use]
+pub fn filler_name(restore: RecordId) -> String {
+    format!("{}{FILLER}{restore}", loader::PREFIX)
 }
 
 /// What restores left that are no longer at work.
@@ -53,12 +62,12 @@ impl Leftovers {
                 "SELECT l.name, l.oid FROM (
                      SELECT datname::text, oid FROM pg_catalog.pg_database WHERE datname ~ ('^' || $1 || '[0-9a-f]{32}$')
                       UNION ALL
-                     SELECT rolname::text, NULL FROM pg_catalog.pg_roles WHERE rolname ~ ('^' || $2 || '[0-9a-f]{32}$')) AS l(name, oid)
+                     SELECT rolname::text, NULL FROM pg_catalog.pg_roles WHERE rolname ~ ('^' || $2 || '(' || $4 || ')?[0-9a-f]{32}$')) AS l(name, oid)
                   WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
                                      WHERE a.application_name = $3 || pg_catalog.right(l.name, 32)
                                         OR a.datname = l.name OR a.usename = l.name)
                   ORDER BY 1",
-                &[&discover::OWN_PREFIX, &loader::PREFIX, &AT_WORK],
+                &[&discover::OWN_PREFIX, &loader::PREFIX, &AT_WORK, &FILLER],
             )
             .await
             .failed(what, whom)?;

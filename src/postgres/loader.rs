@@ -1,7 +1,9 @@
-//! The second login: no superuser, member of the owners, gone afterwards.
+//! The logins without superuser: one that fills tables and is a member of nobody, one that is a member of the owners. Both are gone
+//! afterwards.
 //!
 //! Loading rows, building indexes and checking constraints run the tenant's own functions. `SET ROLE` in an administrator's session
-//! does not hold them: they can reset it. Only another login does.
+//! does not hold them: they can reset it. Only another login does. And what a login is a member of, they can take on: while rows are
+//! loaded that would let one owner's function act as another. So rows come through a login that has no role but its own.
 
 use std::collections::BTreeSet;
 
@@ -20,6 +22,26 @@ use crate::id::RecordId;
 pub const PREFIX: &str = "tenure_loader_";
 /// How long a temporary login can be used: as long as a run may take.
 const VALID_HOURS: u32 = 24;
+
+/// Objects of one GRANT.
+const GRANT_BATCH: i64 = 200;
+
+/// The statements that let a login fill a database: $1 is its quoted name, $2 the most objects of one statement.
+const FILLING: &str = "
+    WITH object AS (
+        SELECT 'USAGE ON SCHEMA' AS grants, pg_catalog.format('%I', nspname) AS name, oid, nspowner AS owner FROM pg_catalog.pg_namespace
+         UNION ALL
+        SELECT CASE WHEN c.relkind = 'S' THEN 'USAGE, SELECT ON SEQUENCE' WHEN c.relkind IN ('r', 'p') THEN 'SELECT, INSERT ON TABLE'
+                    ELSE 'SELECT ON TABLE' END,
+               pg_catalog.format('%I.%I', n.nspname, c.relname), n.oid, c.relowner
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'),
+    numbered AS (
+        SELECT o.*, (pg_catalog.row_number() OVER (PARTITION BY o.grants ORDER BY o.name) - 1) / $2::bigint AS batch
+          FROM object o JOIN pg_catalog.pg_namespace n ON n.oid = o.oid
+         WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND pg_catalog.pg_has_role(o.owner, 'USAGE'))
+    SELECT pg_catalog.format('GRANT %s %s TO %s', grants, pg_catalog.string_agg(name, ', '), $1::text) FROM numbered
+     GROUP BY grants, batch";
 
 /// A login that loads rows.
 #[derive(Debug, Clone)]
@@ -234,8 +256,23 @@ impl Loader {
         Ok(back)
     }
 
-    /// Lets it fill tables that belong to a superuser, and refer to them: a foreign key to one is checked by whoever makes it, and by the
-    /// tenant's owner, who may have no right to it yet, where that one may not read it.
+    /// Lets one that is a member of nobody fill the database that `admin` is connected to: use its schemas and sequences, read its tables,
+    /// which functions in constraints may look into, and add to them. Functions and types are everybody's until the recorded grants come.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn open_rows(&self, admin: &Client) -> Result<(), StatementError> {
+        let (what, loader) = ("reading what is to be filled by", escape_identifier(&self.role));
+        let rows = admin.query(FILLING, &[&loader, &GRANT_BATCH]).await.failed(what, &self.role)?;
+        for row in rows {
+            let statement: String = row.try_get(0).failed(what, &self.role)?;
+            admin.batch_execute(&statement).await.failed("GRANT TO", &self.role)?;
+        }
+        Ok(())
+    }
+
+    /// Lets it refer to tables that belong to a superuser: a foreign key to one is checked by whoever makes it, and by the tenant's owner,
+    /// who may have no right to it yet, where that one may not read it. A configured one fills them, too.
     ///
     /// # Errors
     /// What the server says, with the table named.
@@ -244,7 +281,9 @@ impl Loader {
         admin: &Client,
         tables: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Result<(), StatementError> {
-        self.each_table(admin, "GRANT SELECT, INSERT, REFERENCES ON TABLE", "TO", tables).await
+        let grant =
+            if self.temporary { "GRANT SELECT, REFERENCES ON TABLE" } else { "GRANT SELECT, INSERT, REFERENCES ON TABLE" };
+        self.each_table(admin, grant, "TO", tables).await
     }
 
     /// Takes back the right to fill them.

@@ -9,6 +9,7 @@ mod killed;
 mod logins;
 mod odd;
 mod partitions;
+mod powers;
 mod roles;
 mod row_security;
 mod search_path;

@@ -198,6 +198,7 @@ impl Build<'_> {
         let bytes = expected.iter().map(|totals| totals.bytes).sum();
         let mut found = self.restorer.preflight(request, self.place, description, self.archive.toc(), bytes, admin).await?;
         let loader = self.loader(admin, made, &mut found).await;
+        let filler = self.filler(admin, made, &mut found, loader.as_ref()).await;
         found.verdict(request)?;
         let (Some(loader), Some(tool)) = (loader, found.pg_restore.take()) else {
             return Err(Failure::new(FailureClass::Failed, "preflight", &request.tenant, "the restore cannot begin"));
@@ -210,10 +211,11 @@ impl Build<'_> {
 
         self.stage("schema");
         if !found.facts.superuser {
-            let own = Some(loader.role().to_owned()).filter(|_| loader.is_temporary());
+            let own = made.logins.clone();
             roles::join(admin, Member::Current, owners.iter().chain(&own), &mut made.joined).await.map_err(self.failed())?;
         }
-        let guests = found.facts.guests(loader.role());
+        let mut guests = found.facts.guests(loader.role());
+        guests.extend(filler.as_ref().map(Loader::role));
         let (name, oid, record) = self.create(admin, made, &guests, manifest, &found.facts).await?;
         let database = self.session(admin, &name).await?;
         let admin_environment =
@@ -243,15 +245,21 @@ impl Build<'_> {
                 .map(|(_, schema, name)| (schema.as_str(), name.as_str()))
         };
         loader.open_tables(&database, of_superusers()).await.map_err(self.failed())?;
+        if let Some(filler) = &filler {
+            filler.open_rows(&database).await.map_err(self.failed())?;
+        }
         let before = self.rows_before(&database).await?;
         // The OID is on record before the first row is in it.
         self.restorer.vault.put_copy_oid(&record, self.restorer.signer).await?;
 
         self.stage("loading");
-        let (rows, bytes) = self.load(&schema, &database, &loader, &routes, &superusers).await?;
+        let (rows, bytes) = self.load(&schema, &database, filler.as_ref().unwrap_or(&loader), &routes, &superusers).await?;
         self.load_large_objects(&database, &routes).await?;
         sequences::set(&database, &description.sequences).await.map_err(self.failed())?;
-        loader.close_tables(&database, of_superusers()).await.map_err(self.failed())?;
+        match filler {
+            Some(filler) => self.dismiss(admin, &database, made, filler).await?,
+            None => loader.close_tables(&database, of_superusers()).await.map_err(self.failed())?,
+        }
 
         self.stage("indexes");
         schema.steps("post-data", &schema.plan.post_data).await?;

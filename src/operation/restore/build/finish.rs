@@ -54,7 +54,7 @@ impl Build<'_> {
             None
         };
         made.in_place = true;
-        made.login = None;
+        made.logins.clear();
         if let Err(error) = loader.remove(admin).await {
             notes.push(format!(
                 "role {} could not be dropped ({}): drop it",

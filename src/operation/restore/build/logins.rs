@@ -26,7 +26,7 @@ impl Build<'_> {
             Some(target) => Loader::configured(target).await,
             None => {
                 let role = leftovers::login_name(self.id);
-                made.login = Some(role.clone());
+                made.logins.push(role.clone());
                 Loader::temporary(admin, admin.target(), role).await
             }
         };
@@ -38,6 +38,42 @@ impl Build<'_> {
                 None
             }
         }
+    }
+
+    /// The login that fills tables and is a member of nobody, beside a temporary loader; a configured one fills them itself.
+    pub(super) async fn filler(
+        &self,
+        admin: &Session,
+        made: &mut Made,
+        found: &mut Preflight,
+        loader: Option<&Loader>,
+    ) -> Option<Loader> {
+        loader.filter(|loader| loader.is_temporary())?;
+        let role = leftovers::filler_name(self.id);
+        made.logins.push(role.clone());
+        match Loader::temporary(admin, admin.target(), role).await {
+            Ok(filler) => Some(filler),
+            Err(error) => {
+                let (kind, what, hint) = failures::loader(&error, found.facts.version_num);
+                found.add(kind, what, hint);
+                None
+            }
+        }
+    }
+
+    /// The filler has done what it is for.
+    pub(super) async fn dismiss(
+        &self,
+        admin: &Session,
+        database: &Session,
+        made: &mut Made,
+        filler: Loader,
+    ) -> Result<(), Failure> {
+        filler.leave_database(database).await.map_err(self.failed())?;
+        filler.remove(admin).await.map_err(self.failed())?;
+        made.logins.retain(|login| login != filler.role());
+        made.joined.retain(|joined| joined.role != filler.role());
+        Ok(())
     }
 
     /// Lets the loader do what the owners may.

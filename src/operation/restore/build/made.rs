@@ -16,8 +16,8 @@ use crate::{
 pub(super) struct Made {
     /// The session that makes databases and roles: whatever it is doing must have ended before anything is looked for.
     pub backend: Option<i32>,
-    /// Name of a temporary login.
-    pub login: Option<String>,
+    /// Names of temporary logins.
+    pub logins: Vec<String>,
     /// Name of the database.
     pub database: Option<String>,
     /// Roles that were missing.
@@ -41,9 +41,9 @@ impl Made {
             Err(error) => {
                 tracing::warn!(tenant.name = %tenant, error = %error, "cannot clear up after the restore of tenant {tenant}");
                 let database = self.database.iter().map(|name| format!("database {name}"));
-                let login = self.login.iter().map(|role| format!("role {role}"));
+                let logins = self.logins.iter().map(|role| format!("role {role}"));
                 let member = self.member.iter().map(|(role, _)| format!("what role {} was made a member of", shown(role)));
-                return say_left(failure, &database.chain(login).chain(member).collect::<Vec<_>>());
+                return say_left(failure, &database.chain(logins).chain(member).collect::<Vec<_>>());
             }
         };
         if let Some(backend) = self.backend
@@ -67,11 +67,11 @@ impl Made {
             memberships.extend(user.leave(&admin, &role).await);
         }
         left.extend(memberships.iter().map(|joined| format!("a membership, which ends by `{}`", shown(&joined.undo))));
-        if let Some(role) = &self.login
-            && let Err(error) = loader::drop_role(&admin, role).await
-        {
-            tracing::warn!(tenant.name = %tenant, error = %error, "role {role} could not be dropped");
-            left.push(format!("role {role}"));
+        for role in &self.logins {
+            if let Err(error) = loader::drop_role(&admin, role).await {
+                tracing::warn!(tenant.name = %tenant, error = %error, "role {role} could not be dropped");
+                left.push(format!("role {role}"));
+            }
         }
         if !self.in_place && !keep {
             left.extend(drop_roles(build, &admin, &self.roles).await);
@@ -79,15 +79,16 @@ impl Made {
         say_left(failure, &left)
     }
 
-    /// A copy that is kept shall not keep the temporary login.
+    /// A copy that is kept shall not keep the temporary logins.
     async fn take_rights(&self, build: &Build<'_>, admin: &Session, database: &str) {
-        let Some(role) = &self.login else { return };
-        let taken = match build.session(admin, database).await {
-            Ok(session) => loader::drop_owned(&session, role).await.map_err(|error| error.to_string()),
-            Err(failure) => Err(failure.one_line()),
-        };
-        if let Err(error) = taken {
-            tracing::warn!(error, "role {role} keeps its rights in database {database}");
+        for role in &self.logins {
+            let taken = match build.session(admin, database).await {
+                Ok(session) => loader::drop_owned(&session, role).await.map_err(|error| error.to_string()),
+                Err(failure) => Err(failure.one_line()),
+            };
+            if let Err(error) = taken {
+                tracing::warn!(error, "role {role} keeps its rights in database {database}");
+            }
         }
     }
 }

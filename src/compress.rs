@@ -1,6 +1,9 @@
 //! Compression, before encryption: one zstd frame per chunk.
 
-use crate::{chunk::PlainChunk, id::ChunkName};
+use crate::{
+    chunk::{PlainChunk, cutter},
+    id::ChunkName,
+};
 
 /// zstd level. On COPY text level 1 compresses about as well as 3 and at twice the speed: the nightly run is bound by its cores.
 const LEVEL: i32 = 1;
@@ -33,6 +36,12 @@ pub enum CompressError {
         #[source]
         source: std::io::Error,
     },
+    /// The index records more than a chunk can hold.
+    #[error("should decompress to {length} bytes, and no chunk holds more than {}", cutter::MAX)]
+    TooLong {
+        /// The length that the index records.
+        length: u64,
+    },
     /// Shorter than recorded.
     #[error("decompresses to {found} bytes instead of {length}")]
     Length {
@@ -53,13 +62,14 @@ pub fn pack(chunk: PlainChunk) -> Result<PackedChunk, CompressError> {
     Ok(PackedChunk { name: chunk.name, length: chunk.bytes.len() as u64, bytes })
 }
 
-/// Decompresses one chunk whose plaintext has exactly `length` bytes; never allocates more than that.
+/// Decompresses one chunk whose plaintext has exactly `length` bytes; never allocates more than that, nor more than a chunk can hold.
 ///
 /// # Errors
-/// [`CompressError::Decompress`] for bytes that are no frame or a longer one, [`CompressError::Length`] for a shorter one.
+/// [`CompressError::Decompress`] for bytes that are no frame or a longer one, [`CompressError::Length`] for a shorter one,
+/// [`CompressError::TooLong`] before anything is allocated.
 pub fn unpack(packed: &[u8], length: u64) -> Result<Vec<u8>, CompressError> {
-    let capacity = usize::try_from(length)
-        .map_err(|_| CompressError::Decompress { length, source: std::io::ErrorKind::FileTooLarge.into() })?;
+    let capacity =
+        usize::try_from(length).ok().filter(|length| *length <= cutter::MAX).ok_or(CompressError::TooLong { length })?;
     let plain = zstd::bulk::decompress(packed, capacity).map_err(|source| CompressError::Decompress { length, source })?;
     if plain.len() == capacity { Ok(plain) } else { Err(CompressError::Length { length, found: plain.len() as u64 }) }
 }

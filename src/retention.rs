@@ -32,8 +32,7 @@ impl Keep {
     /// Months and years keep the day of the month, or the month's last day where it has no such day:
     /// `2026-08-31` plus six months is `2027-02-28`.
     ///
-    /// # Panics
-    /// Beyond the year 262,000.
+    /// Past the last moment that a calendar here can name, in the year 262,142, it is that moment.
     #[must_use]
     pub fn expiry(self, taken_at: DateTime<Utc>) -> DateTime<Utc> {
         let end = match self.unit {
@@ -42,7 +41,7 @@ impl Keep {
             Unit::Month => taken_at.checked_add_months(Months::new(self.count)),
             Unit::Year => taken_at.checked_add_months(Months::new(self.count * 12)),
         };
-        end.expect("at most 9999 years from now")
+        end.unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 }
 
@@ -108,6 +107,15 @@ mod tests {
         assert_eq!(after("2028-02-29T00:00:00Z", "1 year"), "2029-02-28T00:00:00Z");
         assert_eq!(after("2026-03-28T02:30:00Z", "2 days"), "2026-03-30T02:30:00Z");
         assert_eq!(after("2026-12-30T00:00:00Z", "1 week"), "2027-01-06T00:00:00Z");
+    }
+
+    #[test]
+    fn the_end_of_the_calendar_is_an_end() {
+        for keep in ["9999 days", "9999 weeks", "9999 months", "9999 years"] {
+            let keep: Keep = keep.parse().unwrap();
+            assert_eq!(keep.expiry(DateTime::<Utc>::MAX_UTC), DateTime::<Utc>::MAX_UTC);
+            assert!(keep.expiry(DateTime::<Utc>::MIN_UTC) > DateTime::<Utc>::MIN_UTC);
+        }
     }
 
     #[test]

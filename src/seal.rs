@@ -318,7 +318,7 @@ mod tests {
     fn decompression_is_bounded_by_the_recorded_length() {
         let identity = TenantIdentity::generate();
         let chunk = sealed(&identity, &vec![0; 1 << 20]);
-        for wrong in [0, 1, (1 << 20) - 1, (1 << 20) + 1] {
+        for wrong in [0, 1, (1 << 20) - 1, (1 << 20) + 1, 1 << 40, u64::MAX] {
             assert!(matches!(open(&identity, chunk.bytes(), wrong), Err(SealError::Compress(_))), "{wrong}");
         }
     }

@@ -260,4 +260,13 @@ mod tests {
             assert!(zoned_time(text).is_err(), "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics_and_every_time_is_read_as_it_is_printed(seconds in i64::MIN / 1_000_000_000..i64::MAX / 1_000_000_000, noise in "[-+0-9TZ:. ]{0,40}", year in "[+-]?[0-9]{1,7}") {
+            let _ = (zoned_time(&noise), zoned_time(&format!("{year}-12-31T23:59:60Z")), zoned_time(&format!("{year}-12-31 23:59:59.9 -23:59")));
+            let time = chrono::DateTime::from_timestamp(seconds, 500_000_000).unwrap();
+            proptest::prop_assert_eq!(zoned_time(&time.to_rfc3339()), Ok(time));
+        }
+    }
 }

@@ -123,4 +123,19 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         assert!(look_up(&path, &wanted).is_some());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_password_comes_back_and_nothing_panics(fields in proptest::collection::vec("[^\n\r\0]{0,12}", 5), noise in "\\PC*") {
+            let [host, database, user, password, other] = <[String; 5]>::try_from(fields).unwrap();
+            let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:").replace('*', "\\*");
+            // A line that begins with `#` is a comment, whatever follows.
+            let line = format!("x{}:7:{}:{}:{}", escape(&host), escape(&database), escape(&user), escape(&password));
+            let host = format!("x{host}");
+            let wanted = Wanted { host: &host, port: 7, database: &database, user: &user };
+            let found = find(&format!("# {noise}\n{line}\n{noise}\n"), &wanted).map(|found| found.expose_secret().to_owned());
+            proptest::prop_assert_eq!(found, Some(password));
+            drop(find(&noise, &Wanted { host: &other, ..wanted }));
+        }
+    }
 }

@@ -129,12 +129,18 @@ impl Line {
         }
         let mut parsed =
             Self { principal: principal.to_owned(), namespaces: Vec::new(), valid_after: None, valid_before: None, key };
+        let mut names = Vec::new();
         for option in split_options(rest[..at].trim()) {
             let (name, value) = option.split_once('=').ok_or_else(|| format!("option `{option}` is not known here"))?;
             let value = value
                 .strip_prefix('"')
                 .and_then(|value| value.strip_suffix('"'))
                 .ok_or_else(|| format!("the value of `{name}` is not quoted"))?;
+            // ssh-keygen refuses it too: whichever of the two we took, a reader might take the other.
+            if names.contains(&name) {
+                return Err(format!("option `{name}` stands there twice"));
+            }
+            names.push(name);
             match name {
                 "namespaces" => parsed.namespaces = value.split(',').map(str::to_owned).collect(),
                 "valid-after" => parsed.valid_after = Some(time(value)?),
@@ -246,6 +252,7 @@ mod tests {
             "namespaces=tenure-manifest",
             "unknown=\"x\",namespaces=\"a\"",
             "valid-before=\"20261121\",namespaces=\"a\"",
+            "valid-before=\"20261121Z\",namespaces=\"a\",valid-before=\"20991121Z\"",
         ] {
             let error = AllowedSigners::parse(&format!("# comment\n\n{}", line(&key, options))).unwrap_err();
             assert_eq!(error.line, 3, "{options}");

@@ -165,7 +165,7 @@ impl Vault {
         } else if manifest.expires_at > root.max_keep.expiry(manifest.taken_at) {
             Some(format!("it would be kept longer than {}, the most that this vault allows", root.max_keep))
         } else {
-            None
+            manifest.description.iter().find_map(|entry| entry.check().err())
         };
         match wrong {
             Some(what) => Err(DocumentError::Contradiction { object: signed::locate(self.store(), &document), what }),

@@ -77,6 +77,7 @@ impl Vault {
                 what: format!("{} entries instead of {}", parsed.entries.len(), page.entries),
             });
         }
+        parsed.check().map_err(|what| ObjectError::Page(DocumentError::Contradiction { object, what }))?;
         Ok(parsed)
     }
 

@@ -8,6 +8,7 @@ mod check;
 mod command_line;
 mod connection;
 mod fidelity;
+mod fuzz;
 mod golden;
 #[allow(dead_code, reason = "offered to every test, used by some")]
 mod harness;
@@ -20,4 +21,5 @@ mod s3_journey;
 mod store_conformance;
 mod store_directory;
 mod store_s3;
+mod vectors;
 mod walk;

@@ -266,7 +266,7 @@ impl<'a> Run<'a> {
             installation: backup.vault.root().installation,
             locker: record.locker,
             backup: stored.id,
-            sequence: previous.map_or(1, |previous| previous.manifest.sequence + 1),
+            sequence: previous.map_or(1, |previous| previous.manifest.sequence.saturating_add(1)),
             previous: previous.map(|previous| Previous {
                 backup: previous.manifest.backup,
                 sha256: previous.sha256,

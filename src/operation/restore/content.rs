@@ -136,16 +136,9 @@ impl Content {
     pub fn new(entries: Vec<Entry>) -> Result<Self, ContentError> {
         let mut sources: HashMap<SourceTag, Vec<Piece>> = HashMap::new();
         for (at, entry) in entries.iter().enumerate() {
-            let mut end = 0;
+            entry.check().map_err(ContentError::Index)?;
             for part in &entry.parts {
-                if part.offset != end {
-                    return Err(ContentError::Index(format!("the parts of chunk {} do not follow each other", entry.name)));
-                }
-                end = part.offset.saturating_add(part.length);
                 sources.entry(part.source).or_default().push(Piece { entry: at, part: *part });
-            }
-            if end != entry.length {
-                return Err(ContentError::Index(format!("the parts of chunk {} do not fill it", entry.name)));
             }
         }
         for (source, pieces) in &mut sources {

@@ -153,7 +153,10 @@ impl SigningKey {
 /// Parses a `.sig`, refusing anything that is not byte for byte its own re-encoding, or for another namespace.
 fn parse_signature(namespace: Namespace, pem: &[u8]) -> Result<SshSig, SignatureError> {
     let signature = SshSig::from_pem(pem).map_err(SignatureError::Malformed)?;
-    let again = signature.to_pem(LineEnding::LF).map_err(SignatureError::Malformed)?;
+    // Made anew from what was read of it, because what is signed does not cover all of the file: not its version, for one.
+    let (key, parts) = (signature.public_key().clone(), signature.signature().clone());
+    let again = SshSig::new(key, signature.namespace(), signature.hash_alg(), parts).map_err(SignatureError::Malformed)?;
+    let again = again.to_pem(LineEnding::LF).map_err(SignatureError::Malformed)?;
     if again.as_bytes() != pem {
         return Err(SignatureError::NotCanonical);
     }

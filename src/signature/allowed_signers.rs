@@ -227,6 +227,13 @@ mod tests {
         {
             assert!(signers.verify(Namespace::Manifest, b"doc", bad.as_bytes(), now()).is_err());
         }
+        // An SSHSIG of version 0, which nothing in it contradicts.
+        let older = good.replacen("\nU1NIU0lHAAAAAQ", "\nU1NIU0lHAAAAAA", 1);
+        assert_ne!(older, good);
+        assert!(matches!(
+            signers.verify(Namespace::Manifest, b"doc", older.as_bytes(), now()),
+            Err(SignatureError::NotCanonical)
+        ));
         for at in 0..good.len() {
             let mut bad = good.clone().into_bytes();
             bad[at] ^= 1;

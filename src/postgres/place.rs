@@ -43,6 +43,19 @@ pub async fn swap(admin: &Client, new: &str, live: &str, aside: &str) -> Result<
     swapped.and(reopened)
 }
 
+/// Opens a database to connections. Gives whether it is there.
+///
+/// # Errors
+/// What the server says.
+pub async fn open(admin: &Client, name: &str) -> Result<bool, StatementError> {
+    if super::server_facts::database_oid(admin, name).await?.is_none() {
+        return Ok(false);
+    }
+    let statement = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", escape_identifier(name));
+    admin.batch_execute(&statement).await.failed("ALTER DATABASE … ALLOW_CONNECTIONS", name)?;
+    Ok(true)
+}
+
 /// Drops a database that this restore made.
 ///
 /// # Errors

@@ -6,5 +6,6 @@ pub mod postgres;
 pub mod program;
 pub mod radosgw;
 pub mod s3;
+pub mod session_proxy;
 pub mod site;
 pub mod watchdog;

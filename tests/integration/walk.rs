@@ -4,6 +4,8 @@
 //! A walk prints how many calls it made fail. With `TENURE_TEST_WALK=all` it makes every single call fail, which takes minutes; without,
 //! every kind of call in each of its ways, where a call's kind is what is done with what sort of object, or a statement's text.
 
+mod programs;
+mod sessions;
 mod stores;
 
 use std::{collections::BTreeMap, io::Write as _, path::Path, sync::Arc};
@@ -17,7 +19,7 @@ use tenure::{
         failure::Failure,
         keys,
         progress::Silent,
-        restore::{Report, Request, Restorer},
+        restore::{Destination, Report, Request, Restorer},
         verify::{self, Verify, VerifyReport},
     },
     signature::AllowedSigners,
@@ -109,7 +111,8 @@ async fn verify(site: &Site, backup: &Backup) -> Result<VerifyReport, Failure> {
 }
 
 async fn restore(site: &Site, backup: &Backup, request: &Request) -> Result<Report, Failure> {
-    let destination = crate::restore::here(site);
+    let admin = backup.clusters[0].target.clone();
+    let destination = Destination { admin, ..crate::restore::here(site) };
     let clusters = BTreeMap::from([(destination.name.clone(), destination)]);
     let restorer = Restorer {
         vault: &backup.vault,
@@ -141,4 +144,30 @@ fn live(site: &Site) -> String {
 fn tidy(site: &Site, report: &Report) {
     let database = report.replaced_as.as_ref().unwrap_or(&report.database);
     site.cluster.sql("postgres", &format!("DROP DATABASE {}", quoted(database)));
+}
+
+/// What is true of vault and keyring after any failure. Gives whether they are as they were.
+async fn whole(site: &Site, before: &Content, case: &str) -> bool {
+    let after = content(site.folder());
+    for (name, bytes) in before {
+        assert!(after.get(name) == Some(bytes), "{case}: {name} is not as it was");
+    }
+    if after == *before {
+        return true;
+    }
+    let verified = site.verify(true).await;
+    assert!(verified.problems.is_empty(), "{case}: {:?}", verified.problems);
+    let Backup { vault, keyring, .. } = &site.backup;
+    let keys = keys::check(vault, keyring, Some(&site.identity()), Utc::now(), &Silent).await.unwrap();
+    assert!(keys.problems.is_empty(), "{case}: {:?}", keys.problems);
+    // What a run began and did not end is named.
+    for (name, _) in after.iter().filter(|(name, _)| !before.contains_key(*name)) {
+        let unfinished = name.strip_suffix(".json.sig").is_some_and(|stem| !after.contains_key(&format!("{stem}.json")));
+        if unfinished {
+            let bare = name.split_once('/').unwrap().1;
+            let named = verified.leftovers.iter().chain(&keys.leftovers).any(|left| left.ends_with(bare));
+            assert!(named, "{case}: {name} is not named: {verified:?} {keys:?}");
+        }
+    }
+    false
 }

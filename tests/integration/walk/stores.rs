@@ -106,32 +106,6 @@ fn is_read_back(calls: &[Call], call: &Call, fault: Fault) -> bool {
     call.operation == Operation::Get && fault == Fault::Refused(StoreErrorKind::Denied) && written.is_some() && written < read
 }
 
-/// What is true of vault and keyring after any failure. Gives whether they are as they were.
-async fn whole(site: &Site, before: &Content, case: &str) -> bool {
-    let after = content(site.folder());
-    for (name, bytes) in before {
-        assert!(after.get(name) == Some(bytes), "{case}: {name} is not as it was");
-    }
-    if after == *before {
-        return true;
-    }
-    let verified = site.verify(true).await;
-    assert!(verified.problems.is_empty(), "{case}: {:?}", verified.problems);
-    let Backup { vault, keyring, .. } = &site.backup;
-    let keys = keys::check(vault, keyring, Some(&site.identity()), Utc::now(), &Silent).await.unwrap();
-    assert!(keys.problems.is_empty(), "{case}: {:?}", keys.problems);
-    // What a run began and did not end is named.
-    for (name, _) in after.iter().filter(|(name, _)| !before.contains_key(*name)) {
-        let unfinished = name.strip_suffix(".json.sig").is_some_and(|stem| !after.contains_key(&format!("{stem}.json")));
-        if unfinished {
-            let bare = name.split_once('/').unwrap().1;
-            let named = verified.leftovers.iter().chain(&keys.leftovers).any(|left| left.ends_with(bare));
-            assert!(named, "{case}: {name} is not named: {verified:?} {keys:?}");
-        }
-    }
-    false
-}
-
 fn manifests(content: &Content) -> usize {
     content.keys().filter(|name| name.contains("/b/") && name.ends_with(".json")).count()
 }

@@ -12,7 +12,7 @@ use crate::{
         restore::{Report, failures, shown},
     },
     postgres::{
-        Session, create_database,
+        Session, create_database, leftovers,
         lock::TenantLock,
         place, roles,
         server_facts::{self, ServerFacts},
@@ -44,14 +44,14 @@ impl Build<'_> {
         if let Some(lock) = &lock {
             lock.still_held().await.map_err(failures::lock)?;
         }
-        let live = server_facts::database_oid(admin, database).await.map_err(self.failed())?;
-        let replaced_as = if live.is_some() && self.request.replace {
-            let aside = place::name_aside(database, self.now);
-            place::swap(admin, &built.name, database, &aside).await.map_err(self.failed())?;
-            Some(aside)
-        } else {
-            place::rename(admin, &built.name, database).await.map_err(self.failed())?;
-            None
+        let fresh;
+        let (admin, replaced_as) = match self.put_in_place(admin, &built.name).await {
+            Ok(replaced_as) => (admin, replaced_as),
+            Err(failure) => {
+                let (session, aside) = self.look_again(made, built.oid, failure).await?;
+                fresh = session;
+                (&fresh, aside)
+            }
         };
         made.in_place = true;
         made.logins.clear();
@@ -95,6 +95,53 @@ impl Build<'_> {
             duration_ms: millis(started),
             proof_ms: built.proof_ms,
         })
+    }
+
+    /// Gives the finished database its name. Gives what the live one is called now, if there was one.
+    async fn put_in_place(&self, admin: &Session, built: &str) -> Result<Option<String>, Failure> {
+        let database = &self.place.database;
+        let live = server_facts::database_oid(admin, database).await.map_err(self.failed())?;
+        if live.is_some() && self.request.replace {
+            let aside = place::name_aside(database, self.now);
+            place::swap(admin, built, database, &aside).await.map_err(self.failed())?;
+            return Ok(Some(aside));
+        }
+        place::rename(admin, built, database).await.map_err(self.failed())?;
+        Ok(None)
+    }
+
+    /// The connection may have ended in the middle: with the name given and the answer lost, or with the live database closed. Another
+    /// session finds out, and opens the database that was live. Gives itself and what that is called now, if the name is given.
+    ///
+    /// # Errors
+    /// `failure`, with what could not be found out.
+    async fn look_again(&self, made: &mut Made, built: u32, mut failure: Failure) -> Result<(Session, Option<String>), Failure> {
+        let (database, target) = (&self.place.database, &self.place.server.admin);
+        let looked = async {
+            let admin = target.connect(target.maintenance_database(), &leftovers::session_name(self.id)).await?;
+            if let Some(backend) = made.backend.take() {
+                place::end_session(&admin, backend).await?;
+            }
+            let is_built = server_facts::database_oid(&admin, database).await? == Some(built);
+            let aside = place::name_aside(database, self.now);
+            let old = if is_built { &aside } else { database };
+            let is_aside = self.request.replace && place::open(&admin, old).await? && is_built;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((is_built, admin, is_aside.then_some(aside)))
+        };
+        match looked.await {
+            Ok((true, admin, aside)) => Ok((admin, aside)),
+            Ok((false, ..)) => Err(failure),
+            Err(error) => {
+                let tenant = &self.request.tenant;
+                tracing::warn!(tenant.name = %tenant, error, "cannot see what became of database {}", shown(database));
+                failure.hint.push_str(&format!(
+                    " It could not be seen whether database {0} has its name already{1}.",
+                    shown(database),
+                    if self.request.replace { " and is open: `ALTER DATABASE … ALLOW_CONNECTIONS true` opens it" } else { "" }
+                ));
+                Err(failure)
+            }
+        }
     }
 
     /// The tenant lives here now: the next backup reads from here without asking. Gives what to know when it lived on another server.

@@ -118,3 +118,33 @@ impl ChunkNameKey {
         PlainChunk { name: self.name(&bytes), bytes }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From Python's `hmac`: another implementation than the one that is tested.
+    #[test]
+    fn names_and_keys_are_those_of_the_format() {
+        let key: ChunkNameKey = serde_json::from_value("07".repeat(32).into()).unwrap();
+        assert_eq!(key.name(b"rows\n").to_string(), "9b8aae2b059a9b8c5c391b10d90218aca047e573366adfdf144f2211142ce261");
+        assert_eq!(hex::encode(key.source_tag_key()), "1dfeef4d1fa88093af8c80cb4417825395ef0f16efc9acf7712dcf9039cda446");
+        let seed = u64::from_le_bytes(hex::decode("62b57951deea886f").unwrap().try_into().unwrap());
+        assert_eq!(key.row_hasher().row(b"rows\n").0, xxhash_rust::xxh3::xxh3_128_with_seed(b"rows\n", seed));
+        let chunk = key.plain_chunk(b"rows\n".to_vec());
+        assert_eq!((chunk.name(), chunk.length()), (key.name(b"rows\n"), 5));
+    }
+
+    #[test]
+    fn digests_add_up_and_have_one_spelling() {
+        let mut sum = RowDigest(u128::MAX);
+        sum += RowDigest(3);
+        assert_eq!(sum, RowDigest(2));
+        let text = serde_json::to_string(&RowDigest(0xab)).unwrap();
+        assert_eq!(text, format!("\"{}ab\"", "0".repeat(30)));
+        assert_eq!(serde_json::from_str::<RowDigest>(&text).unwrap(), RowDigest(0xab));
+        for other in [text.to_uppercase(), text.replacen('0', "", 1), text.replacen('0', "+", 1), text.replacen('0', "00", 1)] {
+            assert!(serde_json::from_str::<RowDigest>(&other).is_err(), "{other}");
+        }
+    }
+}

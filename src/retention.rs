@@ -136,5 +136,6 @@ mod tests {
             assert!(bad.parse::<Keep>().is_err(), "{bad}");
         }
         assert_eq!("1 months".parse::<Keep>().unwrap().to_string(), "1 month");
+        assert_eq!(serde_json::to_string(&"6 months".parse::<Keep>().unwrap()).unwrap(), "\"6 months\"");
     }
 }

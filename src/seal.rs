@@ -282,6 +282,7 @@ mod tests {
         for plain in [&b""[..], b"x", &[7; 200_000]] {
             let chunk = sealed(&identity, plain);
             assert_eq!(open(&identity, chunk.bytes(), plain.len() as u64).unwrap(), plain);
+            assert_eq!(chunk.plain_length(), plain.len() as u64);
         }
     }
 
@@ -331,9 +332,15 @@ mod tests {
         let kit = format!("# a kit\n\n{}\n# more\n", secret.expose_secret());
         let recovery = RecoveryIdentity::parse(kit.as_bytes(), age::NoCallbacks).unwrap();
         assert_eq!(recovery.unwrap(&wrapped).unwrap().recipient().to_string(), key.recipient().to_string());
+        assert!(key.recipient().to_string().starts_with("age1"));
+        let commented = format!("# made today\n\n{}\n", key.to_text().expose_secret());
+        let again = TenantIdentity::from_text(&commented).map(|key| key.recipient().to_string());
+        assert_eq!(again.unwrap(), key.recipient().to_string());
         let (other, _) = RecoveryIdentity::generate();
         let other = RecoveryIdentity::parse(other.expose_secret().as_bytes(), age::NoCallbacks).unwrap();
         assert!(matches!(other.unwrap(&wrapped), Err(SealError::Decrypt(_))));
+        let many: Vec<String> = (0..100).map(|_| RecoveryIdentity::generate().1).collect();
+        assert!((RecoveryRecipients::parse(&many).unwrap().wrap(&key).unwrap().len() as u64) < MAX_WRAPPED_KEY);
     }
 
     #[test]

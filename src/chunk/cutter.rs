@@ -184,6 +184,11 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_those_of_the_format() {
+        assert_eq!((MIN, MAX), (1_048_576, 4_194_304));
+    }
+
+    #[test]
     fn an_insertion_changes_few_chunks() {
         let hasher = ChunkNameKey::random().row_hasher();
         let row = |n: u32| format!("{n}\t{}\n", "x".repeat(5_000)).into_bytes();

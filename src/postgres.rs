@@ -24,6 +24,7 @@ mod passfile;
 mod password;
 pub mod place;
 pub mod pooler;
+pub mod powers;
 pub mod quote;
 pub mod read_back;
 pub mod readiness;

@@ -63,7 +63,8 @@ pub struct RestorePlan {
     pub last: Vec<u32>,
 }
 
-/// Makes the plan. `superusers` are the roles that are superusers where it will be restored, `large` the tables (schema and name) whose
+/// Makes the plan. `superusers` are the roles that the loader must not be a member of where it will be restored, superusers and others
+/// with power beyond the database, `large` the tables (schema and name) whose
 /// indexes do not wait for the others.
 #[must_use]
 pub fn plan(toc: &[TocEntry], superusers: &HashSet<String>, large: &HashSet<(String, String)>) -> RestorePlan {

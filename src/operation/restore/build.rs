@@ -207,12 +207,16 @@ impl Build<'_> {
 
         self.make_roles(admin, made, &mut found).await?;
         let superusers = found.known_roles.superusers();
-        let owners = self.owners(&superusers);
+        // Tenant code may take on what its session is a member of: never a role with power over more than this database.
+        let powerful: HashSet<String> = superusers.union(&found.powers.owners).cloned().collect();
+        let owners = self.owners(&powerful);
 
         self.stage("schema");
         if !found.facts.superuser {
             let own = made.logins.clone();
-            roles::join(admin, Member::Current, owners.iter().chain(&own), &mut made.joined).await.map_err(self.failed())?;
+            roles::join(admin, Member::Current, self.owners(&superusers).iter().chain(&own), &mut made.joined)
+                .await
+                .map_err(self.failed())?;
         }
         let mut guests = found.facts.guests(loader.role());
         guests.extend(filler.as_ref().map(Loader::role));
@@ -229,7 +233,7 @@ impl Build<'_> {
             tool: &tool,
             name: &name,
             environments: [&admin_environment, &loader_environment],
-            plan: restore_plan::plan(self.archive.toc(), &superusers, &large),
+            plan: restore_plan::plan(self.archive.toc(), &powerful, &large),
         };
         schema.run("schemas", Login::Admin, &schema.plan.extension_schemas).await?;
         self.create_extensions(&database, &found.facts).await?;
@@ -237,14 +241,14 @@ impl Build<'_> {
         self.before_rows(&schema, &database, &loader).await?;
         loader.open_schemas(&database).await.map_err(self.failed())?;
         let routes = Routes::read(&database, &description.tables).await.map_err(self.failed())?;
-        let of_superusers = || {
+        let of_powerful = || {
             let tables = description.tables.iter().map(|table| (&table.owner, &table.schema, &table.name));
             tables
                 .chain(routes.roots().map(|root| (&root.owner, &root.schema, &root.name)))
-                .filter(|(owner, ..)| superusers.contains(*owner))
+                .filter(|(owner, ..)| powerful.contains(*owner))
                 .map(|(_, schema, name)| (schema.as_str(), name.as_str()))
         };
-        loader.open_tables(&database, of_superusers()).await.map_err(self.failed())?;
+        loader.open_tables(&database, of_powerful()).await.map_err(self.failed())?;
         if let Some(filler) = &filler {
             filler.open_rows(&database).await.map_err(self.failed())?;
         }
@@ -253,12 +257,12 @@ impl Build<'_> {
         self.restorer.vault.put_copy_oid(&record, self.restorer.signer).await?;
 
         self.stage("loading");
-        let (rows, bytes) = self.load(&schema, &database, filler.as_ref().unwrap_or(&loader), &routes, &superusers).await?;
+        let (rows, bytes) = self.load(&schema, &database, filler.as_ref().unwrap_or(&loader), &routes, &powerful).await?;
         self.load_large_objects(&database, &routes).await?;
         sequences::set(&database, &description.sequences).await.map_err(self.failed())?;
         match filler {
             Some(filler) => self.dismiss(admin, &database, made, filler).await?,
-            None => loader.close_tables(&database, of_superusers()).await.map_err(self.failed())?,
+            None => loader.close_tables(&database, of_powerful()).await.map_err(self.failed())?,
         }
 
         self.stage("indexes");

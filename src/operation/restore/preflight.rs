@@ -11,6 +11,7 @@ use crate::{
     postgres::{
         archive_toc::TocEntry,
         leftovers::Leftovers,
+        powers::{self, Powers},
         roles::{self, KnownRoles},
         server_facts::{self, Availability, ServerFacts},
         tools::{Program, Tool},
@@ -36,6 +37,7 @@ pub(super) struct Preflight {
     pub notes: Vec<String>,
     pub facts: ServerFacts,
     pub known_roles: KnownRoles,
+    pub powers: Powers,
     pub pg_restore: Option<Tool>,
 }
 
@@ -92,7 +94,8 @@ impl Restorer<'_> {
         let failed = |error| failures::statement(&request.tenant, error);
         let facts = server_facts::read(admin).await.map_err(failed)?;
         let known_roles = KnownRoles::read(admin).await.map_err(failed)?;
-        let mut found = Preflight { findings: Vec::new(), notes: Vec::new(), facts, known_roles, pg_restore: None };
+        let powers = powers::read(admin, &owners(description, toc), &description.roles).await.map_err(failed)?;
+        let mut found = Preflight { findings: Vec::new(), notes: Vec::new(), facts, known_roles, powers, pg_restore: None };
         self.server(&mut found, place, description);
         self.tool(&mut found, description).await;
         for (kind, what, hint) in self.place_trouble(request, place, &found.facts, admin).await? {
@@ -104,6 +107,7 @@ impl Restorer<'_> {
             found.add("locale", trouble, "install the locale on the server's machine and restart the server");
         }
         role_findings(&mut found, description);
+        powerful_owners(&mut found, request);
         handing_over(&mut found, description, toc);
         extensions(&mut found, request, description, admin).await.map_err(failed)?;
         guards(&mut found, request, description, toc);
@@ -212,6 +216,29 @@ fn role_findings(found: &mut Preflight, description: &Description) {
             .join(" ");
         found.add("role-missing", what, format!("make them: {}", shown(&hint)));
     }
+}
+
+/// Every role that will own something. What an extension makes belongs to whoever installs it.
+fn owners(description: &Description, toc: &[TocEntry]) -> BTreeSet<String> {
+    let of_tables = description.tables.iter().filter(|table| !table.extension_member).map(|table| &table.owner);
+    let of_sequences = description.sequences.iter().map(|sequence| &sequence.owner);
+    toc.iter()
+        .map(|entry| &entry.owner)
+        .chain(of_tables)
+        .chain(of_sequences)
+        .chain([&description.database.owner])
+        .filter(|owner| !owner.is_empty() && !owner.starts_with("pg_"))
+        .cloned()
+        .collect()
+}
+
+/// A role of that name may stand for somebody else here, and the tenant's code would come to act as it.
+fn powerful_owners(found: &mut Preflight, request: &Request) {
+    if found.powers.unrecorded.is_empty() || allowed(&request.allow, "powerful-owners") {
+        return;
+    }
+    let what = format!("owners have power there that the backup does not record: {}", found.powers.unrecorded.join(", "));
+    found.guard("needs-allow", what, "take that power from them, or make them owners all the same with --allow powerful-owners");
 }
 
 /// An administrator who is no superuser can give nothing to one.

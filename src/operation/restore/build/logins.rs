@@ -92,14 +92,14 @@ impl Build<'_> {
         user.join(admin, loader.role(), owners).await.map_err(self.failed())
     }
 
-    /// Every owner that is no superuser.
-    pub(super) fn owners(&self, superusers: &HashSet<String>) -> BTreeSet<String> {
+    /// Every owner but these.
+    pub(super) fn owners(&self, but: &HashSet<String>) -> BTreeSet<String> {
         let of_entries = self.archive.toc().iter().map(|entry| &entry.owner);
         let of_tables = self.description.tables.iter().map(|table| &table.owner);
         of_entries
             .chain(of_tables)
             .chain(std::iter::once(&self.description.database.owner))
-            .filter(|owner| !owner.is_empty() && !owner.starts_with("pg_") && !superusers.contains(*owner))
+            .filter(|owner| !owner.is_empty() && !owner.starts_with("pg_") && !but.contains(*owner))
             .cloned()
             .collect()
     }

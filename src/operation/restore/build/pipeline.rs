@@ -174,7 +174,7 @@ impl Build<'_> {
         database: &Session,
         loader: &Loader,
         routes: &Routes<'_>,
-        superusers: &HashSet<String>,
+        powerful: &HashSet<String>,
     ) -> Result<(u64, u64), Failure> {
         let tenant = &self.request.tenant;
         let tables = &self.description.tables;
@@ -209,7 +209,7 @@ impl Build<'_> {
                         session = Some(open);
                         let complete = pool.loaded(&unit);
                         let closed = complete.iter().flat_map(|leader| routes.led_by(*leader)).map(|at| &tables[at]);
-                        let closed = closed.filter(|table| superusers.contains(&table.owner));
+                        let closed = closed.filter(|table| powerful.contains(&table.owner));
                         let closed = closed.map(|table| (table.schema.as_str(), table.name.as_str()));
                         loader.close_tables(database, closed).await.map_err(self.failed())?;
                         pool.end(&complete, None);

@@ -19,6 +19,7 @@ pub mod loader;
 pub mod lock;
 pub mod member_of;
 pub mod memberships;
+pub mod others_code;
 pub mod partition_roots;
 mod passfile;
 mod password;

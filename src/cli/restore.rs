@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long)]
     replace: bool,
 
-    /// Restore what runs with the server's rights: c-functions, extension:NAME, event-triggers, powerful-owners, subscriptions, all; may be given again
+    /// Restore what runs with the server's rights: c-functions, extension:NAME, event-triggers, powerful-owners, subscriptions, superuser-code, all; may be given again
     #[arg(long, value_name = "WHAT", value_parser = allowance)]
     allow: Vec<String>,
 

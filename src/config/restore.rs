@@ -15,12 +15,12 @@ pub struct Restore {
 }
 
 /// What an allowance may be, for messages.
-pub const ALLOWANCES: &str = "c-functions, extension:NAME, event-triggers, powerful-owners, subscriptions, all";
+pub const ALLOWANCES: &str = "c-functions, extension:NAME, event-triggers, powerful-owners, subscriptions, superuser-code, all";
 
 /// Whether `text` is one of [`ALLOWANCES`].
 #[must_use]
 pub fn is_allowance(text: &str) -> bool {
-    matches!(text, "c-functions" | "event-triggers" | "powerful-owners" | "subscriptions" | "all")
+    matches!(text, "c-functions" | "event-triggers" | "powerful-owners" | "subscriptions" | "superuser-code" | "all")
         || text.strip_prefix("extension:").is_some_and(|name| !name.is_empty())
 }
 

@@ -128,7 +128,7 @@ fn every_refusal_names_line_key_and_cure() {
         (
             "[restore]\nallow = [\"everything\"]",
             format!(
-                "{at} 13: `everything` in restore.allow is nothing that could be allowed | restore.allow | use any of c-functions, extension:NAME, event-triggers, powerful-owners, subscriptions, all"
+                "{at} 13: `everything` in restore.allow is nothing that could be allowed | restore.allow | use any of c-functions, extension:NAME, event-triggers, powerful-owners, subscriptions, superuser-code, all"
             ),
         ),
         ("[signign]", format!("{at} 12: unknown key `signign` | signign | did you mean `signing`?")),

@@ -104,7 +104,7 @@ pub struct Request {
     /// Put the live database aside and the restored one into its place.
     pub replace: bool,
     /// What may be restored though it runs with the server's rights: `c-functions`, `extension:NAME`, `event-triggers`,
-    /// `powerful-owners`, `subscriptions`, `all`.
+    /// `powerful-owners`, `subscriptions`, `superuser-code`, `all`.
     pub allow: Vec<String>,
     /// Take the newest good backup though a newer one is missing or not to be trusted.
     pub accept_gap: bool,

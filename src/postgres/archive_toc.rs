@@ -26,7 +26,7 @@ pub struct TocEntry {
     pub needs: Vec<u32>,
 }
 
-/// Whether the statement that makes an entry before the rows may call functions that stand in it. The server folds calls of immutable
+/// Whether the statement that makes an entry before the rows, or an exclusion constraint after them, may call functions that stand in it. The server folds calls of immutable
 /// functions on constants when it makes a generated column or a partition key (tried on 15); it takes the bounds of a partition, and
 /// the first state of an aggregate, through the checks of their domain. Everything else is stored unevaluated.
 fn runs_code(kind: &str, definition: &str) -> bool {
@@ -34,6 +34,8 @@ fn runs_code(kind: &str, definition: &str) -> bool {
         "TABLE ATTACH" => true,
         "TABLE" | "FOREIGN TABLE" => definition.contains("GENERATED ALWAYS AS (") || definition.contains("PARTITION BY "),
         "AGGREGATE" => definition.contains("INITCOND"),
+        // Columns alone need no second parenthesis; expressions and predicates do.
+        "CONSTRAINT" => definition.split_once("EXCLUDE USING ").is_some_and(|(_, rest)| rest.matches('(').count() > 1),
         _ => false,
     }
 }

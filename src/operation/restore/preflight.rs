@@ -11,6 +11,7 @@ use crate::{
     postgres::{
         archive_toc::TocEntry,
         leftovers::Leftovers,
+        others_code,
         powers::{self, Powers},
         roles::{self, KnownRoles},
         server_facts::{self, Availability, ServerFacts},
@@ -108,6 +109,7 @@ impl Restorer<'_> {
         }
         role_findings(&mut found, description);
         powerful_owners(&mut found, request);
+        superuser_code(&mut found, request, toc);
         handing_over(&mut found, description, toc);
         extensions(&mut found, request, description, admin).await.map_err(failed)?;
         guards(&mut found, request, description, toc);
@@ -239,6 +241,26 @@ fn powerful_owners(found: &mut Preflight, request: &Request) {
     }
     let what = format!("owners have power there that the backup does not record: {}", found.powers.unrecorded.join(", "));
     found.guard("needs-allow", what, "take that power from them, or make them owners all the same with --allow powerful-owners");
+}
+
+/// What the administrator makes runs as its owner, or as the administrator.
+fn superuser_code(found: &mut Preflight, request: &Request, toc: &[TocEntry]) {
+    if allowed(&request.allow, "superuser-code") {
+        return;
+    }
+    let superusers = found.known_roles.superusers();
+    let powerful = superusers.union(&found.powers.owners).cloned().collect();
+    let runs = others_code::find(toc, &powerful, &superusers);
+    if runs.is_empty() {
+        return;
+    }
+    let runs: Vec<String> =
+        runs.iter().map(|runs| format!("{} ({} of {})", shown(&runs.object), shown(&runs.code), shown(&runs.owner))).collect();
+    let what = format!(
+        "things of superusers, or of other roles with power, would run what a lesser role may change: {}",
+        runs.join(", ")
+    );
+    found.guard("needs-allow", what, "look at that code, then add --allow superuser-code");
 }
 
 /// An administrator who is no superuser can give nothing to one.

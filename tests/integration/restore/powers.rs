@@ -94,3 +94,53 @@ async fn an_owner_with_unrecorded_power_is_refused_and_never_acted_as() {
     let report = restore_to(&site, there(&site, &target), &copy("acme", "harmless")).await.unwrap();
     assert!(report.proven);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_superusers_objects_do_not_run_the_code_of_others_unasked() {
+    let server: &'static Cluster = Box::leak(Box::new(own_server()));
+    let site = Site::on(server).await;
+    let database = site.database("acme");
+    server.sql("postgres", "CREATE ROLE low");
+    server.sql(
+        &database,
+        &format!(
+            "CREATE SCHEMA s; GRANT USAGE, CREATE ON SCHEMA s TO low; SET SESSION AUTHORIZATION low;
+             CREATE FUNCTION s.f(i int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN i; END';
+             CREATE FUNCTION s.g(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN i; END';
+             CREATE FUNCTION s.eq(i int, j int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN i = j; END';
+             CREATE OPERATOR s.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = s.eq); CREATE DOMAIN s.d AS int CHECK (s.g(VALUE) > 0);
+             RESET SESSION AUTHORIZATION;
+             CREATE FUNCTION s.own(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN i; END';
+             CREATE TABLE s.t (i int DEFAULT s.g(1) CHECK (s.g(i) > 0)); INSERT INTO s.t VALUES (1); CREATE VIEW s.v AS SELECT s.f(i) AS i FROM s.t;
+             CREATE MATERIALIZED VIEW s.by_view AS SELECT i FROM s.v; CREATE MATERIALIZED VIEW s.unfilled AS SELECT s.f(1) WITH NO DATA;
+             CREATE MATERIALIZED VIEW s.by_operator AS SELECT i OPERATOR(s.===) 1 AS x FROM s.t;
+             CREATE MATERIALIZED VIEW s.by_domain AS SELECT i::s.d AS x FROM s.t; CREATE MATERIALIZED VIEW s.harmless AS SELECT s.own(i) FROM s.t;
+             CREATE INDEX by_expression ON s.t (s.g(i)); CREATE INDEX by_predicate ON s.t (i) WHERE s.g(i) > 0; CREATE INDEX fine ON s.t (s.own(i));
+             ALTER TABLE s.t ADD CONSTRAINT by_exclusion EXCLUDE USING btree (s.g(i) WITH =);
+             CREATE STATISTICS s.by_statistics ON s.g(i), i FROM s.t; SET SESSION AUTHORIZATION low; {}",
+            takes_on("postgres")
+        ),
+    );
+    assert_eq!(site.all().await.class, None);
+    let failure = restore(&site, &copy("acme", "one")).await.unwrap_err();
+    assert_eq!((failure.class.code(), failure.kind), (4, "needs-allow"), "{failure:?}");
+    for object in
+        ["s.by_view", "s.by_operator", "s.by_domain", "s.by_expression", "s.by_predicate", "s.t by_exclusion", "s.by_statistics"]
+    {
+        assert!(failure.message.contains(object), "{object} in {}", failure.message);
+    }
+    assert!(
+        !failure.message.contains("harmless") && !failure.message.contains("fine") && !failure.message.contains("unfilled"),
+        "{}",
+        failure.message
+    );
+    assert!(failure.hint.contains("--allow superuser-code") && failure.hint.ends_with("Nothing was made."), "{}", failure.hint);
+    assert_nothing_gained(server, "postgres");
+
+    let allowed = Request { allow: vec!["superuser-code".into()], ..copy("acme", "one") };
+    assert!(restore(&site, &allowed).await.unwrap().proven);
+    server.sql("postgres", "DROP ROLE gained");
+    server.sql(&database, "DROP SCHEMA s CASCADE; CREATE TABLE t (i int); ALTER TABLE t OWNER TO low; CREATE MATERIALIZED VIEW m AS SELECT i FROM t");
+    assert_eq!(site.all().await.class, None);
+    assert!(restore(&site, &copy("acme", "two")).await.unwrap().proven);
+}

@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn an_insertion_changes_few_chunks() {
-        let hasher = ChunkNameKey::random().row_hasher();
+        // A fixed key: under one in sixty or so the borders happen to meet again late.
+        let hasher = serde_json::from_value::<ChunkNameKey>("07".repeat(32).into()).unwrap().row_hasher();
         let row = |n: u32| format!("{n}\t{}\n", "x".repeat(5_000)).into_bytes();
         let before: Vec<Vec<u8>> = (0..6_000).map(row).collect();
         let mut after = before.clone();

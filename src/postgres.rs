@@ -39,6 +39,7 @@ pub mod server_facts;
 mod service;
 pub mod session;
 pub mod session_settings;
+pub mod silence;
 pub mod snapshot;
 pub mod source;
 pub mod source_tag;

@@ -59,7 +59,7 @@ async fn request(config: &Config, edge: &Edge) -> Request {
 fn clusters(config: &Config) -> Vec<ClusterToCheck> {
     let environment = libpq_environment();
     let clusters = config.cluster.iter().map(|(name, cluster)| {
-        let resolve = |description: &String| target(cluster, description, &environment);
+        let resolve = |description: &String| target(cluster, &config.limits, description, &environment);
         ClusterToCheck {
             name: name.clone(),
             primary: resolve(&cluster.primary),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    config::{Config, cluster::Cluster as Configured},
+    config::{Config, cluster::Cluster as Configured, limits::Limits},
     operation::{
         failure::{Failure, FailureClass},
         fleet::Cluster,
@@ -14,6 +14,7 @@ use crate::{
         conninfo::LibpqEnvironment,
         discover::{Rule, Rules},
         memberships::Memberships,
+        silence::Patience,
         tools::Tools,
     },
 };
@@ -25,12 +26,18 @@ pub fn libpq_environment() -> LibpqEnvironment {
     LibpqEnvironment::new(std::env::var_os("HOME").map(Into::into), whoami::username(), variables)
 }
 
-/// Resolves one description of a cluster, with its password command.
+/// Resolves one description of a cluster, with its password command. `limits` says how long silence is borne.
 ///
 /// # Errors
 /// What libpq would not understand, or what we cannot honour.
-pub fn target(configured: &Configured, description: &str, environment: &LibpqEnvironment) -> Result<Target, ConnInfoError> {
-    let target = Target::parse(description, environment)?;
+pub fn target(
+    configured: &Configured,
+    limits: &Limits,
+    description: &str,
+    environment: &LibpqEnvironment,
+) -> Result<Target, ConnInfoError> {
+    let patience = Patience { silence: limits.silence.get(), ..Patience::default() };
+    let target = Target::parse(description, environment)?.with_patience(patience);
     Ok(match &configured.password_command[..] {
         [] => target,
         command => target.with_password_command(command.to_vec()),
@@ -46,7 +53,7 @@ pub fn fleet(config: &Config) -> Result<Vec<Cluster>, Failure> {
     let clusters = config.cluster.iter().map(|(name, configured)| {
         Ok(Cluster {
             name: name.clone(),
-            target: resolve(name, "primary", configured, &configured.primary, &environment)?,
+            target: resolve(name, "primary", configured, &config.limits, &configured.primary, &environment)?,
             rules: rules(name, configured)?,
             roles: configured.roles.clone(),
             connections: configured.connections,
@@ -71,8 +78,8 @@ pub fn destinations(config: &Config) -> Result<BTreeMap<String, Destination>, Fa
         let loader = configured.loader.as_ref();
         let destination = Destination {
             name: name.clone(),
-            admin: resolve(name, "admin", configured, admin, &environment)?,
-            loader: loader.map(|loader| resolve(name, "loader", configured, loader, &environment)).transpose()?,
+            admin: resolve(name, "admin", configured, &config.limits, admin, &environment)?,
+            loader: loader.map(|loader| resolve(name, "loader", configured, &config.limits, loader, &environment)).transpose()?,
             memberships: Memberships::default(),
             rules: rules(name, configured)?,
             roles: configured.roles.clone(),
@@ -107,10 +114,11 @@ fn resolve(
     name: &str,
     key: &str,
     configured: &Configured,
+    limits: &Limits,
     description: &str,
     environment: &LibpqEnvironment,
 ) -> Result<Target, Failure> {
-    target(configured, description, environment).map_err(|error| {
+    target(configured, limits, description, environment).map_err(|error| {
         let key = format!("cluster.{name}.{key}");
         Failure::new(FailureClass::Usage, "configuration", &key, format!("`{key}` cannot be used"))
             .hint("it is a connection description as `psql` takes it: key=value words, or a postgresql:// address")

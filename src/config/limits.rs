@@ -20,11 +20,20 @@ pub struct Limits {
     pub lock_timeout: Span,
     /// How long one tenant's snapshot may be held: as long, its server cannot clean up dead rows.
     pub max_snapshot_age: Span,
+    /// How long a server may say nothing before another connection asks it whether it is still at work. What has nothing to do but look is
+    /// given up then.
+    pub silence: Span,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { jobs: 4, yield_after: None, lock_timeout: Span::from_secs(10), max_snapshot_age: Span::from_secs(12 * 3600) }
+        Self {
+            jobs: 4,
+            yield_after: None,
+            lock_timeout: Span::from_secs(10),
+            max_snapshot_age: Span::from_secs(12 * 3600),
+            silence: Span::from_secs(120),
+        }
     }
 }
 
@@ -49,6 +58,7 @@ pub(super) fn check(limits: &Limits, places: &Places<'_>) -> Result<(), ConfigEr
         ("lock_timeout", Some(limits.lock_timeout)),
         ("max_snapshot_age", Some(limits.max_snapshot_age)),
         ("yield_after", limits.yield_after),
+        ("silence", Some(limits.silence)),
     ];
     for (key, span) in spans.into_iter().filter_map(|(key, span)| Some((key, span?))) {
         if span.get().is_zero() {

@@ -13,6 +13,7 @@ pub use header::HeaderError;
 
 use super::{
     ChildEnvironment,
+    archive_toc::{Counter, TocError},
     snapshot::Snapshot,
     tools::{Tool, ToolError, ToolRun},
 };
@@ -50,6 +51,39 @@ pub enum ArchiveError {
         #[source]
         source: HeaderError,
     },
+    /// It wrote something that a restore would not know.
+    #[error("cannot use what pg_dump wrote about database {database:?}")]
+    Toc {
+        /// The database.
+        database: String,
+        /// Why not.
+        #[source]
+        source: TocError,
+    },
+    /// It said that all went well, and did not write all of it.
+    #[error("what pg_dump wrote about database {database:?} is cut off{}, though it reports success", Missing(*.missing))]
+    Cut {
+        /// The database.
+        database: String,
+        /// How many entries of its table of contents are missing; `None` when it did not get so far.
+        missing: Option<i64>,
+    },
+    /// It is there and nothing comes of it.
+    #[error("pg_dump of database {database:?} is given up: {why}")]
+    Stalled {
+        /// The database.
+        database: String,
+        /// What the server says of it.
+        why: String,
+    },
+}
+
+struct Missing(Option<i64>);
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.map_or(Ok(()), |entries| write!(f, ": {entries} entries of its table of contents are missing"))
+    }
 }
 
 impl ArchiveError {
@@ -66,7 +100,9 @@ pub struct Archive {
     run: ToolRun,
     stdout: Option<ChildStdout>,
     database: String,
+    environment: ChildEnvironment,
     begun: bool,
+    toc: Counter,
 }
 
 /// The options, besides the connection, which is in the environment: names of databases never stand on a command line.
@@ -104,20 +140,24 @@ impl Archive {
             .start(&arguments(snapshot, tool.version.major), environment, Stdio::null())
             .map_err(|source| ArchiveError::Tool { database: database.clone(), source })?;
         let stdout = run.stdout.take();
-        Ok(Self { run, stdout, database, begun: false })
+        Ok(Self { run, stdout, database, environment: environment.clone(), begun: false, toc: Counter::default() })
     }
 
     /// The next bytes, with the creation time in the header overwritten; `None` at the end, which is not success: ask [`Archive::finish`].
     ///
     /// # Errors
-    /// If the output cannot be read, or does not begin as a known archive does.
+    /// If the output cannot be read, does not begin as a known archive does, or does not come while the server sees nobody at work.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ArchiveError> {
         let Some(stdout) = &mut self.stdout else { return Ok(None) };
         let mut block = BytesMut::with_capacity(BLOCK);
         // The header is never cut, and a pipe gives little at a time.
         let at_least = if self.begun { BLOCK / 4 } else { header::HEADER_BYTES };
+        let mut stalled = std::pin::pin!(self.environment.stalled());
         while block.len() < at_least {
-            let read = stdout.read_buf(&mut block).await;
+            let read = tokio::select! {
+                read = stdout.read_buf(&mut block) => read,
+                why = &mut stalled => return Err(ArchiveError::Stalled { database: self.database.clone(), why }),
+            };
             if read.map_err(|source| ArchiveError::Read { database: self.database.clone(), source })? == 0 {
                 self.stdout = None;
                 break;
@@ -130,19 +170,27 @@ impl Archive {
             header::normalise(&mut block).map_err(|source| ArchiveError::Header { database: self.database.clone(), source })?;
             self.begun = true;
         }
+        self.toc.push(&block).map_err(|source| ArchiveError::Toc { database: self.database.clone(), source })?;
         Ok(Some(block.freeze()))
     }
 
     /// Waits for the end and gives the lines that `pg_dump` wrote to standard error: warnings, because it succeeded.
     ///
     /// # Errors
-    /// If it did not succeed, or wrote nothing.
+    /// If it did not succeed, or did not write all that it says it has.
     pub async fn finish(self) -> Result<Vec<String>, ArchiveError> {
-        let warnings =
-            self.run.finish().await.map_err(|source| ArchiveError::Tool { database: self.database.clone(), source })?;
-        if !self.begun {
-            return Err(ArchiveError::Header { database: self.database, source: HeaderError::NotCustom });
+        let Self { run, database, environment, begun, toc, .. } = self;
+        let finished = tokio::select! {
+            finished = run.finish() => finished,
+            why = environment.stalled() => return Err(ArchiveError::Stalled { database, why }),
+        };
+        let warnings = finished.map_err(|source| ArchiveError::Tool { database: database.clone(), source })?;
+        if !begun {
+            return Err(ArchiveError::Header { database, source: HeaderError::NotCustom });
         }
-        Ok(warnings)
+        match toc.missing() {
+            Some(0) => Ok(warnings),
+            missing => Err(ArchiveError::Cut { database, missing }),
+        }
     }
 }

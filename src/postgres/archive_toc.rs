@@ -73,35 +73,68 @@ pub enum TocError {
 /// [`TocError`] when the bytes are no archive of a known version.
 pub fn read(archive: &[u8]) -> Result<Vec<TocEntry>, TocError> {
     let mut input = Input { bytes: archive, at: 0, int_size: 4, offset_size: 8 };
-    if input.take(5).map_err(|_| TocError::NotAnArchive)? != b"PGDMP" {
-        return Err(TocError::NotAnArchive);
+    let (minor, count) = input.header()?;
+    (0..count).map(|_| input.entry(minor)).collect()
+}
+
+/// Looks whether an archive that passes by is all there: as many entries as it says. Keeps the entry that is cut by the end of a piece, and
+/// nothing else.
+#[derive(Default)]
+pub struct Counter {
+    rest: Vec<u8>,
+    /// Once the header has passed: version and sizes, and how many entries are still to come.
+    header: Option<(Sizes, i64)>,
+}
+
+#[derive(Clone, Copy)]
+struct Sizes {
+    minor: u8,
+    int: usize,
+    offset: usize,
+}
+
+impl Counter {
+    /// The next piece.
+    ///
+    /// # Errors
+    /// [`TocError`] for an archive of no known version.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), TocError> {
+        if matches!(self.header, Some((_, 0))) {
+            return Ok(());
+        }
+        self.rest.extend_from_slice(piece);
+        let mut at = 0;
+        loop {
+            let mut input = Input { bytes: &self.rest, at, int_size: 4, offset_size: 8 };
+            match &mut self.header {
+                Some((_, 0)) => break,
+                Some((sizes, left)) => {
+                    (input.int_size, input.offset_size) = (sizes.int, sizes.offset);
+                    // What is cut here may go on in the next piece, or it is the end.
+                    if input.entry(sizes.minor).is_err() {
+                        break;
+                    }
+                    *left -= 1;
+                }
+                None => match input.header() {
+                    Ok((minor, count)) => {
+                        self.header = Some((Sizes { minor, int: input.int_size, offset: input.offset_size }, count));
+                    }
+                    Err(TocError::Wrong(_)) => break,
+                    Err(error) => return Err(error),
+                },
+            }
+            at = input.at;
+        }
+        self.rest.drain(..at);
+        Ok(())
     }
-    let (major, minor, _revision) = (input.byte()?, input.byte()?, input.byte()?);
-    if major != 1 || !(14..=16).contains(&minor) {
-        return Err(TocError::Version(major, minor));
+
+    /// How many entries are missing at the end; `None` when not even the header was all there.
+    #[must_use]
+    pub fn missing(&self) -> Option<i64> {
+        self.header.map(|(_, left)| left)
     }
-    input.int_size = usize::from(input.byte()?);
-    input.offset_size = usize::from(input.byte()?);
-    if !(1..=8).contains(&input.int_size) || !(1..=8).contains(&input.offset_size) || input.byte()? != 1 {
-        return Err(TocError::NotAnArchive);
-    }
-    if minor >= 15 {
-        input.byte()?; // compression algorithm
-    } else {
-        input.int()?; // compression level
-    }
-    for _ in 0..7 {
-        input.int()?; // creation time
-    }
-    for _ in 0..3 {
-        input.text()?; // database, server version, pg_dump version
-    }
-    let count = input.int()?;
-    let mut entries = Vec::new();
-    for _ in 0..count {
-        entries.push(input.entry(minor)?);
-    }
-    Ok(entries)
 }
 
 struct Input<'a> {
@@ -112,6 +145,36 @@ struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
+    /// Archive version and number of entries.
+    fn header(&mut self) -> Result<(u8, i64), TocError> {
+        if self.take(5)? != b"PGDMP" {
+            return Err(TocError::NotAnArchive);
+        }
+        let (major, minor, _revision) = (self.byte()?, self.byte()?, self.byte()?);
+        if major != 1 || !(14..=16).contains(&minor) {
+            return Err(TocError::Version(major, minor));
+        }
+        self.int_size = usize::from(self.byte()?);
+        self.offset_size = usize::from(self.byte()?);
+        if !(1..=8).contains(&self.int_size) || !(1..=8).contains(&self.offset_size) || self.byte()? != 1 {
+            return Err(TocError::NotAnArchive);
+        }
+        if minor >= 15 {
+            self.byte()?; // compression algorithm
+        } else {
+            self.int()?; // compression level
+        }
+        for _ in 0..7 {
+            self.int()?; // creation time
+        }
+        for _ in 0..3 {
+            self.text()?; // database, server version, pg_dump version
+        }
+        let start = self.at;
+        let count = self.int()?;
+        if count < 0 { Err(TocError::Wrong(start)) } else { Ok((minor, count)) }
+    }
+
     fn take(&mut self, length: usize) -> Result<&'a [u8], TocError> {
         let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len()).ok_or(TocError::Wrong(self.at))?;
         let taken = &self.bytes[self.at..end];
@@ -200,7 +263,7 @@ impl<'a> Input<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Section, TocError, read};
+    use super::{Counter, Section, TocError, read};
 
     /// An archive of version 1.14 with one entry.
     fn archive() -> Vec<u8> {
@@ -248,6 +311,25 @@ mod tests {
             (entry.section, entry.needs.as_slice(), entry.namespace.as_deref()),
             (Section::PreData, &[5][..], Some("public"))
         );
+    }
+
+    #[test]
+    fn a_cut_archive_is_told_from_a_whole_one_whatever_the_pieces() {
+        let whole = archive();
+        for pieces in [1, 2, 7, whole.len()] {
+            for length in 0..=whole.len() {
+                let mut counter = Counter::default();
+                for piece in whole[..length].chunks(pieces) {
+                    counter.push(piece).unwrap();
+                }
+                assert_eq!(counter.missing() == Some(0), length == whole.len(), "{length} bytes in pieces of {pieces}");
+            }
+        }
+        let mut counter = Counter::default();
+        counter.push(&[&whole[..], b"what follows"].concat()).unwrap();
+        counter.push(&[0; 100]).unwrap();
+        assert_eq!((counter.missing(), counter.rest.len()), (Some(0), 12), "what follows is not kept");
+        assert_eq!(Counter::default().push(b"-- PostgreSQL"), Err(TocError::NotAnArchive));
     }
 
     #[test]

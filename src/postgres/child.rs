@@ -4,8 +4,10 @@
 //! a password in arguments would be seen by everybody on the machine.
 
 use super::connect_error::ConnectError;
+use super::silence;
 use super::target::{Place, Target};
 use super::tls::{Roots, TlsMode};
+use crate::id::RecordId;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,6 +17,8 @@ use std::path::Path;
 pub struct ChildEnvironment {
     variables: BTreeMap<&'static str, String>,
     password: Option<SecretString>,
+    /// The server that it leads to.
+    target: Target,
 }
 
 impl ChildEnvironment {
@@ -24,6 +28,12 @@ impl ChildEnvironment {
         if let Some(password) = &self.password {
             command.env("PGPASSWORD", password.expose_secret());
         }
+    }
+
+    /// Resolves, with why, when the server sees a child in this environment no longer at work. To be polled only while the child is waited
+    /// for: one that waits for us is not at work either.
+    pub(super) fn stalled(&self) -> impl Future<Output = String> + Send + 'static {
+        silence::child_stalls(self.target.clone(), self.variables.get("PGAPPNAME").cloned().unwrap_or_default())
     }
 
     /// A variable by name; never the password.
@@ -60,7 +70,7 @@ pub(super) async fn environment(target: &Target, database: &str) -> Result<Child
         ("PGPORT", host.port.to_string()),
         ("PGUSER", resolved.user.clone()),
         ("PGDATABASE", database.to_owned()),
-        ("PGAPPNAME", resolved.application_name.clone().unwrap_or_else(|| "tenure".to_owned())),
+        ("PGAPPNAME", name_of_child(resolved.application_name.as_deref().unwrap_or("tenure"))),
         // Kerberos tickets that happen to lie about must not change how the child connects.
         ("PGGSSENCMODE", "disable".to_owned()),
         // A password that we did not find, the child shall not find either.
@@ -98,7 +108,14 @@ pub(super) async fn environment(target: &Target, database: &str) -> Result<Child
     }
     tls_variables(target, resolved.tls.mode(&host.place), &mut variables);
     let password = resolved.password_for(host, database, asked.as_ref());
-    Ok(ChildEnvironment { variables, password })
+    Ok(ChildEnvironment { variables, password, target: target.clone() })
+}
+
+/// A name that no other child has: by it the server's connections of this one are found. A server cuts names to 63 bytes.
+fn name_of_child(application: &str) -> String {
+    let id = RecordId::random().to_string();
+    let end = (0..=application.len()).rev().find(|end| end + 1 + id.len() <= 63 && application.is_char_boundary(*end));
+    format!("{} {id}", &application[..end.unwrap_or(0)])
 }
 
 fn tls_variables(target: &Target, mode: TlsMode, variables: &mut BTreeMap<&'static str, String>) {

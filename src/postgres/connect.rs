@@ -61,7 +61,7 @@ pub(super) async fn connect(target: &Target, database: &str, application: &str) 
     let mut failures: Vec<(String, Failure)> = Vec::new();
     for host in &hosts {
         match connect_host(target, host, database, application, asked.as_ref()).await {
-            Ok(session) => match suits(&session, resolved.attributes).await {
+            Ok(session) => match within(resolved.connect_timeout, suits(&session, resolved.attributes)).await {
                 Ok(None) => return Ok(session),
                 Ok(Some(_)) if resolved.attributes == SessionAttributes::PreferStandby => {
                     second_choice.get_or_insert(session);
@@ -198,12 +198,13 @@ async fn attempt(
         },
     };
     let pinned = target.pinned_to(pin(host, place));
+    let traffic = stream.traffic();
     let mut config = config.clone();
     if !encrypt {
         config.ssl_mode(SslMode::Disable);
         let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|error| failure_of(error, false))?;
         let route = Route { place: place.clone(), tls: None };
-        return Ok(Session::start(client, connection, pinned, route, database));
+        return Ok(Session::start(client, connection, pinned, route, database, traffic));
     }
     // The server has been asked already, so the handshake starts at once.
     config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
@@ -211,7 +212,8 @@ async fn attempt(
     let tls = Tls { config: Arc::new(tls_config), name: certificate_name(&host.place) };
     let Ok(connector) = maker(&tls).make_tls_connect(&tls.name);
     let (client, connection) = config.connect_raw(stream, connector).await.map_err(|error| failure_of(error, true))?;
-    Ok(Session::start(client, connection, pinned, Route { place: place.clone(), tls: Some(tls) }, database))
+    let route = Route { place: place.clone(), tls: Some(tls) };
+    Ok(Session::start(client, connection, pinned, route, database, traffic))
 }
 
 fn maker(

@@ -5,6 +5,7 @@ mod pattern;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    time::Duration,
 };
 
 use tokio_postgres::Row;
@@ -14,6 +15,7 @@ pub use pattern::{Pattern, PatternError};
 use super::{
     ConnectError, Session, Target,
     session_settings::{NO_TIME_LIMITS, statements},
+    silence::Silent,
 };
 use crate::tenant::TenantName;
 
@@ -130,6 +132,15 @@ pub enum DiscoverError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// The server is connected and does not answer.
+    #[error("cannot look for tenants on {endpoint}")]
+    Silent {
+        /// The server.
+        endpoint: String,
+        /// For how long.
+        #[source]
+        source: Silent,
+    },
     /// The configured query failed.
     #[error("the query that finds tenants on {endpoint} failed")]
     Query {
@@ -184,25 +195,26 @@ pub async fn discover(
     let refused = |source| DiscoverError::Connect { endpoint: endpoint.clone(), source: Box::new(source) };
     let session = target.connect(target.maintenance_database(), "tenure").await.map_err(refused)?;
     // Everything that follows, here and by whoever asked, needs sessions that stay what they are.
-    session.refuse_pooler().await.map_err(refused)?;
+    let asking = Asking { session: &session, endpoint: &endpoint };
+    asking.promptly(session.refuse_pooler()).await?.map_err(refused)?;
     let failed = |source| DiscoverError::List { endpoint: endpoint.clone(), source };
-    session.batch_execute(&statements(&[&NO_TIME_LIMITS])).await.map_err(failed)?;
+    asking.list(session.batch_execute(&statements(&[&NO_TIME_LIMITS]))).await?;
 
     let sql = "SELECT (SELECT s.system_identifier FROM pg_catalog.pg_control_system() s), \
          pg_catalog.current_setting('server_version_num')::int4, pg_catalog.pg_is_in_recovery()";
-    let row = session.query_one(sql, &[]).await.map_err(failed)?;
+    let row = asking.list(session.query_one(sql, &[])).await?;
     let system_identifier = row.try_get::<_, i64>(0).map_err(failed)?.cast_unsigned();
     let version_num = row.try_get::<_, i32>(1).map_err(failed)?.unsigned_abs();
     let in_recovery = row.try_get(2).map_err(failed)?;
 
-    let listed = list(&session).await.map_err(failed)?;
+    let listed = list(&asking).await?;
     let mapped = match &rules.rule {
         Rule::Databases(pattern) => listed
             .iter()
             // A part of a database's name is as short as a tenant's name may be, and has no NUL.
             .filter_map(|database| Some((database.name.clone(), pattern.tenant(&database.name)?.parse().ok()?)))
             .collect(),
-        Rule::Query(query) => ask(&session, query, &endpoint).await?,
+        Rule::Query(query) => ask(&asking, query).await?,
     };
     let copies = copies(system_identifier);
     let answers_to = |database: &Listed, tenant: &TenantName| mapped.contains(&(database.name.clone(), tenant.clone()));
@@ -227,25 +239,52 @@ pub async fn discover(
     Ok(discovery)
 }
 
-async fn list(session: &Session) -> Result<Vec<Listed>, tokio_postgres::Error> {
+/// The session that looks. Every statement has a limit of its own: a fleet may be large, but no one of them takes long.
+struct Asking<'a> {
+    session: &'a Session,
+    endpoint: &'a str,
+}
+
+impl Asking<'_> {
+    async fn promptly<T>(&self, statement: impl Future<Output = T>) -> Result<T, DiscoverError> {
+        let silent = |source| DiscoverError::Silent { endpoint: self.endpoint.to_owned(), source };
+        self.session.promptly(Duration::ZERO, statement).await.map_err(silent)
+    }
+
+    async fn list<T>(&self, statement: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, DiscoverError> {
+        self.promptly(statement).await?.map_err(|source| DiscoverError::List { endpoint: self.endpoint.to_owned(), source })
+    }
+
+    async fn query<T>(&self, statement: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, DiscoverError> {
+        self.promptly(statement).await?.map_err(|source| DiscoverError::Query { endpoint: self.endpoint.to_owned(), source })
+    }
+}
+
+async fn list(asking: &Asking<'_>) -> Result<Vec<Listed>, DiscoverError> {
+    let Asking { session, endpoint } = *asking;
+    let failed = |source| DiscoverError::List { endpoint: endpoint.to_owned(), source };
     // A database may be dropped between the list and the question for its size, which then fails as a whole: ask each by itself.
     let sql = "SELECT d.oid, d.datname::text, d.datistemplate, d.datallowconn, d.datconnlimit = -2, \
            pg_catalog.has_database_privilege(d.oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') \
          FROM pg_catalog.pg_database d ORDER BY d.datname COLLATE \"C\"";
-    let size = session.prepare("SELECT pg_catalog.pg_database_size($1::oid)").await?;
+    let size = asking.list(session.prepare("SELECT pg_catalog.pg_database_size($1::oid)")).await?;
     let mut listed = Vec::new();
-    for row in session.query(sql, &[]).await? {
-        let (template, open, invalid): (bool, bool, bool) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+    for row in asking.list(session.query(sql, &[])).await? {
+        let flag = |at| row.try_get::<_, bool>(at).map_err(failed);
+        let (template, open, invalid) = (flag(2)?, flag(3)?, flag(4)?);
         let closed = match (invalid, template, open) {
             (true, _, _) => Some(ClosedBecause::Invalid),
             (_, true, _) => Some(ClosedBecause::Template),
             (_, _, false) => Some(ClosedBecause::ConnectionsNotAllowed),
             _ => None,
         };
-        let oid: u32 = row.try_get(0)?;
-        let may_ask = closed.is_none() && row.try_get::<_, Option<bool>>(5)?.unwrap_or(false);
-        let bytes = if may_ask { size_of(session.query_opt(&size, &[&oid]).await)? } else { None };
-        listed.push(Listed { oid, name: row.try_get(1)?, closed, bytes });
+        let oid: u32 = row.try_get(0).map_err(failed)?;
+        let may_ask = closed.is_none() && row.try_get::<_, Option<bool>>(5).map_err(failed)?.unwrap_or(false);
+        let bytes = match may_ask {
+            true => size_of(asking.promptly(session.query_opt(&size, &[&oid])).await?).map_err(failed)?,
+            false => None,
+        };
+        listed.push(Listed { oid, name: row.try_get(1).map_err(failed)?, closed, bytes });
     }
     Ok(listed)
 }
@@ -263,19 +302,20 @@ fn size_of(answer: Result<Option<Row>, tokio_postgres::Error>) -> Result<Option<
 }
 
 /// Runs the configured query. It is one statement that returns two columns, or it fails.
-async fn ask(session: &Session, query: &str, endpoint: &str) -> Result<BTreeSet<(String, TenantName)>, DiscoverError> {
+async fn ask(asking: &Asking<'_>, query: &str) -> Result<BTreeSet<(String, TenantName)>, DiscoverError> {
+    let Asking { session, endpoint } = *asking;
     let failed = |source| DiscoverError::Query { endpoint: endpoint.to_owned(), source };
     let query = query.trim().trim_end_matches(';');
     let shape = format!("SELECT q.* FROM (\n{query}\n) AS q(database, tenant)");
     let sql = format!("SELECT q.database::text, q.tenant::text FROM (\n{query}\n) AS q(database, tenant)");
     // The query is the operator's own, written for a session as they know it.
-    session.batch_execute("BEGIN READ ONLY; SET LOCAL search_path TO DEFAULT").await.map_err(failed)?;
-    let columns = session.prepare(&shape).await.map_err(failed)?.columns().len();
+    asking.query(session.batch_execute("BEGIN READ ONLY; SET LOCAL search_path TO DEFAULT")).await?;
+    let columns = asking.query(session.prepare(&shape)).await?.columns().len();
     if columns != 2 {
         return Err(DiscoverError::Columns { endpoint: endpoint.to_owned(), columns });
     }
-    let rows = session.query(&sql, &[]).await.map_err(failed)?;
-    session.batch_execute("ROLLBACK").await.map_err(failed)?;
+    let rows = asking.query(session.query(&sql, &[])).await?;
+    asking.query(session.batch_execute("ROLLBACK")).await?;
     let mut mapped = BTreeSet::new();
     for row in rows {
         let (database, tenant): (Option<String>, Option<String>) =

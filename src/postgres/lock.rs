@@ -11,6 +11,7 @@ use tokio_postgres::error::SqlState;
 use super::{
     ConnectError, Session, Target,
     session_settings::{NO_TIME_LIMITS, statements},
+    silence::Silent,
     snapshot::Blocker,
 };
 use crate::{id::InstallationId, printable::Printable, tenant::TenantName};
@@ -80,6 +81,17 @@ pub enum LockError {
         #[source]
         source: Option<tokio_postgres::Error>,
     },
+    /// The server is connected and does not answer.
+    #[error("the lock of tenant {tenant} on {endpoint} cannot be seen to")]
+    Silent {
+        /// The tenant.
+        tenant: TenantName,
+        /// The server.
+        endpoint: String,
+        /// For how long.
+        #[source]
+        source: Silent,
+    },
     /// Anything else that the server or the connection said.
     #[error("cannot take the lock of tenant {tenant} on {endpoint}")]
     Query {
@@ -132,26 +144,38 @@ impl TenantLock {
         let session = target.connect(target.maintenance_database(), "tenure lock").await.map_err(|source| {
             LockError::Connect { tenant: tenant.clone(), endpoint: endpoint.clone(), source: Box::new(source) }
         })?;
+        let lock = Self { session, key: key(installation, tenant), tenant: tenant.clone(), endpoint };
+        lock.answer(wait, lock.take(our_roles, wait)).await??;
+        Ok(lock)
+    }
+
+    async fn take(&self, our_roles: &[String], wait: Duration) -> Result<(), LockError> {
+        let Self { session, key, tenant, endpoint } = self;
         let failed = |source| LockError::Query { tenant: tenant.clone(), endpoint: endpoint.clone(), source };
         // A time limit of 0 would mean none.
         let milliseconds = wait.as_millis().max(1).to_string();
         let settings = statements(&[&NO_TIME_LIMITS, &[("lock_timeout", &milliseconds)]]);
         session.batch_execute(&settings).await.map_err(failed)?;
-        let key = key(installation, tenant);
         // The server queues us; nobody polls.
-        match session.execute("SELECT pg_catalog.pg_advisory_lock($1)", &[&key]).await {
-            Ok(_) => Ok(Self { session, key, tenant: tenant.clone(), endpoint }),
+        match session.execute("SELECT pg_catalog.pg_advisory_lock($1)", &[key]).await {
+            Ok(_) => Ok(()),
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                let holder = holder(&session, key).await.map_err(failed)?;
+                let holder = holder(session, *key).await.map_err(failed)?;
                 match holder {
-                    Some(holder) if !is_ours(&session, &holder, our_roles).await.map_err(failed)? => {
-                        Err(LockError::HeldByForeign { tenant: tenant.clone(), endpoint, holder })
+                    Some(holder) if !is_ours(session, &holder, our_roles).await.map_err(failed)? => {
+                        Err(LockError::HeldByForeign { tenant: tenant.clone(), endpoint: endpoint.clone(), holder })
                     }
                     holder => Err(LockError::Busy { tenant: tenant.clone(), holder }),
                 }
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// What the server answers within the limit, which is `wait` longer than for statements that have nothing to do.
+    async fn answer<T>(&self, wait: Duration, statements: impl Future<Output = T>) -> Result<T, LockError> {
+        let silent = |source| LockError::Silent { tenant: self.tenant.clone(), endpoint: self.endpoint.clone(), source };
+        self.session.promptly(wait, statements).await.map_err(silent)
     }
 
     /// Asks the server whether the lock is still ours.
@@ -162,16 +186,17 @@ impl TenantLock {
         let lost = |source| LockError::Lost { tenant: self.tenant.clone(), endpoint: self.endpoint.clone(), source };
         let sql =
             format!("SELECT FROM pg_catalog.pg_locks l WHERE {OF_KEY} AND l.pid = pg_catalog.pg_backend_pid() AND l.granted");
-        match self.session.query_opt(&sql, &[&self.key]).await {
+        match self.answer(Duration::ZERO, self.session.query_opt(&sql, &[&self.key])).await? {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(lost(None)),
             Err(error) => Err(lost(Some(error))),
         }
     }
 
-    /// Resolves when the session that holds the lock has ended: the run must stop.
-    pub async fn lost(&self) {
+    /// Resolves, with why, when the session that holds the lock has ended: the run must stop.
+    pub async fn lost(&self) -> String {
         self.session.closed().await;
+        self.session.end_reason().unwrap_or_default()
     }
 
     /// Resolves when somebody has waited longer than `longer_than` for a lock that the snapshot whose leader is `leader_pid` is in the way
@@ -193,7 +218,8 @@ impl TenantLock {
         let lost =
             |source| LockError::Lost { tenant: self.tenant.clone(), endpoint: self.endpoint.clone(), source: Some(source) };
         loop {
-            if let Some(row) = self.session.query_opt(sql, &[&leader_pid, &seconds]).await.map_err(lost)? {
+            let found = self.answer(Duration::ZERO, self.session.query_opt(sql, &[&leader_pid, &seconds])).await?;
+            if let Some(row) = found.map_err(lost)? {
                 let waiting = || Ok(Blocker { pid: row.try_get(0)?, role: row.try_get(1)?, application: row.try_get(2)? });
                 return waiting().map_err(lost);
             }
@@ -207,7 +233,8 @@ impl TenantLock {
     /// [`LockError::Lost`] if it was gone before.
     pub async fn release(self) -> Result<(), LockError> {
         let lost = |source| LockError::Lost { tenant: self.tenant.clone(), endpoint: self.endpoint.clone(), source };
-        let row = self.session.query_one("SELECT pg_catalog.pg_advisory_unlock($1)", &[&self.key]).await;
+        let unlock = async { self.session.query_one("SELECT pg_catalog.pg_advisory_unlock($1)", &[&self.key]).await };
+        let row = self.answer(Duration::ZERO, unlock).await?;
         match row.and_then(|row| row.try_get(0)) {
             Ok(true) => Ok(()),
             Ok(false) => Err(lost(None)),

@@ -3,7 +3,7 @@
 //! A pool in transaction mode hands each transaction to whatever server session is free: advisory locks, exported snapshots and
 //! session settings silently end up elsewhere. So it is looked for, and refused.
 
-mod process_id;
+pub(super) mod process_id;
 
 use std::time::Duration;
 

@@ -46,6 +46,16 @@ pub enum RestoreArchiveError {
         #[source]
         source: std::io::Error,
     },
+    /// It is there and nothing comes of it.
+    #[error("{program} is given up while restoring {what}: {why}")]
+    Stalled {
+        /// Its path.
+        program: String,
+        /// Which part of the schema.
+        what: &'static str,
+        /// What the server says of it.
+        why: String,
+    },
     /// It ended with an error.
     #[error("{program} failed while restoring {what}: {stderr}")]
     Failed {
@@ -116,11 +126,17 @@ impl SchemaArchive {
             .kill_on_drop(true);
         let start = |source| RestoreArchiveError::Start { program: program.clone(), source };
         let mut child = command.spawn().map_err(start)?;
-        let stderr = match child.stderr.take() {
-            Some(pipe) => keep_beginning(pipe).await.map_err(start)?,
-            None => String::new(),
+        let ended = async {
+            let stderr = match child.stderr.take() {
+                Some(pipe) => keep_beginning(pipe).await?,
+                None => String::new(),
+            };
+            Ok((stderr, child.wait().await?))
         };
-        let status = child.wait().await.map_err(start)?;
+        let (stderr, status) = tokio::select! {
+            ended = ended => ended.map_err(start)?,
+            why = environment.stalled() => return Err(RestoreArchiveError::Stalled { program, what, why }),
+        };
         if status.success() {
             return Ok(stderr.lines().map(str::to_owned).collect());
         }

@@ -3,6 +3,7 @@
 use super::child::ChildEnvironment;
 use super::connect::Route;
 use super::connect_error::ConnectError;
+use super::silence::{self, Silent, Traffic};
 use super::target::Target;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -39,7 +40,14 @@ impl std::ops::Deref for Session {
 }
 
 impl Session {
-    pub(super) fn start<S, T>(client: Client, connection: Connection<S, T>, pinned: Target, route: Route, database: &str) -> Self
+    pub(super) fn start<S, T>(
+        client: Client,
+        connection: Connection<S, T>,
+        pinned: Target,
+        route: Route,
+        database: &str,
+        traffic: Traffic,
+    ) -> Self
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
         T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -49,13 +57,20 @@ impl Session {
         let ended = CancellationToken::new();
         let end_reason = Arc::new(OnceLock::new());
         let (hung_up, has_ended, reason) = (hang_up.clone(), ended.clone().drop_guard(), Arc::clone(&end_reason));
+        let watched = silence::watch(traffic, pinned.clone(), client.cancel_token());
+        let endpoint = pinned.endpoint();
         tokio::spawn(async move {
             // Cancelled even if the task is dropped with its runtime.
             let _has_ended = has_ended;
-            let mut driven = std::pin::pin!(drive(connection));
+            let mut driven = Box::pin(drive(connection));
             let end = tokio::select! {
                 end = &mut driven => end,
                 () = hung_up.cancelled() => tokio::time::timeout(GOODBYE, driven).await.unwrap_or(Ok(())),
+                why = watched => {
+                    tracing::warn!("a connection to {endpoint} on which nothing came is given up: {why}");
+                    reason.set(format!("nothing came from the server any more: {why}")).ok();
+                    return;
+                }
             };
             let text = match end {
                 Ok(()) => "closed".to_owned(),
@@ -87,6 +102,15 @@ impl Session {
             return None;
         }
         Some(self.about.end_reason.get().map_or_else(|| "closed".to_owned(), Clone::clone))
+    }
+
+    /// Waits for statements that have nothing to do but look, as long as silence is borne and `longer`.
+    ///
+    /// # Errors
+    /// [`Silent`] when there is no answer by then. The session is of no use after that.
+    pub async fn promptly<T>(&self, longer: Duration, statements: impl Future<Output = T>) -> Result<T, Silent> {
+        let limit = self.about.pinned.patience().unwrap_or_default().silence + longer;
+        tokio::time::timeout(limit, statements).await.map_err(|_| Silent(limit))
     }
 
     /// The description narrowed to the server that this session reached: further sessions that must meet the same server use it.

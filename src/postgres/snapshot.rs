@@ -116,8 +116,10 @@ impl Snapshot {
         Err(SnapshotError::TypesChanged { database: database.clone() })
     }
 
-    /// Resolves when the leader's connection has ended, and the snapshot with it: nothing read after that can be trusted to be complete.
-    pub async fn lost(&self) {
+    /// Resolves, with why, when the leader's connection has ended, and the snapshot with it: nothing read after that can be trusted to be
+    /// complete.
+    pub async fn lost(&self) -> String {
         self.0.leader.closed().await;
+        self.0.leader.end_reason().unwrap_or_default()
     }
 }

@@ -5,6 +5,7 @@ use super::connect_error::ConnectError;
 use super::conninfo::{ConnInfoError, LibpqEnvironment, Settings};
 use super::password::Password;
 use super::session::Session;
+use super::silence::Patience;
 pub use super::tls::TlsMode;
 use super::tls::TlsSettings;
 use secrecy::SecretString;
@@ -36,6 +37,8 @@ pub(super) struct Resolved {
     pub required_peer: Option<String>,
     pub attributes: SessionAttributes,
     pub shuffle: bool,
+    /// `None`: nobody watches.
+    pub patience: Option<Patience>,
     pub home: Option<PathBuf>,
 }
 
@@ -132,6 +135,7 @@ impl Target {
                 _ => SessionAttributes::Any,
             },
             shuffle: settings.get("load_balance_hosts") == Some("random"),
+            patience: Some(Patience::default()),
             home: environment.home.clone(),
         };
         Ok(Self(Arc::new(resolved)))
@@ -142,6 +146,21 @@ impl Target {
     #[must_use]
     pub fn with_password_command(self, argv: Vec<String>) -> Self {
         self.with(|resolved| resolved.password = Password::Command(argv.into()))
+    }
+
+    /// How long a server may say nothing.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        self.with(|resolved| resolved.patience = Some(patience))
+    }
+
+    /// The same server for connections that nobody watches.
+    pub(super) fn unwatched(self) -> Self {
+        self.with(|resolved| resolved.patience = None)
+    }
+
+    pub(super) fn patience(&self) -> Option<Patience> {
+        self.0.patience
     }
 
     /// The same server with another role and its password.

@@ -18,7 +18,7 @@ use tenure::{
         budget::Budget,
         failure::Failure,
         keys,
-        progress::Silent,
+        progress::{Progress, Silent},
         restore::{Destination, Report, Request, Restorer},
         verify::{self, Verify, VerifyReport},
     },
@@ -111,6 +111,10 @@ async fn verify(site: &Site, backup: &Backup) -> Result<VerifyReport, Failure> {
 }
 
 async fn restore(site: &Site, backup: &Backup, request: &Request) -> Result<Report, Failure> {
+    restore_telling(site, backup, request, &Silent).await
+}
+
+async fn restore_telling(site: &Site, backup: &Backup, request: &Request, progress: &dyn Progress) -> Result<Report, Failure> {
     let admin = backup.clusters[0].target.clone();
     let destination = Destination { admin, ..crate::restore::here(site) };
     let clusters = BTreeMap::from([(destination.name.clone(), destination)]);
@@ -122,7 +126,7 @@ async fn restore(site: &Site, backup: &Backup, request: &Request) -> Result<Repo
         signer: &backup.signer,
         jobs: 2,
         budget: &Budget::new(6 * 1024 * 1024),
-        progress: &Silent,
+        progress,
         cancel: &backup.cancel,
     };
     restorer.restore(request, site.identity(), Utc::now()).await

@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
         // The commit is not interrupted: once a manifest may exist, the run finds out whether it does and whether it counts.
         let ready = tokio::select! {
             ready = self.locked(&lock, reader) => ready?,
-            () = lock.lost() => return Err(self.lock_lost()),
+            why = lock.lost() => return Err(self.lock_lost(&why)),
             () = self.backup.cancel.cancelled() => return Err(self.interrupted()),
             () = tokio::time::sleep_until(self.started + max_run) => {
                 return Err(Failure::new(FailureClass::Failed, "run-too-long", tenant, format!("the run took longer than {} s", max_run.as_secs()))
@@ -203,7 +203,7 @@ impl<'a> Run<'a> {
         let archive = self.archive(&shared, &pg_dump, description.schema_archive);
         let ((archive_entries, warnings), mut entries) = tokio::select! {
             both = async { tokio::try_join!(archive, read::read(&shared, jobs, readers)) } => both?,
-            () = snapshot.lost() => return Err(self.snapshot_lost()),
+            why = snapshot.lost() => return Err(self.snapshot_lost(&why)),
             failure = self.in_the_way(lock, &snapshot) => return Err(failure),
         };
         snapshot.finish().await?;
@@ -325,16 +325,16 @@ impl<'a> Run<'a> {
         ))
     }
 
-    fn lock_lost(&self) -> Failure {
+    fn lock_lost(&self, why: &str) -> Failure {
         let tenant = &self.resident.tenant;
-        let message = format!("the lock of tenant {tenant} was lost in the middle of the run: its connection ended");
+        let message = format!("the lock of tenant {tenant} was lost in the middle of the run: its connection ended: {why}");
         Failure::new(FailureClass::Failed, "lock-lost", tenant, message)
             .hint("No backup was made. The server restarted or the network dropped; run it again.")
     }
 
-    fn snapshot_lost(&self) -> Failure {
+    fn snapshot_lost(&self, why: &str) -> Failure {
         let tenant = &self.resident.tenant;
-        let message = format!("the snapshot of tenant {tenant} was lost: its connection ended");
+        let message = format!("the snapshot of tenant {tenant} was lost: its connection ended: {why}");
         Failure::new(FailureClass::Failed, "snapshot-lost", tenant, message)
             .hint("No backup was made. The server restarted or the network dropped; run it again.")
     }

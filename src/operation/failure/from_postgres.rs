@@ -16,6 +16,9 @@ use crate::{
     tenant::TenantName,
 };
 
+/// About a server that is connected and does not answer.
+const SILENT: &str = "Look at the server, and at what is between; limits.silence says how long this is borne.";
+
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let hint = error.hint();
@@ -28,11 +31,13 @@ impl From<DiscoverError> for Failure {
     fn from(error: DiscoverError) -> Self {
         let (DiscoverError::Connect { endpoint, .. }
         | DiscoverError::List { endpoint, .. }
+        | DiscoverError::Silent { endpoint, .. }
         | DiscoverError::Query { endpoint, .. }
         | DiscoverError::Columns { endpoint, .. }
         | DiscoverError::Name { endpoint, .. }) = &error;
         let (kind, hint) = match &error {
             DiscoverError::Connect { source, .. } => ("cannot-connect", source.hint()),
+            DiscoverError::Silent { .. } => ("server-silent", format!("{SILENT} Nothing was read; run it again.")),
             DiscoverError::List { .. } => {
                 ("cannot-discover", "Run it again; `tenure check` says what is wrong with the server.".to_owned())
             }
@@ -60,12 +65,16 @@ impl From<LockError> for Failure {
             ),
             LockError::Connect { source, .. } => (FailureClass::Failed, "cannot-connect", source.hint()),
             LockError::Lost { .. } => (FailureClass::Failed, "lock-lost", "No backup was made; run it again.".to_owned()),
+            LockError::Silent { .. } => {
+                (FailureClass::Failed, "server-silent", format!("{SILENT} No backup was made; run it again."))
+            }
             LockError::Query { .. } => (FailureClass::Failed, "lock-failed", "Nothing was read; run it again.".to_owned()),
         };
         let (LockError::Busy { tenant, .. }
         | LockError::HeldByForeign { tenant, .. }
         | LockError::Connect { tenant, .. }
         | LockError::Lost { tenant, .. }
+        | LockError::Silent { tenant, .. }
         | LockError::Query { tenant, .. }) = &error;
         let object = tenant.to_string();
         wrap(class, kind, object, error, hint)

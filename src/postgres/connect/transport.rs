@@ -3,6 +3,7 @@
 use super::super::connect_error::ConnectCause;
 use super::super::target::Resolved;
 use super::{Failure, ResolvedPlace};
+use crate::postgres::silence::Traffic;
 use rustix::net::sockopt;
 use std::io;
 use std::pin::Pin;
@@ -10,8 +11,13 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// TCP or a Unix socket.
-pub(super) enum Transport {
+/// TCP or a Unix socket, and what passes over it.
+pub(super) struct Transport {
+    socket: Socket,
+    traffic: Traffic,
+}
+
+enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -19,20 +25,26 @@ pub(super) enum Transport {
 impl Transport {
     pub async fn open(place: &ResolvedPlace, resolved: &Resolved) -> Result<Self, Failure> {
         let unreachable = |error: io::Error| (ConnectCause::Unreachable, Some(error.into()));
-        match place {
+        let socket = match place {
             ResolvedPlace::Socket(path) => {
                 let stream = UnixStream::connect(path).await.map_err(unreachable)?;
                 if let Some(name) = &resolved.required_peer {
                     check_peer(&stream, name)?;
                 }
-                Ok(Self::Unix(stream))
+                Socket::Unix(stream)
             }
             ResolvedPlace::Address(address) => {
                 let stream = TcpStream::connect(address).await.map_err(unreachable)?;
                 configure(&stream, resolved).map_err(unreachable)?;
-                Ok(Self::Tcp(stream))
+                Socket::Tcp(stream)
             }
-        }
+        };
+        Ok(Self { socket, traffic: Traffic::new() })
+    }
+
+    /// What passes over it.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic.clone()
     }
 
     /// Sends an `SSLRequest` and reads the one byte that answers it. Not a byte more is read, so nothing that came in clear can
@@ -82,32 +94,38 @@ fn check_peer(stream: &UnixStream, name: &str) -> Result<(), Failure> {
 
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
+        let this = self.get_mut();
+        let read = match &mut this.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Socket::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        this.traffic.read(read.is_ready());
+        read
     }
 }
 
 impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
+        let this = self.get_mut();
+        let written = match &mut this.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Socket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        };
+        this.traffic.wrote(written.is_ready());
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Socket::Unix(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio_postgres::{
 const REQUEST: usize = 16;
 
 /// `None` if the request looks unlike one.
-pub(super) async fn at_login(token: &CancelToken) -> Option<i32> {
+pub async fn at_login(token: &CancelToken) -> Option<i32> {
     let (ours, mut theirs) = tokio::io::duplex(64);
     token.cancel_query_raw(ours, InClear).await.ok()?;
     let mut request = [0; REQUEST];

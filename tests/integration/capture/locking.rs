@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tenure::{
     id::InstallationId,
-    postgres::lock::{LockError, TenantLock},
+    postgres::{
+        lock::{LockError, TenantLock},
+        silence::Patience,
+    },
     tenant::TenantName,
 };
 
@@ -83,4 +86,23 @@ async fn who_waits_behind_a_snapshot_is_noticed() {
     assert!(tokio::time::timeout(IMPATIENT, patient).await.is_err());
     drop(snapshot);
     altering.await.unwrap().unwrap();
+}
+
+/// Its process on the server is stopped: the connection stays, and says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_cannot_be_asked_for_is_not_waited_for() {
+    let cluster = shared();
+    let installation = InstallationId::random();
+    let patience = Patience { silence: Duration::from_secs(1), ..Patience::default() };
+    let impatient = target(cluster).with_patience(patience);
+    let lock = acquire(&impatient, &installation, "acme", &[]).await.unwrap();
+    let busy = acquire(&target(cluster), &installation, "acme", &[]).await.err().unwrap();
+    let LockError::Busy { holder: Some(holder), .. } = busy else { panic!("{busy}") };
+    let process = rustix::process::Pid::from_raw(holder.pid).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
+    let held = tokio::time::timeout(PATIENT, lock.still_held()).await;
+    rustix::process::kill_process(process, rustix::process::Signal::CONT).unwrap();
+    let error = held.unwrap().unwrap_err();
+    assert!(matches!(error, LockError::Silent { .. }), "{error}");
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "the server is connected and has not answered for 1 s");
 }

@@ -20,8 +20,10 @@ pub enum Break {
     Within,
     /// The server has done it, and nobody hears of it.
     After,
-    /// It does not break: nothing is heard any more.
+    /// It does not break: the server never sees the statement, and nothing is heard any more.
     Silence,
+    /// It does not break: the server has done it, and nothing is heard any more.
+    Deaf,
 }
 
 /// The proxy, for as long as the test's runtime lives.
@@ -56,7 +58,7 @@ impl SessionProxy {
 
     /// libpq's words for the superuser through the proxy, without a database.
     pub fn description(&self) -> String {
-        format!("host={} port={} user=postgres", self.folder.path().display(), self.port)
+        format!("host={} port={} user=postgres connect_timeout=2", self.folder.path().display(), self.port)
     }
 
     /// Where its socket is.
@@ -223,6 +225,7 @@ impl Connection {
                     to.write_all(&message[..3]).await.ok();
                     return;
                 }
+                Some(Break::Deaf) => {}
                 // Until the server waits for something else.
                 Some(_) if matches!(kind, b'Z' | b'G') => return,
                 Some(_) => {}

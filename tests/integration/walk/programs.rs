@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use tenure::postgres::tools::Tools;
+use tenure::postgres::{silence::Patience, tools::Tools};
 
 use super::*;
 use crate::{
-    harness::postgres::{Options, eventually, unique},
+    harness::postgres::{Options, unique},
     restore::copy,
 };
 
@@ -31,6 +31,15 @@ fn fake(site: &Site, program: &str, nth: usize, instead: &str) -> (Arc<Tools>, P
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     (Arc::new(Tools::new(Some(bin.display().to_string()), None)), count)
+}
+
+/// The site with these programs, and little patience for servers that see nobody at work.
+fn impatient(site: &Site, tools: Arc<Tools>) -> Backup {
+    let mut backup = Backup { tools, ..site.backup.clone() };
+    let patience = Patience { silence: Duration::from_secs(1), ..Patience::default() };
+    let target = &mut backup.clusters[0].target;
+    *target = target.clone().with_patience(patience);
+    backup
 }
 
 fn runs(count: &Path) -> usize {
@@ -57,11 +66,14 @@ async fn of_a_backup() {
         "REAL; kill -TERM $$",
         "/usr/bin/head -c 5000 /dev/urandom; exit 0",
         "exit 0",
+        // Behind its header, and of its very last byte: it says that all went well.
+        "REAL | /usr/bin/head -c 1500; exit 0",
+        "REAL | /usr/bin/head -c -1; exit 0",
         "exec /bin/sleep 1000",
+        "REAL | /usr/bin/head -c 1500; exec /bin/sleep 1000",
     ] {
         let (tools, count) = fake(&site, "pg_dump", 1, instead);
-        let backup = Backup { tools, max_snapshot_age: Duration::from_secs(2), ..site.backup.clone() };
-        let report = back_up(backup).await.unwrap();
+        let report = back_up(impatient(&site, tools)).await.unwrap();
         assert!(report.class.is_some() && runs(&count) == 1, "{instead}: {report:?}");
         walked += 1;
         let after = stored(&site);
@@ -80,9 +92,9 @@ async fn of_a_restore() {
     server.sql(&site.database("acme"), ROWS);
     outcome(&site.all().await).unwrap();
     let request = copy("acme", &unique("walked"));
-    let run = async |tools: Arc<Tools>, cancel| restore(&site, &Backup { tools, cancel, ..site.backup.clone() }, &request).await;
+    let run = async |tools: Arc<Tools>| restore(&site, &impatient(&site, tools), &request).await;
     let (tools, count) = fake(&site, "pg_restore", 0, ":");
-    tidy(&site, &run(tools, site.backup.cancel.clone()).await.unwrap());
+    tidy(&site, &run(tools).await.unwrap());
     let (all, live) = (runs(&count), live(&site));
     let ways =
         ["exit 1", "REAL; exit 1", "kill -9 $$", "REAL; kill -TERM $$", "echo \"$$ \\0377\" >&2; exit 3", "exec /bin/sleep 1000"];
@@ -94,17 +106,8 @@ async fn of_a_restore() {
             }
             let case = format!("run {nth} of {all}: {instead}");
             let (tools, count) = fake(&site, "pg_restore", nth, instead);
-            let cancel = tokio_util::sync::CancellationToken::new();
-            if instead.contains("sleep") {
-                // Nothing limits how long a restore may take but whoever waits for it.
-                let (cancel, count) = (cancel.clone(), count.clone());
-                tokio::task::spawn_blocking(move || {
-                    eventually("it is run", || runs(&count) == nth);
-                    cancel.cancel();
-                });
-            }
             let before = stored(&site);
-            let failure = run(tools, cancel).await.err().unwrap_or_else(|| panic!("{case}: it went on"));
+            let failure = run(tools).await.err().unwrap_or_else(|| panic!("{case}: it went on"));
             assert!(runs(&count) >= nth, "{case}: {failure:?}");
             walked += 1;
             assert_eq!(left(server), "", "{case}: {failure:?}");
@@ -113,6 +116,6 @@ async fn of_a_restore() {
         }
     }
     assert!(site.verify(true).await.problems.is_empty());
-    tidy(&site, &run(site.backup.tools.clone(), site.backup.cancel.clone()).await.unwrap());
+    tidy(&site, &run(site.backup.tools.clone()).await.unwrap());
     walked_through(walked, "runs of pg_restore");
 }

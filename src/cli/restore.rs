@@ -14,8 +14,8 @@ use crate::{
     config::{restore::is_allowance, store::Role},
     operation::{
         budget::Budget,
-        failure::Failure,
-        restore::{BYTES_IN_FLIGHT, Report, Request, Restorer, Which},
+        failure::{Failure, FailureClass},
+        restore::{BYTES_IN_FLIGHT, Report, Request, Restorer, Which, salvage::Salvage},
         restore_all::{FleetReport, FleetRequest, Outcome},
     },
     printable::Printable,
@@ -30,7 +30,7 @@ pub struct Args {
     tenant: Option<TenantName>,
 
     /// Every tenant that the keyring knows, onto servers that have nothing of it; what an earlier run restored is left as it is
-    #[arg(long, conflicts_with_all = ["backup", "into", "replace", "keep_failed"])]
+    #[arg(long, conflicts_with_all = ["backup", "into", "replace", "keep_failed", "salvage"])]
     all: bool,
 
     /// Recovery kit or age identity file
@@ -68,6 +68,10 @@ pub struct Args {
     /// Leave a copy that could not be proven where it was built, instead of dropping it
     #[arg(long)]
     keep_failed: bool,
+
+    /// Go on past what is missing or damaged in the backup, and say exactly which rows are absent; ends with exit code 5 where any are
+    #[arg(long, requires = "into", conflicts_with = "replace")]
+    salvage: bool,
 
     /// Connections that load at once; with --all, tenants at once [default: limits.jobs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -150,10 +154,11 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         allow,
         accept_gap: args.accept_gap,
         keep_failed: args.keep_failed,
+        salvage: args.salvage,
     };
     let report = restorer.restore(&request, identity, edge.now()).await?;
     edge.output.report("restore", &report, text)?;
-    Ok(Ended::default())
+    Ok(Ended { worst: (!report.proven).then_some(FailureClass::Integrity) })
 }
 
 fn fleet_text(report: &FleetReport) -> String {
@@ -207,15 +212,20 @@ fn fleet_text(report: &FleetReport) -> String {
 
 fn text(report: &Report) -> String {
     let mut text = format!(
-        "{} is restored as database {} on {}, from backup {} of {}\n",
+        "{} is {}restored as database {} on {}, from backup {} of {}\n",
         report.tenant,
+        if report.proven { "" } else { "PARTLY " },
         Printable(&report.database),
         report.cluster,
         report.backup,
         time(report.taken_at)
     );
+    if let Some(salvage) = &report.salvage {
+        text.push_str(&salvage_text(salvage, report.tables));
+    }
     text.push_str(&format!(
-        "proven: {} with {} ({}) read back, each equal to what was recorded when it was backed up\n",
+        "{}: {} with {} ({}) read back, each equal to what was recorded when it was backed up\n",
+        if report.proven { "proven" } else { "what is there is proven" },
         count(report.tables, "table"),
         count(report.rows, "row"),
         size(report.bytes)
@@ -231,6 +241,42 @@ fn text(report: &Report) -> String {
     for note in &report.notes {
         text.push_str(&format!("note: {note}\n"));
     }
+    text
+}
+
+/// What is absent, each on a line that can be searched for.
+fn salvage_text(salvage: &Salvage, tables: u64) -> String {
+    let mut text = String::new();
+    for damaged in &salvage.damaged {
+        text.push_str(&format!("damaged: {}: {}\n", Printable(&damaged.object), damaged.problem));
+    }
+    for absent in &salvage.absent {
+        let to = absent.to_page.map_or_else(|| "the end".to_owned(), |to| (to - 1).to_string());
+        let lost = absent.rows_lost.map_or_else(|| "an unknown number of rows".to_owned(), |rows| count(rows, "row"));
+        let there = if absent.rows_restored > 0 {
+            format!(", {} of it are there", count(absent.rows_restored, "row"))
+        } else {
+            String::new()
+        };
+        text.push_str(&format!("absent: table {}, pages {} to {to}: {lost}{there}\n", absent.table, absent.from_page));
+    }
+    for absent in &salvage.absent_large_objects {
+        let run = |(first, last): &(u32, u32)| if first == last { first.to_string() } else { format!("{first} to {last}") };
+        let oids: Vec<String> = absent.oids.iter().map(run).collect();
+        text.push_str(&format!("absent: {}: {}\n", count(absent.count.into(), "large object"), oids.join(", ")));
+    }
+    for weakened in &salvage.weakened {
+        let how = match weakened.state.as_str() {
+            "not-valid" => "is there as NOT VALID: it holds for new rows only",
+            "left-out" => "is left out: rows that it needs are absent",
+            _ => "is not filled: rows that it needs are absent",
+        };
+        text.push_str(&format!("{} {} {how}\n", weakened.kind, weakened.object));
+    }
+    text.push_str(&match salvage.is_whole() {
+        true => "nothing is absent\n".to_owned(),
+        false => format!("{} of {} are whole\n", salvage.whole_tables, count(tables, "table")),
+    });
     text
 }
 

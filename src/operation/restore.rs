@@ -13,6 +13,7 @@ mod preflight;
 pub mod proof;
 pub mod routes;
 pub mod rows;
+pub mod salvage;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use choose::Which;
 pub use preflight::Finding;
+use salvage::Salvage;
 
 use super::{
     budget::Budget,
@@ -110,6 +112,8 @@ pub struct Request {
     pub accept_gap: bool,
     /// Leave a copy that could not be proven where it was built, instead of dropping it.
     pub keep_failed: bool,
+    /// Go on past what is missing or damaged. Never into the tenant's own place.
+    pub salvage: bool,
 }
 
 /// What was restored. Serialised as the document of `--json`.
@@ -132,8 +136,11 @@ pub struct Report {
     pub rows: u64,
     /// Bytes of COPY text.
     pub bytes: u64,
-    /// Always true: what is not proven is a failure and no report.
+    /// Whether it is all that was backed up, and equal to it. False only with `--salvage`, where something is absent; what is there is
+    /// proven all the same. Otherwise what is not proven is a failure and no report.
     pub proven: bool,
+    /// What is absent; null without `--salvage`.
+    pub salvage: Option<Salvage>,
     /// What the live database was renamed to.
     pub replaced_as: Option<String>,
     /// Roles that were missing and were made, without login.

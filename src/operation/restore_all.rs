@@ -279,6 +279,7 @@ impl FleetRequest {
             allow: self.allow.clone(),
             accept_gap: self.accept_gap,
             keep_failed: false,
+            salvage: false,
         }
     }
 }

@@ -72,6 +72,14 @@ pub enum TocError {
 /// # Errors
 /// [`TocError`] when the bytes are no archive of a known version.
 pub fn read(archive: &[u8]) -> Result<Vec<TocEntry>, TocError> {
+    Ok(read_defined(archive)?.into_iter().map(|(entry, _)| entry).collect())
+}
+
+/// As [`read`], each entry with the statements that make it.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_defined(archive: &[u8]) -> Result<Vec<(TocEntry, String)>, TocError> {
     let mut input = Input { bytes: archive, at: 0, int_size: 4, offset_size: 8 };
     let (minor, count) = input.header()?;
     (0..count).map(|_| input.entry(minor)).collect()
@@ -218,7 +226,7 @@ impl<'a> Input<'a> {
         u32::try_from(self.int()?).map_err(|_| TocError::Wrong(start))
     }
 
-    fn entry(&mut self, minor: u8) -> Result<TocEntry, TocError> {
+    fn entry(&mut self, minor: u8) -> Result<(TocEntry, String), TocError> {
         let start = self.at;
         let wrong = || TocError::Wrong(start);
         let dump_id = self.number()?;
@@ -257,7 +265,7 @@ impl<'a> Input<'a> {
             "CONSTRAINT" => definition.contains(" EXCLUDE USING "),
             _ => false,
         };
-        Ok(TocEntry { dump_id, kind, namespace, tag, owner, section, runs_code, slow, needs })
+        Ok((TocEntry { dump_id, kind, namespace, tag, owner, section, runs_code, slow, needs }, definition))
     }
 }
 

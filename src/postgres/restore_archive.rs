@@ -5,6 +5,7 @@
 //! connected to a database writes nothing there.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{Seek as _, Write as _},
     path::Path,
@@ -26,6 +27,7 @@ const STDERR_BYTES: usize = 64 * 1024;
 pub struct SchemaArchive {
     file: File,
     toc: Vec<TocEntry>,
+    foreign_keys: HashMap<u32, String>,
 }
 
 /// A schema that could not be restored.
@@ -76,8 +78,20 @@ impl SchemaArchive {
     /// # Errors
     /// [`RestoreArchiveError::Toc`], [`RestoreArchiveError::Memory`].
     pub fn new(archive: &[u8]) -> Result<Self, RestoreArchiveError> {
-        let toc = archive_toc::read(archive).map_err(RestoreArchiveError::Toc)?;
-        Ok(Self { file: memory_file("tenure-schema", archive)?, toc })
+        let (mut toc, mut foreign_keys) = (Vec::new(), HashMap::new());
+        for (entry, definition) in archive_toc::read_defined(archive).map_err(RestoreArchiveError::Toc)? {
+            if entry.kind == "FK CONSTRAINT" {
+                foreign_keys.insert(entry.dump_id, definition);
+            }
+            toc.push(entry);
+        }
+        Ok(Self { file: memory_file("tenure-schema", archive)?, toc, foreign_keys })
+    }
+
+    /// The statement that makes a foreign key, by the number of its entry.
+    #[must_use]
+    pub fn foreign_key(&self, dump_id: u32) -> Option<&str> {
+        self.foreign_keys.get(&dump_id).map(String::as_str)
     }
 
     /// What is in it.

@@ -134,6 +134,7 @@ async fn restore(site: &Site, server: &Cluster, tenant: &str) -> String {
         allow: vec!["all".to_owned()],
         accept_gap: false,
         keep_failed: false,
+        salvage: false,
     };
     let report = restorer.restore(&request, site.identity(), Utc::now()).await.unwrap();
     assert!(report.proven);

@@ -12,6 +12,7 @@ mod partitions;
 mod powers;
 mod roles;
 mod row_security;
+mod salvage;
 mod search_path;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ pub fn latest(tenant: &str) -> Request {
         allow: Vec::new(),
         accept_gap: false,
         keep_failed: false,
+        salvage: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! One restore, from preflight to proof.
 
 mod data;
+mod doubtful;
 mod finish;
 mod logins;
 mod made;
@@ -13,7 +14,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use self::{made::Made, schema::Schema};
+use self::{doubtful::Doubtful, made::Made, schema::Schema};
 use super::{
     Chosen, Report, Request, Restorer,
     content::{ChunkReader, Content},
@@ -22,6 +23,7 @@ use super::{
     failures, proof,
     routes::Routes,
     rows,
+    salvage::{Salvage, Salvager, Weakened},
 };
 use crate::{
     chunk::RowHasher,
@@ -62,6 +64,8 @@ struct Build<'a> {
     place: &'a Place<'a>,
     hasher: RowHasher,
     connections: usize,
+    /// What is absent, when that is no reason to stop.
+    salvage: Option<&'a Salvage>,
     now: DateTime<Utc>,
     /// Names what it makes and the session that makes it.
     id: RecordId,
@@ -76,6 +80,7 @@ struct Built {
     rows: u64,
     bytes: u64,
     proof_ms: u64,
+    weakened: Vec<Weakened>,
     notes: Vec<String>,
 }
 
@@ -92,23 +97,36 @@ pub(super) async fn run(
     let Chosen { locker, backup, histories, key: record, notes } = chosen;
     let manifest = &backup.manifest;
     let reader = ChunkReader::new(restorer.vault.clone(), locker, key);
-    let damage = damage::Damage { restorer, histories: &histories, chosen: manifest.backup, now };
+    let damage = damage::Damage { restorer, histories: &histories, chosen: manifest.backup, now, salvage: request.salvage };
+    let hasher = record.chunk_name_key.row_hasher();
 
     restorer.progress.stage(tenant, "reading");
     let reading = async {
-        let description = reader.description(manifest).await.map_err(|error| failures::content(tenant, error))?;
-        let content = reader.content(manifest).await.map_err(|error| failures::content(tenant, error))?;
+        let mut description = reader.description(manifest).await.map_err(|error| failures::content(tenant, error))?;
+        let (content, salvage) = if request.salvage {
+            let live = histories.iter().flat_map(|(_, history)| history.live(now)).map(|other| &other.manifest);
+            let others = live.filter(|other| other.key_id == manifest.key_id && other.backup != manifest.backup).collect();
+            let (vault, jobs, budget) = (restorer.vault, restorer.jobs, restorer.budget);
+            let salvager = Salvager { vault, reader: &reader, hasher, jobs, budget, others };
+            let looked = salvager.look(manifest, &mut description).await;
+            looked.map(|(content, salvage)| (content, Some(salvage))).map_err(|error| failures::content(tenant, error))?
+        } else {
+            (reader.content(manifest).await.map_err(|error| failures::content(tenant, error))?, None)
+        };
         content.check(&description).map_err(|error| failures::content(tenant, error))?;
-        let archive =
-            rows::bytes(&reader, &content, description.schema_archive).await.map_err(|error| failures::content(tenant, error))?;
+        let archive = rows::bytes(&reader, &content, description.schema_archive).await.map_err(|error| {
+            let mut failure = failures::content(tenant, error);
+            failure.message.push_str("; it holds the schema");
+            failure
+        })?;
         let archive = SchemaArchive::new(&archive).map_err(|error| failures::archive(tenant, error))?;
-        Ok((description, content, archive))
+        Ok((description, content, archive, salvage))
     };
     let read = tokio::select! {
         read = reading => read,
         () = restorer.cancel.cancelled() => Err(restorer.interrupted(tenant)),
     };
-    let (description, content, archive) = match read {
+    let (description, content, archive, salvage) = match read {
         Ok(read) => read,
         Err(failure) => return Err(damage.explain(failure, None).await),
     };
@@ -127,7 +145,8 @@ pub(super) async fn run(
         reader: &reader,
         archive: &archive,
         place: &place,
-        hasher: record.chunk_name_key.row_hasher(),
+        hasher,
+        salvage: salvage.as_ref(),
         connections: restorer.jobs.min(limit).max(1),
         now,
         id: RecordId::random(),
@@ -228,13 +247,11 @@ impl Build<'_> {
             loader.target().child_environment(&name).await.map_err(|error| failures::connect(&request.tenant, error))?;
         let large =
             pipeline::large(&description.tables, self.content).map_err(|error| failures::content(&request.tenant, error))?;
-        let schema = Schema {
-            build: self,
-            tool: &tool,
-            name: &name,
-            environments: [&admin_environment, &loader_environment],
-            plan: restore_plan::plan(self.archive.toc(), &powerful, &large),
-        };
+        let mut plan = restore_plan::plan(self.archive.toc(), &powerful, &large);
+        let lacks = self.salvage.is_some_and(|salvage| !salvage.is_whole());
+        let doubtful = if lacks { Doubtful::take(&mut plan, self.archive.toc()) } else { Doubtful::default() };
+        let schema =
+            Schema { build: self, tool: &tool, name: &name, environments: [&admin_environment, &loader_environment], plan };
         schema.run("schemas", Login::Admin, &schema.plan.extension_schemas).await?;
         self.create_extensions(&database, &found.facts).await?;
         self.join(admin, made, &loader, &owners).await?;
@@ -267,9 +284,13 @@ impl Build<'_> {
 
         self.stage("indexes");
         schema.steps("post-data", &schema.plan.post_data).await?;
+        let mut weakened = self.doubtful_keys(&schema, &database, &loader, &doubtful).await?;
         schema.steps("row security", &schema.plan.row_security).await?;
         schema.run("grants", Login::Admin, &schema.plan.grants).await?;
-        schema.steps("materialized views", &schema.plan.refresh).await?;
+        match lacks {
+            true => weakened.extend(self.doubtful_views(&schema, &schema.plan.refresh).await?),
+            false => schema.steps("materialized views", &schema.plan.refresh).await?,
+        }
         self.analyze(admin, &database, &loader, &name).await?;
 
         self.stage("proving");
@@ -288,7 +309,7 @@ impl Build<'_> {
         loader.leave_database(&database).await.map_err(self.failed())?;
         schema.run("event triggers and subscriptions", Login::Admin, &schema.plan.last).await?;
         drop(database);
-        Ok((Built { name, oid, facts: found.facts, loader, rows, bytes, proof_ms, notes: found.notes }, lock))
+        Ok((Built { name, oid, facts: found.facts, loader, rows, bytes, proof_ms, weakened, notes: found.notes }, lock))
     }
 
     /// The empty database under its random name, recorded before it is made.

@@ -3,14 +3,14 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
     chunk::sums::RowTotals,
     format::{
         description::Description,
-        index_page::{Entry, Part},
-        manifest::Manifest,
+        index_page::{Entry, IndexPage, Part},
+        manifest::{Manifest, Page},
     },
     id::{ChunkName, Locker, SourceTag},
     seal::{SealError, TenantIdentity, open},
@@ -89,6 +89,12 @@ impl ChunkReader {
         Self { vault, locker, identity: Arc::new(identity) }
     }
 
+    /// Whose chunks it opens.
+    #[must_use]
+    pub fn locker(&self) -> Locker {
+        self.locker
+    }
+
     /// Fetches a chunk, checks its digest, opens and decompresses it.
     ///
     /// # Errors
@@ -122,9 +128,15 @@ impl ChunkReader {
     /// # Errors
     /// [`ContentError`].
     pub async fn content(&self, manifest: &Manifest) -> Result<Content, ContentError> {
-        let pages: Vec<_> =
-            stream::iter(&manifest.pages).map(|page| self.vault.page(self.locker, page)).buffered(READERS).try_collect().await?;
+        let pages: Vec<_> = self.pages(manifest).map(|(_, read)| read).try_collect().await?;
         Content::new(pages.into_iter().flat_map(|page| page.entries).collect())
+    }
+
+    /// Reads the pages of a backup's index, in order, each with what it is called in the manifest.
+    pub fn pages<'a>(&'a self, manifest: &'a Manifest) -> impl Stream<Item = (&'a Page, Result<IndexPage, ObjectError>)> + 'a {
+        stream::iter(&manifest.pages)
+            .map(move |page| async move { (page, self.vault.page(self.locker, page).await) })
+            .buffered(READERS)
     }
 }
 
@@ -153,6 +165,33 @@ impl Content {
             }
         }
         Ok(Self { entries, sources })
+    }
+
+    /// As [`Content::new`] of an index of which pages may be missing. Sources may have holes: see [`Content::keep`].
+    #[must_use]
+    pub fn with_holes(mut entries: Vec<Entry>) -> Self {
+        entries.retain(|entry| entry.check().is_ok());
+        let mut sources: HashMap<SourceTag, Vec<Piece>> = HashMap::new();
+        for (at, entry) in entries.iter().enumerate() {
+            for part in &entry.parts {
+                sources.entry(part.source).or_default().push(Piece { entry: at, part: *part });
+            }
+        }
+        for pieces in sources.values_mut() {
+            pieces.sort_by_key(|piece| piece.part.position);
+            pieces.dedup_by_key(|piece| piece.part.position);
+        }
+        Self { entries, sources }
+    }
+
+    /// Takes an entry from another place where the same chunk is stored.
+    pub fn replace(&mut self, at: usize, entry: Entry) {
+        self.entries[at] = entry;
+    }
+
+    /// Leaves of a source only `pieces`: from here on it holds nothing else, and may hold nothing at all.
+    pub fn keep(&mut self, tag: SourceTag, pieces: Vec<Piece>) {
+        self.sources.insert(tag, pieces);
     }
 
     /// An entry by its index.

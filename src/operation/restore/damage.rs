@@ -23,6 +23,8 @@ pub(super) struct Damage<'a> {
     pub histories: &'a [(Locker, History)],
     pub chosen: BackupId,
     pub now: DateTime<Utc>,
+    /// Whether the restore goes on past what it can.
+    pub salvage: bool,
 }
 
 /// A damaged object. The same content may be stored again under another birth, and then that copy is not hurt.
@@ -48,8 +50,11 @@ impl Damage<'_> {
         if let (Hurt::Chunk(..), Some((content, description))) = (&hurt, content) {
             let tables = tables_in(&hurt, content, description);
             if !tables.is_empty() {
-                failure.message.push_str(&format!("; it holds rows of {}", some(&tables)));
+                failure.message.push_str(&format!("; it holds {}", some(&tables)));
             }
+        }
+        if self.salvage {
+            failure.message.push_str("; without it nothing can be built");
         }
         let (mut backups, mut whole) = (Vec::new(), None);
         let mut pages = HashMap::new();
@@ -78,6 +83,9 @@ impl Damage<'_> {
             }
             _ => "The target is as it was. Every backup needs it: look for a copy of the vault that still has it.".to_owned(),
         };
+        if !self.salvage {
+            failure.hint.push_str(" What is left of this one comes back with --salvage --into NAME.");
+        }
         failure
     }
 
@@ -136,11 +144,13 @@ fn tables_in(hurt: &Hurt, content: &Content, description: &Description) -> Vec<S
         .filter(|entry| hurt.is(entry))
         .flat_map(|entry| entry.parts.iter().map(|part| part.source))
         .collect();
-    description
-        .tables
-        .iter()
-        .filter(|table| table.ranges.iter().any(|range| sources.contains(&range.source)))
-        .map(|table| format!("table {}", rows::shown(table)))
+    let tables = description.tables.iter().filter(|table| table.ranges.iter().any(|range| sources.contains(&range.source)));
+    let schema = sources.contains(&description.schema_archive).then(|| "the schema".to_owned());
+    let blocks = description.large_objects.iter().filter(|block| sources.contains(&block.source));
+    schema
+        .into_iter()
+        .chain(tables.map(|table| format!("rows of table {}", rows::shown(table))))
+        .chain(blocks.map(|block| format!("large objects from OID {}", block.first_oid)))
         .collect()
 }
 

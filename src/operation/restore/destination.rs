@@ -60,6 +60,12 @@ impl Restorer<'_> {
             Some(tenant) => tenant == request.tenant,
             None => server.name == home && database == description.database.name,
         };
+        if own && request.salvage {
+            let message =
+                format!("{} is tenant {}'s own place: what is salvaged never takes it", shown(&database), request.tenant);
+            return Err(Failure::new(FailureClass::Refused, "own-place", shown(&database), message)
+                .hint("Choose another name with --into, look at what came back, and take from it what you need."));
+        }
         Ok(Place { server, database, own })
     }
 

@@ -59,7 +59,10 @@ pub(super) fn rows(tenant: &TenantName, error: RowsError) -> Failure {
     match error {
         RowsError::Content { source, table, .. } => {
             let mut failure = content(tenant, source);
-            failure.message = format!("{} (table {table})", failure.message);
+            // Of a damaged chunk all that it holds is named later.
+            if failure.kind != "damaged-object" {
+                failure.message = format!("{} (table {table})", failure.message);
+            }
             failure
         }
         RowsError::Load { source, .. } => statement(tenant, source),

@@ -9,7 +9,7 @@ use crate::{
     id::{Locker, RecordId},
     operation::{
         failure::{Failure, FailureClass},
-        restore::{Report, failures, shown},
+        restore::{Report, failures, salvage::Salvage, shown},
     },
     postgres::{
         Session, create_database, leftovers,
@@ -37,7 +37,8 @@ impl Build<'_> {
         self.stage("renaming");
         let tenant = &self.request.tenant;
         let database = &self.place.database;
-        let Built { loader, facts, mut notes, .. } = built;
+        let Built { loader, facts, mut notes, weakened, .. } = built;
+        let salvage = self.salvage.map(|salvage| Salvage { weakened, ..salvage.clone() });
         create_database::apply_properties(admin, &built.name, &self.description.database, &facts.guests(loader.role()))
             .await
             .map_err(self.failed())?;
@@ -88,7 +89,8 @@ impl Build<'_> {
             tables: self.description.tables.len() as u64,
             rows: built.rows,
             bytes: built.bytes,
-            proven: true,
+            proven: salvage.as_ref().is_none_or(Salvage::is_whole),
+            salvage,
             replaced_as,
             created_roles: Vec::new(),
             notes,

@@ -93,7 +93,8 @@ pub async fn heap_pages(session: &Client, tables: &[&Table]) -> Result<Vec<u32>,
 }
 
 /// Tables and materialized views to be analysed, as quoted names: those that `loader` may, and the others. A partitioned table stands
-/// for its partitions.
+/// for its partitions. One above a foreign table is left out, and its partitions stand for themselves: ANALYZE would ask the server that
+/// the foreign table names.
 ///
 /// # Errors
 /// What the server says.
@@ -101,9 +102,14 @@ pub async fn to_analyze(admin: &Client, loader: &str) -> Result<(Vec<String>, Ve
     let (what, whom) = ("listing the tables of", "the database");
     let rows = admin
         .query(
-            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_has_role($1::text::name, c.relowner, 'USAGE')
+            "WITH RECURSIVE far(oid) AS (
+               SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'f'
+               UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN far ON far.oid = i.inhrelid)
+             SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_has_role($1::text::name, c.relowner, 'USAGE')
                FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-              WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't'
+              WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND c.oid NOT IN (SELECT oid FROM far)
+                AND NOT (c.relispartition AND EXISTS (
+                      SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND i.inhparent NOT IN (SELECT oid FROM far)))
                 AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
               ORDER BY pg_catalog.pg_table_size(c.oid) DESC, c.oid",
             &[&loader],

@@ -17,6 +17,24 @@ CREATE FUNCTION add_up(state integer, VARIADIC a integer[]) RETURNS integer LANG
 CREATE AGGREGATE total(VARIADIC integer[]) (SFUNC = add_up, STYPE = integer, INITCOND = '0');
 COMMENT ON AGGREGATE joined(text) IS 'an aggregate'; GRANT EXECUTE ON FUNCTION joined(text) TO fid_reader; ALTER AGGREGATE joined(text) OWNER TO "fid writer";
 
+CREATE FUNCTION row_n() RETURNS bigint LANGUAGE internal WINDOW IMMUTABLE AS 'window_row_number';
+CREATE FUNCTION series(integer, integer) RETURNS SETOF integer LANGUAGE internal IMMUTABLE STRICT ROWS 77 SUPPORT generate_series_int4_support AS 'generate_series_int4';
+CREATE AGGREGATE moving(integer) (SFUNC = int4pl, STYPE = integer, INITCOND = '0', COMBINEFUNC = int4pl, MSFUNC = int4pl, MINVFUNC = int4mi, MSTYPE = integer, MINITCOND = '0', PARALLEL = SAFE);
+CREATE AGGREGATE ordered(float8 ORDER BY anyelement) (SFUNC = ordered_set_transition, STYPE = internal, FINALFUNC = percentile_disc_final, FINALFUNC_EXTRA);
+CREATE AGGREGATE hypothetical(VARIADIC "any" ORDER BY VARIADIC "any") (SFUNC = ordered_set_transition_multi, STYPE = internal, FINALFUNC = rank_final, FINALFUNC_EXTRA, HYPOTHETICAL);
+
+-- A base type, one that was never finished, a language, a transform.
+CREATE TYPE based; CREATE FUNCTION based_in(cstring) RETURNS based LANGUAGE internal IMMUTABLE STRICT AS 'textin'; CREATE FUNCTION based_out(based) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'textout';
+CREATE TYPE based (INPUT = based_in, OUTPUT = based_out, LIKE = text, CATEGORY = 'S', DEFAULT = 'un,"set'); CREATE TYPE never_finished;
+CREATE TABLE of_based (b based, c based[]); INSERT INTO of_based VALUES (E'\t\\N', '{"a,b",NULL}'), ('', '{}'), (NULL, NULL);
+COMMENT ON TYPE based IS 'a base type'; COMMENT ON TYPE never_finished IS 'a shell';
+CREATE FUNCTION handling() RETURNS language_handler LANGUAGE c AS '$libdir/plpgsql', 'plpgsql_call_handler';
+CREATE FUNCTION handling_inline(internal) RETURNS void LANGUAGE c STRICT AS '$libdir/plpgsql', 'plpgsql_inline_handler'; CREATE FUNCTION validating(oid) RETURNS void LANGUAGE c STRICT AS '$libdir/plpgsql', 'plpgsql_validator';
+CREATE TRUSTED LANGUAGE "pl ""too" HANDLER handling INLINE handling_inline VALIDATOR validating; COMMENT ON LANGUAGE "pl ""too" IS 'a language'; GRANT USAGE ON LANGUAGE "pl ""too" TO fid_reader WITH GRANT OPTION;
+CREATE FUNCTION in_it(a integer) RETURNS integer LANGUAGE "pl ""too" IMMUTABLE AS 'BEGIN RETURN a * 2; END';
+CREATE TABLE by_it (a integer CHECK (code.in_it(a) > 0)); INSERT INTO by_it VALUES (1), (2); CREATE INDEX ON by_it (in_it(a));
+CREATE TRANSFORM FOR integer LANGUAGE sql (FROM SQL WITH FUNCTION prsd_lextype(internal), TO SQL WITH FUNCTION int4recv(internal)); COMMENT ON TRANSFORM FOR integer LANGUAGE sql IS 'a transform';
+
 CREATE TYPE whole AS (n integer);
 CREATE FUNCTION whole_less(whole, whole) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1.n < $2.n';
 CREATE FUNCTION whole_equal(whole, whole) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1.n = $2.n';
@@ -28,6 +46,8 @@ CREATE OPERATOR !# (RIGHTARG = integer, FUNCTION = standard);
 COMMENT ON OPERATOR =# (whole, whole) IS 'an operator'; ALTER OPERATOR =# (whole, whole) OWNER TO "fid writer";
 CREATE OPERATOR FAMILY wholes USING btree;
 CREATE OPERATOR CLASS whole_ops DEFAULT FOR TYPE whole USING btree FAMILY wholes AS OPERATOR 1 <#, OPERATOR 3 =#, OPERATOR 5 >#, FUNCTION 1 whole_compare(whole, whole);
+ALTER OPERATOR FAMILY wholes USING btree ADD OPERATOR 1 < (integer, smallint), OPERATOR 3 = (integer, smallint), FUNCTION 1 (integer, smallint) btint42cmp(integer, smallint);
+CREATE OPERATOR FAMILY "nothing ""in it" USING hash; COMMENT ON OPERATOR FAMILY wholes USING btree IS 'a family'; COMMENT ON OPERATOR CLASS whole_ops USING btree IS 'a class'; ALTER OPERATOR CLASS whole_ops USING btree OWNER TO "fid writer";
 CREATE TABLE wholes_table (w whole);
 INSERT INTO wholes_table SELECT ROW(n)::whole FROM generate_series(1, 20) AS n;
 CREATE INDEX ON wholes_table (w whole_ops);

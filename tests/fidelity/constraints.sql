@@ -30,6 +30,8 @@ CREATE DOMAIN percent AS integer; CREATE TABLE of_domain (p percent); INSERT INT
 ALTER DOMAIN percent ADD CONSTRAINT "0 to 100" CHECK (VALUE BETWEEN 0 AND 100) NOT VALID; COMMENT ON CONSTRAINT "0 to 100" ON DOMAIN percent IS 'of a domain';
 ALTER TABLE rules.hen REPLICA IDENTITY FULL; ALTER TABLE rules.egg REPLICA IDENTITY NOTHING;
 SELECT current_setting('server_version_num')::int >= 150000 AS v15 \gset
+CREATE TABLE covered_pairs (a integer, b integer, PRIMARY KEY (a, b)); INSERT INTO covered_pairs VALUES (1, 1);
 \if :v15
+CREATE TABLE halves (a integer, b integer, FOREIGN KEY (a, b) REFERENCES covered_pairs (a, b) ON DELETE SET NULL (b) ON UPDATE SET DEFAULT); INSERT INTO halves VALUES (1, 1), (1, NULL);
 CREATE TABLE one_null (a integer, UNIQUE NULLS NOT DISTINCT (a)); INSERT INTO one_null VALUES (NULL), (1);
 \endif

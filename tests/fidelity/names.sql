@@ -30,3 +30,6 @@ CREATE FUNCTION "fu""nc'
 GRANT SELECT ("co""l'
 \ ") ON "Ta""ble'
 \ ; DROP TABLE x; --" TO fid_reader;
+CREATE SCHEMA "🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀\'""";
+CREATE TABLE "🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀\'"""."../../k/x" ("postgresql://u:p@h/d" text, "host=x -f" text DEFAULT '-- "', "$1" text, "éé" text GENERATED ALWAYS AS ("$1" || '') STORED);
+INSERT INTO "🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀🦀\'"""."../../k/x" VALUES ('a', 'b', 'c');

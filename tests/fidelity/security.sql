@@ -45,3 +45,10 @@ CREATE FOREIGN DATA WRAPPER nowhere; GRANT USAGE ON FOREIGN DATA WRAPPER nowhere
 CREATE SERVER "far ""away" TYPE 'x' VERSION '1' FOREIGN DATA WRAPPER nowhere OPTIONS (host 'h''h', "Odd Option" ''); GRANT USAGE ON FOREIGN SERVER "far ""away" TO fid_reader WITH GRANT OPTION;
 CREATE USER MAPPING FOR PUBLIC SERVER "far ""away"; CREATE USER MAPPING FOR fid_reader SERVER "far ""away" OPTIONS (password 's''ecret');
 CREATE FOREIGN TABLE far_rows (a integer OPTIONS (x 'y'), b text NOT NULL DEFAULT 'b') SERVER "far ""away" OPTIONS (t 'u'); GRANT SELECT (a) ON far_rows TO PUBLIC; COMMENT ON SERVER "far ""away" IS 'a server';
+CREATE TABLE far_parts (a integer, b text) PARTITION BY LIST (a); CREATE TABLE near_part PARTITION OF far_parts FOR VALUES IN (2); INSERT INTO far_parts VALUES (2, 'near');
+CREATE FOREIGN TABLE far_part PARTITION OF far_parts FOR VALUES IN (1) SERVER "far ""away"; CREATE TABLE near_parent (a integer); INSERT INTO near_parent VALUES (1); CREATE FOREIGN TABLE far_child (c integer) INHERITS (near_parent) SERVER "far ""away";
+CREATE VIEW seen AS SELECT a, b FROM granted; GRANT SELECT (a), UPDATE (b) ON seen TO fid_reader WITH GRANT OPTION; GRANT SELECT ON seen TO pg_monitor;
+SELECT current_setting('server_version_num')::int >= 180000 AS v18 \gset
+\if :v18
+ALTER DEFAULT PRIVILEGES FOR ROLE "fid writer" GRANT SELECT ON LARGE OBJECTS TO fid_reader WITH GRANT OPTION;
+\endif

@@ -18,3 +18,7 @@ INSERT INTO owner DEFAULT VALUES;
 CREATE UNLOGGED TABLE lost (a serial);
 COMMENT ON SEQUENCE used IS 'a sequence';
 GRANT USAGE ON SEQUENCE used TO fid_reader; GRANT SELECT, UPDATE ON SEQUENCE owned TO PUBLIC;
+SELECT current_setting('server_version_num')::int >= 150000 AS v15 \gset
+\if :v15
+CREATE UNLOGGED SEQUENCE not_logged; SELECT nextval('not_logged');
+\endif

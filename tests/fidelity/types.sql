@@ -85,6 +85,16 @@ INSERT INTO made VALUES
    ROW(1, 2, 3, 'NaN', 5, '-0', 7, 8, 9, true)),
   ('between', 2, NULL, NULL, '{}', NULL, '{NULL}', '(,)', NULL, NULL);
 
+-- Types made of types.
+CREATE DOMAIN some_range AS int4range CHECK (NOT isempty(VALUE));
+CREATE DOMAIN moods AS mood[] CHECK (array_position(VALUE, NULL) IS NULL);
+CREATE TYPE words AS RANGE (subtype = text, collation = "C", multirange_type_name = word_sets);
+CREATE TYPE pairs AS RANGE (subtype = inner_pair);
+CREATE TABLE made_too (a some_range, b moods, c words, d word_sets, e pairs, f checked_pair[], g some_range[], h words[], i moods[]);
+INSERT INTO made_too VALUES
+  ('[1,5)', '{sad,""}', '["a,b","c""d\\")', '{["",a],(b,)}', '["(x,1)","(y,)"]', ARRAY[ROW('x', 1)::checked_pair, NULL], '{"[1,2)",NULL}', ARRAY['[a,b]'::words, 'empty'], '{"{sad}",NULL}'),
+  (NULL, '{}', 'empty', '{}', '(,)', '{}', '{}', '{NULL}', NULL), ('(,)', NULL, '[," ")', NULL, NULL, NULL, NULL, NULL, '{}');
+
 CREATE TABLE arrays (a integer[], b text[][], c integer[], d jsonb[], e numeric[], f date[], g bytea[], h int4range[], i bit(3)[], j text[]);
 INSERT INTO arrays VALUES ('{}', '{}', '[-2:-1][5:6]={{1,2},{3,NULL}}', '{"{\"a\": 1}",NULL}', '{NaN,0.10,NULL}', '{infinity,"0044-03-15 BC"}', '{"\\x","\\x00"}',
    '{empty,"[1,5)"}', '{101,000}', '{"","NULL",NULL,"a,b","{}","\"","\\"," ",nUlL}'),
@@ -93,3 +103,5 @@ INSERT INTO arrays VALUES ('{}', '{}', '[-2:-1][5:6]={{1,2},{3,NULL}}', '{"{\"a\
 CREATE TABLE ranges (a int4range, b int8range, c numrange, d tsrange, e tstzrange, f daterange, g int4multirange, h nummultirange, i datemultirange, j tstzmultirange);
 INSERT INTO ranges VALUES ('empty', '(,)', '[0.10,0.10]', '[-infinity,infinity]', '(2000-01-01 00:00+00,)', '[,2000-01-01)', '{}', '{(,1),(1,)}', '{[-infinity,infinity)}', '{(,)}'),
   ('[1,2147483647)', '[-9223372036854775808,)', '(-Infinity,NaN)', NULL, NULL, '[4713-01-01 BC,5874897-12-31)', '{[1,2),[5,6)}', NULL, '{}', NULL);
+CREATE TABLE multiranges (a int8multirange, b tsmultirange, c nummultirange[], d numrange[]);
+INSERT INTO multiranges VALUES ('{[-9223372036854775808,9223372036854775807)}', '{(-infinity,"0044-03-15 12:00 BC"],[infinity,infinity]}', ARRAY['{[NaN,NaN]}'::nummultirange, '{}', NULL], '{"[0.10,0.100]",empty,"(,)"}'), ('{}', '{}', '{}', '{}'), (NULL, NULL, NULL, NULL);

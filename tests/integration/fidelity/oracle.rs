@@ -79,9 +79,11 @@ pub fn plain_copy(from: &Cluster, database: &str, to: &Cluster, copy: &str) {
         "postgres",
         &format!(
             "SELECT format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, datctype)
-                 || CASE to_jsonb(d) ->> 'datlocprovider' WHEN 'i'
-                    THEN format(' LOCALE_PROVIDER icu ICU_LOCALE %L', coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale'))
+                 || CASE to_jsonb(d) ->> 'datlocprovider'
+                    WHEN 'i' THEN format(' LOCALE_PROVIDER icu ICU_LOCALE %L', coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale'))
+                    WHEN 'b' THEN format(' LOCALE_PROVIDER builtin BUILTIN_LOCALE %L', to_jsonb(d) ->> 'datlocale')
                     ELSE '' END
+                 || coalesce(' ICU_RULES ' || quote_literal(to_jsonb(d) ->> 'daticurules'), '')
                FROM pg_database d WHERE datname = '{database}'"
         ),
     );
@@ -97,7 +99,7 @@ pub fn properties(server: &Cluster, database: &str) -> String {
         "postgres",
         &format!(
             "SELECT pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype, coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'),
-                    coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale'), datconnlimit, datistemplate, datallowconn,
+                    coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale'), to_jsonb(d) ->> 'daticurules', datconnlimit, datistemplate, datallowconn,
                     (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(coalesce(datacl, acldefault('d', datdba))) x), shobj_description(d.oid, 'pg_database'),
                     (SELECT array_agg((coalesce(setrole::regrole::text, ''), x)::text ORDER BY setrole::regrole::text, x)
                        FROM pg_db_role_setting, unnest(setconfig) x WHERE setdatabase = d.oid)

@@ -102,7 +102,7 @@ impl Vault {
             if let ObjectName::Document(document @ Document::Void(_, backup)) = name {
                 voids.insert(*backup);
                 // A void that is not to be trusted still stops its backup from counting; it is said as well.
-                if let Err(error) = self.void(document, *backup, *stored_at).await? {
+                if let Err(error) = self.void(locker, *backup, *stored_at).await? {
                     history.problems.push(self.problem(Some(*backup), document, &error));
                 }
             }
@@ -176,14 +176,19 @@ impl Vault {
     /// The inner error says that the void is not to be trusted, the outer that it could not be reached.
     async fn void(
         &self,
-        document: &Document,
+        locker: Locker,
         backup: BackupId,
         at: DateTime<Utc>,
     ) -> Result<Result<(), DocumentError>, DocumentError> {
-        match signed::read::<Void>(self.store(), document, Namespace::Manifest, self.signers(), Some(at)).await {
-            Ok(void) if void.value.backup == backup && void.value.installation == self.root().installation => Ok(Ok(())),
+        let document = Document::Void(locker, backup);
+        match signed::read::<Void>(self.store(), &document, Namespace::Manifest, self.signers(), Some(at)).await {
+            Ok(Signed { value: Void { installation, locker: of, backup: what, .. }, .. })
+                if (installation, of, what) == (self.root().installation, locker, backup) =>
+            {
+                Ok(Ok(()))
+            }
             Ok(_) => {
-                let object = signed::locate(self.store(), document);
+                let object = signed::locate(self.store(), &document);
                 Ok(Err(DocumentError::Contradiction { object, what: "it voids another backup".to_owned() }))
             }
             Err(error @ DocumentError::Store { .. }) => Err(error),
@@ -251,3 +256,6 @@ impl Vault {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests;

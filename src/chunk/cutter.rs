@@ -188,10 +188,44 @@ mod tests {
         assert_eq!((MIN, MAX), (1_048_576, 4_194_304));
     }
 
+    fn fixed() -> RowHasher {
+        serde_json::from_value::<ChunkNameKey>("07".repeat(32).into()).unwrap().row_hasher()
+    }
+
+    /// A row of `length` bytes whose digest says, or does not say, that a chunk may end after it.
+    fn row(length: usize, is_border: bool) -> Vec<u8> {
+        let rows = (0u32..).map(|n| {
+            let letters = [1, 26, 676].map(|place| b'a' + u8::try_from(n / place % 26).unwrap());
+            [&letters[..], &vec![b'x'; length - 4], b"\n"].concat()
+        });
+        rows.take(17_576).find(|row| (fixed().row(row).0 % 64 == 0) == is_border).unwrap()
+    }
+
+    #[test]
+    fn chunks_end_where_the_format_says() {
+        let (plain, border) = (|length| row(length, false), |length| row(length, true));
+        for (rows, expected) in [
+            (vec![plain(3_000), plain(3_000)], vec![6_000]),
+            (vec![border(3_000), border(3_000), plain(5)], vec![6_005]),
+            (vec![plain(MIN), plain(5)], vec![MIN + 5]),
+            (vec![plain(MIN - 10), border(10), plain(5)], vec![MIN, 5]),
+            (vec![plain(MIN - 11), border(10), plain(5)], vec![MIN + 4]),
+            (vec![plain(MAX - 10), plain(10)], vec![MAX]),
+            (vec![plain(MAX - 10), plain(11)], vec![MAX - 10, 11]),
+            (vec![plain(MAX)], vec![MAX]),
+            (vec![plain(MAX + 1)], vec![MAX, 1]),
+            (vec![plain(5), plain(MAX + 1), plain(5)], vec![5, MAX, 6]),
+        ] {
+            let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
+            let cuts = cut_all(fixed(), &[rows]);
+            assert_eq!(cuts.iter().map(|cut| cut.bytes.len()).collect::<Vec<_>>(), expected, "{lengths:?}");
+        }
+    }
+
     #[test]
     fn an_insertion_changes_few_chunks() {
         // A fixed key: under one in sixty or so the borders happen to meet again late.
-        let hasher = serde_json::from_value::<ChunkNameKey>("07".repeat(32).into()).unwrap().row_hasher();
+        let hasher = fixed();
         let row = |n: u32| format!("{n}\t{}\n", "x".repeat(5_000)).into_bytes();
         let before: Vec<Vec<u8>> = (0..6_000).map(row).collect();
         let mut after = before.clone();
@@ -216,6 +250,12 @@ mod tests {
         let cuts: Vec<Cut> = cutter.ready().collect();
         assert_eq!(cuts.iter().map(|cut| cut.bytes.len()).collect::<Vec<_>>(), [MAX, MAX, 5]);
         assert_eq!(cuts.concat_bytes(), bytes);
+
+        cutter.begin(SourceTag([1; 16]));
+        cutter.raw(&bytes[..MAX]);
+        cutter.end();
+        cutter.flush();
+        assert_eq!(cutter.ready().map(|cut| cut.bytes.len()).collect::<Vec<_>>(), [MAX]);
     }
 
     trait Concat {

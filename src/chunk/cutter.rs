@@ -198,7 +198,7 @@ mod tests {
             let letters = [1, 26, 676].map(|place| b'a' + u8::try_from(n / place % 26).unwrap());
             [&letters[..], &vec![b'x'; length - 4], b"\n"].concat()
         });
-        rows.take(17_576).find(|row| (fixed().row(row).0 % 64 == 0) == is_border).unwrap()
+        rows.take(17_576).find(|row| fixed().row(row).0.is_multiple_of(64) == is_border).unwrap()
     }
 
     #[test]

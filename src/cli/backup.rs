@@ -6,12 +6,12 @@ use super::{
     clusters,
     edge::{Edge, Ended},
     installation::{Installation, read_signing_key},
-    table::{count, duration, size, table},
+    table::{count, duration, size, table, tally},
 };
 use crate::{
     config::store::Role,
     operation::{
-        backup::{BYTES_IN_FLIGHT, Backup, BackupReport, Outcome, Promise, Which},
+        backup::{BYTES_IN_FLIGHT, Backup, BackupReport, BackupResult, Outcome, Promise, Which},
         budget::Budget,
         failure::{Failure, FailureClass},
     },
@@ -90,7 +90,7 @@ fn text(report: &BackupReport) -> String {
         let when_done = |text: String| if done { text } else { String::new() };
         [
             Printable(&result.tenant).to_string(),
-            result.outcome.as_str().to_owned(),
+            result.word().to_owned(),
             result.backup.clone().unwrap_or_default(),
             when_done(size(result.bytes_read)),
             when_done(size(result.bytes_stored)),
@@ -104,11 +104,7 @@ fn text(report: &BackupReport) -> String {
         let header = ["TENANT", "OUTCOME", "BACKUP", "READ", "STORED", "NEW", "RE-USED", "TIME"];
         text.push_str(&table(header, &[3, 4, 5, 6, 7], rows));
     }
-    let outcomes = [Outcome::Done, Outcome::Failed, Outcome::Refused, Outcome::Busy].map(|outcome| {
-        let n = report.results.iter().filter(|result| result.outcome == outcome).count();
-        (n > 0).then(|| format!("{n} {}", outcome.as_str()))
-    });
-    let outcomes: Vec<String> = outcomes.into_iter().flatten().collect();
+    let outcomes = tally(report.results.iter().map(BackupResult::word));
     let (read, stored) = report.results.iter().fold((0, 0), |(r, s), one| (r + one.bytes_read, s + one.bytes_stored));
     text.push_str(&match &outcomes[..] {
         [] => "no tenant was backed up\n".to_owned(),

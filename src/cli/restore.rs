@@ -8,7 +8,7 @@ use super::{
     clusters,
     edge::{Edge, Ended},
     installation::{Installation, read_identity, read_signing_key},
-    table::{count, duration, size, table, time},
+    table::{count, duration, size, table, tally, time},
 };
 use crate::{
     config::{restore::is_allowance, store::Role},
@@ -163,11 +163,10 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
 
 fn fleet_text(report: &FleetReport) -> String {
     let rows = report.results.iter().map(|result| {
-        let outcome = if result.outcome == Outcome::Already { "done before" } else { result.outcome.as_str() };
         let when_done = |text: String| if result.outcome == Outcome::Done { text } else { String::new() };
         [
             Printable(&result.tenant).to_string(),
-            outcome.to_owned(),
+            result.word().to_owned(),
             result.cluster.clone().unwrap_or_default(),
             result.database.as_deref().map(|name| Printable(name).to_string()).unwrap_or_default(),
             result.backup.clone().unwrap_or_default(),
@@ -182,16 +181,11 @@ fn fleet_text(report: &FleetReport) -> String {
         let header = ["TENANT", "OUTCOME", "CLUSTER", "DATABASE", "BACKUP", "TABLES", "ROWS", "READ", "TIME"];
         text.push_str(&table(header, &[5, 6, 7, 8], rows));
     }
-    let outcomes = [Outcome::Done, Outcome::Already, Outcome::Failed, Outcome::Refused, Outcome::Busy].map(|outcome| {
-        let n = report.results.iter().filter(|result| result.outcome == outcome).count();
-        let word = match outcome {
-            Outcome::Done => "restored and proven",
-            Outcome::Already => "restored before",
-            other => other.as_str(),
-        };
-        (n > 0).then(|| format!("{n} {word}"))
-    });
-    let outcomes: Vec<String> = outcomes.into_iter().flatten().collect();
+    let outcomes = tally(report.results.iter().map(|result| match result.outcome {
+        Outcome::Done => "restored and proven",
+        Outcome::Already => "restored before",
+        _ => result.word(),
+    }));
     text.push_str(&format!(
         "{}: {}; {} in {}\n",
         count(report.results.len() as u64, "tenant"),

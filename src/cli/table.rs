@@ -1,5 +1,7 @@
 //! Tables and numbers for people.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use indicatif::BinaryBytes;
@@ -49,6 +51,17 @@ pub fn count(n: u64, what: &str) -> String {
     format!("{grouped} {what}{}", if n == 1 { "" } else { "s" })
 }
 
+/// `17 done`, `2 failed`: how often each word occurs, the most frequent first.
+#[must_use]
+pub fn tally(words: impl IntoIterator<Item = &'static str>) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    words.into_iter().for_each(|word| *counts.entry(word).or_default() += 1);
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    // The sort is stable: equal ones stay in the order of the alphabet.
+    counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    counts.into_iter().map(|(word, n)| format!("{n} {word}")).collect()
+}
+
 /// `850 ms`, `12.3 s`, `4 min 10 s`.
 #[must_use]
 pub fn duration(milliseconds: u64) -> String {
@@ -81,6 +94,8 @@ mod tests {
         assert_eq!(count(123, "row"), "123 rows");
         assert_eq!(duration(59_950), "59.9 s");
         assert_eq!(duration(250_000), "4 min 10 s");
+        assert_eq!(tally(["failed", "done", "busy", "done"]), ["2 done", "1 busy", "1 failed"]);
+        assert_eq!(tally([]), [""; 0]);
     }
 
     #[test]

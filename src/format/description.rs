@@ -226,10 +226,16 @@ pub struct LargeObjectGroup {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotCaptured {
-    /// What kind of thing: `rows of a table`, `rows of a foreign table`, `large objects`, `subscription`, `tablespace`, …
+    /// What kind of thing: `rows of a table`, `rows of a foreign table`, [`NotCaptured::UNREADABLE`], `subscription`, `tablespace`, …
     pub kind: String,
     /// Its name.
     pub object: String,
     /// Why not.
     pub reason: String,
+}
+
+impl NotCaptured {
+    /// The kind of what a grant would have let the backup read. Everything else that is not captured, no dump holds, or was left out
+    /// on purpose.
+    pub const UNREADABLE: &str = "large objects";
 }

@@ -169,7 +169,7 @@ impl Backup {
                 let (backup, limits) = (self.clone(), limits.clone());
                 running.spawn(async move {
                     let result = backup.one(&resident, &limits).await;
-                    backup.progress.tenant_finished(&resident.tenant, result.outcome.as_str());
+                    backup.progress.tenant_finished(&resident.tenant, result.word());
                     (resident, attempt, result)
                 });
             }

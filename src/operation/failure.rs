@@ -14,7 +14,7 @@ pub enum FailureClass {
     Failed,
     /// The command line or the configuration is wrong. Nothing was tried.
     Usage,
-    /// Some tenants failed; the others are done.
+    /// Some tenants failed, or their backups lack what the role may not read; the others are done.
     SomeTenants,
     /// A guard refused: a hold, a tombstone, a missing approval or confirmation.
     Refused,
@@ -56,6 +56,14 @@ impl FailureClass {
             Self::Busy => 5,
             Self::Failed => 6,
         })
+    }
+
+    /// The same for many tenants: where some are done, that others failed is 3 and not 1.
+    #[must_use]
+    pub fn worst_of_many(classes: impl IntoIterator<Item = Self>, some_are_done: bool) -> Option<Self> {
+        Self::worst(
+            classes.into_iter().map(|class| if some_are_done && class == Self::Failed { Self::SomeTenants } else { class }),
+        )
     }
 }
 
@@ -135,6 +143,10 @@ mod tests {
         assert_eq!(Class::worst([Class::Refused, Class::Integrity, Class::SomeTenants]), Some(Class::Integrity));
         assert_eq!(Class::worst([Class::Integrity, Class::Usage]), Some(Class::Usage));
         assert_eq!(Class::worst([Class::Usage, Class::Terminated]), Some(Class::Terminated));
+        assert_eq!(Class::worst_of_many([Class::Failed], false), Some(Class::Failed));
+        assert_eq!(Class::worst_of_many([Class::Failed], true), Some(Class::SomeTenants));
+        assert_eq!(Class::worst_of_many([Class::Failed, Class::Refused], true), Some(Class::Refused));
+        assert_eq!(Class::worst_of_many([], true), None);
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Describing<'_> {
         );
         not_captured.extend(catalog.unreadable_large_objects().await?.into_iter().map(|unreadable| {
             entry(
-                "large objects",
+                NotCaptured::UNREADABLE,
                 format!("{} of role {}", unreadable.count, unreadable.owner),
                 "the backup role may not read them: make it a member of that role, or grant it SELECT ON LARGE OBJECT",
             )

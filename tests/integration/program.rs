@@ -1,5 +1,6 @@
 //! The program as a person or a script meets it.
 
+mod incomplete;
 mod init;
 mod join;
 mod journey;

@@ -4,8 +4,14 @@ use chrono::TimeDelta;
 
 use super::reuse::Reuse;
 use crate::{
-    format::{description::Description, manifest::Manifest},
+    format::{
+        description::{Description, NotCaptured},
+        manifest::Manifest,
+    },
+    operation::failure::{Failure, FailureClass},
     postgres::tools::ToolVersion,
+    printable::Printable,
+    tenant::TenantName,
     vault::history::History,
 };
 
@@ -25,6 +31,20 @@ pub(super) fn of_history(history: &History, reuse: &Reuse, findings: &mut Vec<St
     }
 }
 
+/// A backup that lacks what its role may not read is there, and is not what was promised: the night is not a good one.
+pub(super) fn incomplete(tenant: &TenantName, description: &Description) -> Option<Failure> {
+    let unreadable = description.not_captured.iter().filter(|entry| entry.kind == NotCaptured::UNREADABLE);
+    let unreadable: Vec<String> = unreadable.map(|entry| Printable(&entry.object).to_string()).collect();
+    (!unreadable.is_empty()).then(|| {
+        let message = format!(
+            "the backup of tenant {tenant} is made, without the large objects that its role may not read: {}",
+            unreadable.join(", ")
+        );
+        Failure::new(FailureClass::SomeTenants, "incomplete", tenant, message)
+            .hint("`tenure check` says which GRANT lets the backup read them. Everything else can be restored.")
+    })
+}
+
 /// What the backup does not hold, and what else is odd about it.
 pub(super) fn of_captured(manifest: &Manifest, description: &Description, findings: &mut Vec<String>) {
     let ahead = manifest.server_time - manifest.taken_at;
@@ -36,9 +56,10 @@ pub(super) fn of_captured(manifest: &Manifest, description: &Description, findin
         ));
     }
     findings.extend(
-        description.not_captured.iter().map(|entry| {
-            format!("not captured: {} {}: {}", entry.kind, crate::printable::Printable(&entry.object), entry.reason)
-        }),
+        description
+            .not_captured
+            .iter()
+            .map(|entry| format!("not captured: {} {}: {}", entry.kind, Printable(&entry.object), entry.reason)),
     );
     if let Some(newer) = ToolVersion::parse(&description.pg_dump).and_then(|tool| tool.is_behind(description.server_version_num))
     {
@@ -47,5 +68,5 @@ pub(super) fn of_captured(manifest: &Manifest, description: &Description, findin
             description.pg_dump
         ));
     }
-    findings.extend(description.warnings.iter().map(|line| format!("pg_dump: {}", crate::printable::Printable(line))));
+    findings.extend(description.warnings.iter().map(|line| format!("pg_dump: {}", Printable(line))));
 }

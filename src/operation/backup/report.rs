@@ -58,7 +58,7 @@ pub struct BackupResult {
     pub duration_ms: u64,
     /// What the operator should know, though the backup is good.
     pub findings: Vec<String>,
-    /// Why it failed.
+    /// Why it failed; or, where it is done, what the backup lacks that it should have.
     pub error: Option<BackupFailure>,
 }
 
@@ -109,6 +109,8 @@ pub(super) struct Done {
     pub(super) backup: crate::backup_id::BackupId,
     pub(super) totals: crate::format::manifest::Totals,
     pub(super) findings: Vec<String>,
+    /// The backup counts, and a grant is missing.
+    pub(super) incomplete: Option<Failure>,
 }
 
 impl BackupResult {
@@ -133,6 +135,7 @@ impl BackupResult {
                 this.chunks_stored = done.totals.chunks_stored;
                 this.chunks_reused = done.totals.chunks_reused;
                 this.findings = done.findings;
+                this.error = done.incomplete.map(Into::into);
             }
             Err(failure) => {
                 this.outcome = match failure.class {
@@ -144,6 +147,15 @@ impl BackupResult {
             }
         }
         this
+    }
+
+    /// The outcome in a word, for people: who was stopped did not fail.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match &self.error {
+            Some(error) if error.class == FailureClass::Interrupted => "interrupted",
+            _ => self.outcome.as_str(),
+        }
     }
 
     /// Whether it failed because it and another session wanted the same tables, so that it may go better later.
@@ -246,12 +258,6 @@ impl BackupReport {
         if cancelled {
             classes.push(FailureClass::Interrupted);
         }
-        // One tenant's plain failure beside others' success is "some tenants failed".
-        if done {
-            for class in classes.iter_mut().filter(|class| matches!(class, FailureClass::Failed)) {
-                *class = FailureClass::SomeTenants;
-            }
-        }
-        self.class = FailureClass::worst(classes);
+        self.class = FailureClass::worst_of_many(classes, done);
     }
 }

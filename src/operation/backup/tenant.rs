@@ -58,6 +58,7 @@ struct Ready {
     base: Option<BackupId>,
     base_expires_at: Option<DateTime<Utc>>,
     findings: Vec<String>,
+    incomplete: Option<Failure>,
 }
 
 /// What a run has read and stored before it is a backup.
@@ -135,14 +136,15 @@ impl<'a> Run<'a> {
         findings::of_captured(&manifest, &stored.description, &mut findings);
         let base_expires_at =
             history.backups.iter().find(|backup| Some(backup.manifest.backup) == base).map(|backup| backup.manifest.expires_at);
-        Ok(Ready { manifest, record, base, base_expires_at, findings })
+        let incomplete = findings::incomplete(&self.resident.tenant, &stored.description);
+        Ok(Ready { manifest, record, base, base_expires_at, findings, incomplete })
     }
 
     async fn finish(&self, lock: &TenantLock, ready: Ready) -> Result<Done, Failure> {
         self.stage("committing");
-        let Ready { manifest, record, base, base_expires_at, findings } = ready;
+        let Ready { manifest, record, base, base_expires_at, findings, incomplete } = ready;
         self.commit(&manifest, &Conditions { lock, record: &record, base, base_expires_at }).await?;
-        Ok(Done { backup: manifest.backup, totals: manifest.totals, findings })
+        Ok(Done { backup: manifest.backup, totals: manifest.totals, findings, incomplete })
     }
 
     fn too_old(&self, age: std::time::Duration) -> Failure {

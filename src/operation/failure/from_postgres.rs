@@ -111,9 +111,14 @@ impl From<DescribeError> for Failure {
 
 impl From<ArchiveError> for Failure {
     fn from(error: ArchiveError) -> Self {
-        let hint = "No backup was made. `tenure check` looks at pg_dump and at the role's rights.".to_owned();
-        let kind = if error.is_lock_timeout() { TABLE_LOCKED } else { "pg-dump-failed" };
-        wrap(FailureClass::Failed, kind, "pg_dump", error, hint)
+        let (kind, hint) = if error.is_lock_timeout() {
+            let hint = "No backup was made. Another session truncates or alters that table, or waits to: run it again when that is done, \
+                        or raise limits.lock_timeout.";
+            (TABLE_LOCKED, hint)
+        } else {
+            ("pg-dump-failed", "No backup was made. `tenure check` looks at pg_dump and at the role's rights.")
+        };
+        wrap(FailureClass::Failed, kind, "pg_dump", error, hint.to_owned())
     }
 }
 

@@ -223,6 +223,14 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_begins_where_a_chunk_ends_leaves_nothing_in_it() {
+        let sources = [vec![row(MAX - 10, false)], vec![row(11, false)]];
+        let cuts = cut_all(fixed(), &sources);
+        check(fixed(), &sources, &cuts);
+        assert_eq!(cuts.iter().map(|cut| cut.parts.len()).collect::<Vec<_>>(), [1, 1]);
+    }
+
+    #[test]
     fn an_insertion_changes_few_chunks() {
         // A fixed key: under one in sixty or so the borders happen to meet again late.
         let hasher = fixed();

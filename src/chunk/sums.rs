@@ -104,6 +104,8 @@ mod tests {
             }
             assert_eq!(total, whole, "pieces of {size}");
             assert!(!sums.inside_a_row());
+            sums.push(b"half");
+            assert!(sums.inside_a_row() && sums.take().rows == 0);
         }
     }
 }

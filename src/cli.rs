@@ -72,7 +72,7 @@ pub enum Command {
     Restore(Box<restore::Args>),
     /// Say that a tenant's database is rightly another one now
     Admit(admit::Args),
-    /// Look at the tenants' keys
+    /// Look at the tenants' keys, and put back what is lost of them
     Keys(keys::Args),
     /// Look at the configuration
     Config(config::Args),

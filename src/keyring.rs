@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};
 
-pub use wrapped::{SecretHalves, secret_halves};
+pub use wrapped::{SecretHalves, read_wrapping, secret_halves};
 
 use crate::{
     format::{
@@ -17,7 +17,7 @@ use crate::{
     id::{KeyId, Locker, NameTag},
     object_name::{Document, ObjectName, prefix},
     signature::{AllowedSigners, Namespace},
-    signed::{self, DocumentError},
+    signed::{self, DocumentError, Whole},
     store::{Store, StoreError, StoreErrorKind},
     tenant::TenantName,
     vault::{any, list_named},
@@ -25,6 +25,8 @@ use crate::{
 
 /// `keyring.json` is small.
 const MAX_ROOT: u64 = 64 * 1024;
+/// The sequence of a tenant's first key, which a worker makes. Later ones are an operator's.
+const FIRST: u64 = 1;
 /// Key records read at once.
 const READERS: usize = 16;
 
@@ -98,7 +100,25 @@ impl Keyring {
         signers: AllowedSigners,
     ) -> Result<Self, DocumentError> {
         let root = read_root(&*store, vault).await?;
-        Ok(Self { store, mirrors, root, signers })
+        Ok(Self::of(store, mirrors, root, signers))
+    }
+
+    /// A keyring whose root was read from one of its copies: the store itself may have lost everything.
+    #[must_use]
+    pub fn of(store: Arc<dyn Store>, mirrors: Vec<Arc<dyn Store>>, root: KeyringRoot, signers: AllowedSigners) -> Self {
+        Self { store, mirrors, root, signers }
+    }
+
+    /// What `keyring.json` says.
+    #[must_use]
+    pub fn root(&self) -> &KeyringRoot {
+        &self.root
+    }
+
+    /// Whose signatures count.
+    #[must_use]
+    pub fn signers(&self) -> &AllowedSigners {
+        &self.signers
     }
 
     /// The store underneath.
@@ -195,20 +215,37 @@ impl Keyring {
         key_id: KeyId,
         stored_at: chrono::DateTime<chrono::Utc>,
     ) -> Result<KeyRecord, DocumentError> {
+        self.whole_record(store, tag, key_id, Some(stored_at)).await.map(|(_, record)| record)
+    }
+
+    /// A key record in one store (the keyring or a mirror), with its bytes and signature as they lie there.
+    ///
+    /// # Errors
+    /// As [`signed::read`]; [`DocumentError::Contradiction`] for one that was moved here.
+    pub async fn whole_record(
+        &self,
+        store: &dyn Store,
+        tag: NameTag,
+        key_id: KeyId,
+        stored_at: Option<chrono::DateTime<chrono::Utc>>,
+    ) -> Result<(Whole, KeyRecord), DocumentError> {
         let document = Document::KeyRecord(tag, key_id);
-        let record: KeyRecord = signed::read(store, &document, Namespace::Key, &self.signers, Some(stored_at)).await?.value;
+        let whole = signed::read_whole(store, &document, Namespace::Key, &self.signers, stored_at).await?;
+        let record: KeyRecord = signed::parse(&whole.bytes, &signed::locate(store, &document))?;
         let wrong = if record.installation != self.root.installation {
             Some("it belongs to another installation")
         } else if record.name_tag != tag || self.tag(&record.tenant) != tag {
             Some("it belongs to another tenant")
         } else if record.key_id != key_id {
             Some("it is the record of another key")
+        } else if record.sequence > FIRST && !self.signers.may(&whole.signer, Namespace::Root) {
+            Some("it replaces a key, and who signed it is no operator")
         } else {
             None
         };
         match wrong {
             Some(what) => Err(DocumentError::Contradiction { object: signed::locate(store, &document), what: what.to_owned() }),
-            None => Ok(record),
+            None => Ok((whole, record)),
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod init;
 pub mod keys;
 pub mod list;
 pub mod lost;
+pub mod mirrors;
 pub mod progress;
 pub mod restore;
 pub mod restore_all;

@@ -184,22 +184,35 @@ pub async fn read<T: DeserializeOwned>(
     signers: &AllowedSigners,
     stored_at: Option<DateTime<Utc>>,
 ) -> Result<Signed<T>, DocumentError> {
-    let (bytes, sha256, signer, stored_at) = read_bytes(store, document, namespace, signers, stored_at).await?;
+    let Whole { bytes, signer, stored_at, .. } = read_whole(store, document, namespace, signers, stored_at).await?;
     let value = parse(&bytes, &locate(store, document))?;
-    Ok(Signed { value, sha256, signer, stored_at })
+    Ok(Signed { value, sha256: Sha256Digest::of(&bytes), signer, stored_at })
 }
 
-/// Like [`read`], for a document that is not JSON.
+/// A document with the signature that counts for it, as they lie in a store.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    /// The document.
+    pub bytes: Bytes,
+    /// Its signature.
+    pub signature: Bytes,
+    /// Who signed it.
+    pub signer: Signer,
+    /// When the store says that the document was created.
+    pub stored_at: DateTime<Utc>,
+}
+
+/// Like [`read`], as bytes: for a document that is not JSON, or that is to be copied with its signature.
 ///
 /// # Errors
 /// As [`read`], but for [`DocumentError::Malformed`] and [`DocumentError::NewerFormat`].
-pub async fn read_bytes(
+pub async fn read_whole(
     store: &dyn Store,
     document: &Document,
     namespace: Namespace,
     signers: &AllowedSigners,
     stored_at: Option<DateTime<Utc>>,
-) -> Result<(Bytes, Sha256Digest, Signer, DateTime<Utc>), DocumentError> {
+) -> Result<Whole, DocumentError> {
     match read_current(store, document, namespace, signers, stored_at).await {
         Err(error) if error.is_integrity() => match read_earlier(store, document, namespace, signers).await? {
             Some(found) => Ok(found),
@@ -209,16 +222,13 @@ pub async fn read_bytes(
     }
 }
 
-/// Bytes, their digest, who signed them, when they were stored.
-type Bytewise = (Bytes, Sha256Digest, Signer, DateTime<Utc>);
-
 async fn read_current(
     store: &dyn Store,
     document: &Document,
     namespace: Namespace,
     signers: &AllowedSigners,
     stored_at: Option<DateTime<Utc>>,
-) -> Result<Bytewise, DocumentError> {
+) -> Result<Whole, DocumentError> {
     let object = locate(store, document);
     let name = document.to_string();
     let bytes = store.get(&name, MAX_DOCUMENT).await.map_err(|source| store_error(store, document, source))?;
@@ -237,8 +247,7 @@ async fn read_current(
     };
     let signer =
         signers.verify(namespace, &bytes, &signature, stored_at).map_err(|source| DocumentError::Signature { object, source })?;
-    let sha256 = Sha256Digest::of(&bytes);
-    Ok((bytes, sha256, signer, stored_at))
+    Ok(Whole { bytes, signature, signer, stored_at })
 }
 
 /// The earliest version that verifies, where the store keeps versions: the document or its signature was hidden or written over.
@@ -247,7 +256,7 @@ async fn read_earlier(
     document: &Document,
     namespace: Namespace,
     signers: &AllowedSigners,
-) -> Result<Option<Bytewise>, DocumentError> {
+) -> Result<Option<Whole>, DocumentError> {
     let name = document.to_string();
     let documents = store.versions(&name, MAX_DOCUMENT).await.map_err(|source| store_error(store, document, source))?;
     if documents.is_empty() {
@@ -260,8 +269,8 @@ async fn read_earlier(
         for signature in &signatures {
             if let Ok(signer) = signers.verify(namespace, &bytes, &signature.bytes, modified) {
                 warn_of_earlier(&locate(store, document));
-                let sha256 = Sha256Digest::of(&bytes);
-                return Ok(Some((bytes, sha256, signer, modified)));
+                let signature = signature.bytes.clone();
+                return Ok(Some(Whole { bytes, signature, signer, stored_at: modified }));
             }
         }
     }

@@ -9,6 +9,7 @@ mod open;
 mod probe;
 mod retry;
 pub mod s3;
+pub mod unreachable;
 
 pub use open::{Location, create, open};
 

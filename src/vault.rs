@@ -39,7 +39,7 @@ impl Vault {
         let root = signed::read::<VaultRoot>(&*store, &Document::VaultRoot, Namespace::Root, trust, None).await?.value;
         let newest = newest_signers(&*store).await?;
         let object = Document::Signers(newest);
-        let (text, ..) = signed::read_bytes(&*store, &object, Namespace::Root, trust, None).await?;
+        let text = signed::read_whole(&*store, &object, Namespace::Root, trust, None).await?.bytes;
         let contradiction = |what: String| DocumentError::Contradiction { object: signed::locate(&*store, &object), what };
         let text = std::str::from_utf8(&text).map_err(|_| contradiction("not text".to_owned()))?;
         let signers = AllowedSigners::parse(text).map_err(|error| contradiction(error.to_string()))?;
@@ -61,10 +61,10 @@ impl Vault {
     /// Whether an object under `signers/` is signed by an operator, of this host's file or of the newest list.
     ///
     /// # Errors
-    /// As [`signed::read_bytes`].
+    /// As [`signed::read_whole`].
     pub async fn check_signers(&self, n: u32, stored_at: DateTime<Utc>) -> Result<(), DocumentError> {
         let document = Document::Signers(n);
-        let by = |signers| signed::read_bytes(self.store(), &document, Namespace::Root, signers, Some(stored_at));
+        let by = |signers| signed::read_whole(self.store(), &document, Namespace::Root, signers, Some(stored_at));
         match by(&self.trust).await {
             Err(DocumentError::Signature { .. }) => by(&self.signers).await.map(drop),
             read => read.map(drop),

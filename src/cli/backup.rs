@@ -35,6 +35,10 @@ pub struct Args {
     #[arg(long, requires = "all")]
     accept_missing: bool,
 
+    /// Go on with those whose keys are there, although others' are lost
+    #[arg(long)]
+    accept_lost_keys: bool,
+
     /// Tenants, and readers, at once [default: limits.jobs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: Option<u32>,
@@ -66,6 +70,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         recipients: Arc::new(recipients),
         budget: Budget::new(BYTES_IN_FLIGHT),
         clock: chrono::Utc::now,
+        accept_lost_keys: args.accept_lost_keys,
         progress: edge.progress(),
         cancel: edge.stop.clone(),
         version: concat!("tenure ", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -29,7 +29,7 @@ pub(super) async fn run(edge: &Edge) -> Result<Ended, Failure> {
 async fn request(config: &Config, edge: &Edge) -> Request {
     let mut mirrors = Vec::new();
     for mirror in &config.keyring.mirrors {
-        mirrors.push(store(&mirror.opening(), config).await);
+        mirrors.push(store(&mirror.opening(Role::Writer), config).await);
     }
     let signing = &config.signing;
     let keys = [

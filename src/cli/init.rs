@@ -162,7 +162,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let folder = &config.folder;
     let mut mirrors = Vec::new();
     for mirror in &config.keyring.mirrors {
-        mirrors.push(stores::open_or_create(&mirror.opening(), folder).await?);
+        mirrors.push(stores::open_or_create(&mirror.opening(Role::Writer), folder).await?);
     }
     let stores = Stores {
         vault: stores::open_or_create(&config.vault.opening(Role::Writer), folder).await?,

@@ -31,11 +31,7 @@ impl Installation {
     /// # Errors
     /// A configuration that is wrong, stores that are not reached, or not those of one installation.
     pub async fn open(edge: &Edge, role: Role) -> Result<Self, Failure> {
-        let config = edge.config()?;
-        let signers = read_signers(&config)?;
-        let (vault, keyring, mirrors) = open_stores(&config, role).await?;
-        let vault = Vault::open(vault, &signers).await?;
-        refuse_longer_than(vault.root().max_keep, &config, edge)?;
+        let (config, vault, keyring, mirrors) = open_vault(edge, role).await?;
         let keyring = Keyring::open(keyring, mirrors, vault.root(), vault.signers().clone()).await?;
         Ok(Self { config, vault, keyring })
     }
@@ -62,16 +58,29 @@ impl Installation {
     }
 }
 
+/// The configuration, the vault, verified, and the stores of keyring and mirrors, in which nothing was looked at yet.
+///
+/// # Errors
+/// As [`Installation::open`], but for what is wrong with the keyring.
+pub async fn open_vault(edge: &Edge, role: Role) -> Result<(Config, Vault, Arc<dyn Store>, Vec<Arc<dyn Store>>), Failure> {
+    let config = edge.config()?;
+    let signers = read_signers(&config)?;
+    let (vault, keyring, mirrors) = open_stores(&config, role).await?;
+    let vault = Vault::open(vault, &signers).await?;
+    refuse_longer_than(vault.root().max_keep, &config, edge)?;
+    Ok((config, vault, keyring, mirrors))
+}
+
 /// Opens vault, keyring and mirrors, and looks at nothing in them.
 ///
 /// # Errors
-/// One that is not there or not reached.
+/// Vault or keyring are not there or not reached. A mirror that is not fails when something is asked of it.
 pub async fn open_stores(config: &Config, role: Role) -> Result<(Arc<dyn Store>, Arc<dyn Store>, Vec<Arc<dyn Store>>), Failure> {
     let vault = stores::open(&config.vault.opening(role), &config.folder).await?;
     let keyring = stores::open(&config.keyring.opening(role), &config.folder).await?;
     let mut mirrors = Vec::new();
     for mirror in &config.keyring.mirrors {
-        mirrors.push(stores::open(&mirror.opening(), &config.folder).await?);
+        mirrors.push(stores::open_if_there(&mirror.opening(role), &config.folder).await);
     }
     Ok((vault, keyring, mirrors))
 }

@@ -4,14 +4,17 @@ use std::path::PathBuf;
 
 use super::{
     edge::{Edge, Ended},
-    installation::{Installation, read_identity},
+    installation::{Installation, open_vault, read_identity},
     table::{count, table, time},
 };
 use crate::{
     config::store::Role,
     operation::{
         failure::{Failure, FailureClass},
-        keys::{KeysCheckReport, KeysReport, check, list},
+        keys::{
+            KeyProblem, KeysCheckReport, KeysReport, check, list,
+            repair::{Repair, RepairReport},
+        },
     },
     printable::Printable,
 };
@@ -33,23 +36,33 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         identity: Option<PathBuf>,
     },
+    /// Put back what the keyring or a mirror lost, from whichever has it whole
+    Repair {
+        /// Say what would be put back, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
-    let identity = match &args.action {
-        Action::Check { identity: Some(path) } => Some(read_identity(path)?),
-        _ => None,
-    };
-    let Installation { vault, keyring, .. } = Installation::open(edge, Role::Restorer).await?;
     match args.action {
         Action::List => {
-            edge.output.report("keys list", &list(&keyring).await?, list_text)?;
+            let Installation { vault, keyring, .. } = Installation::open(edge, Role::Restorer).await?;
+            edge.output.report("keys list", &list(&vault, &keyring).await?, list_text)?;
             Ok(Ended::default())
         }
-        Action::Check { .. } => {
+        Action::Check { identity } => {
+            let identity = identity.as_deref().map(read_identity).transpose()?;
+            let Installation { vault, keyring, .. } = Installation::open(edge, Role::Restorer).await?;
             let report = check(&vault, &keyring, identity.as_ref(), edge.now(), &*edge.progress()).await?;
             edge.output.report("keys check", &report, check_text)?;
             Ok(Ended { worst: (!report.problems.is_empty()).then_some(FailureClass::Integrity) })
+        }
+        Action::Repair { dry_run } => {
+            let (_, vault, keyring, mirrors) = open_vault(edge, Role::Operator).await?;
+            let report = Repair { vault: &vault, keyring, mirrors, dry_run }.run(edge.now()).await?;
+            edge.output.report("keys repair", &report, repair_text)?;
+            Ok(Ended { worst: report.class() })
         }
     }
 }
@@ -71,10 +84,7 @@ fn list_text(report: &KeysReport) -> String {
 
 fn check_text(report: &KeysCheckReport) -> String {
     let mut text = String::new();
-    for problem in &report.problems {
-        let tenant = problem.tenant.as_deref().map_or("unknown tenant".to_owned(), |tenant| Printable(tenant).to_string());
-        text.push_str(&format!("bad: {tenant}: {}: {}\n", problem.object, problem.problem));
-    }
+    problems_text(&report.problems, &mut text);
     for leftover in &report.leftovers {
         text.push_str(&format!("leftover, harmless: {leftover}\n"));
     }
@@ -88,4 +98,39 @@ fn check_text(report: &KeysCheckReport) -> String {
         n => format!("{}\n", count(n as u64, "problem")),
     });
     text
+}
+
+fn repair_text(report: &RepairReport) -> String {
+    let mut text = String::new();
+    for put in &report.put_back {
+        let did = if report.dry_run { "would put back" } else { "put back" };
+        text.push_str(&format!("{did}: {} from {}\n", put.object, put.from));
+    }
+    problems_text(&report.problems, &mut text);
+    for object in &report.left_alone {
+        text.push_str(&format!("left alone: {object}: its tenant was erased or purged\n"));
+    }
+    for leftover in &report.leftovers {
+        text.push_str(&format!("leftover, harmless: {leftover}\n"));
+    }
+    for mirror in &report.not_reached {
+        text.push_str(&format!("not reached: {mirror}\n"));
+    }
+    text.push_str(&format!("compared {}\n", report.stores.join(", ")));
+    let put_back = count(report.put_back.len() as u64, "object");
+    text.push_str(&match (report.put_back.len(), report.dry_run, report.problems.len()) {
+        (0, _, 0) => "all good\n".to_owned(),
+        (_, true, 0) => format!("{put_back} would be put back\n"),
+        (_, false, 0) => format!("{put_back} put back\n"),
+        (_, true, n) => format!("{put_back} would be put back, {}\n", count(n as u64, "problem")),
+        (_, false, n) => format!("{put_back} put back, {}\n", count(n as u64, "problem")),
+    });
+    text
+}
+
+fn problems_text(problems: &[KeyProblem], text: &mut String) {
+    for problem in problems {
+        let tenant = problem.tenant.as_deref().map_or("unknown tenant".to_owned(), |tenant| Printable(tenant).to_string());
+        text.push_str(&format!("bad: {tenant}: {}: {}\n", problem.object, problem.problem));
+    }
 }

@@ -8,6 +8,7 @@ use crate::{
     store::{
         self, Location, Store, StoreError, StoreErrorKind,
         s3::{Credentials, S3Settings},
+        unreachable::Unreachable,
     },
 };
 
@@ -17,6 +18,12 @@ use crate::{
 /// It is not there, or not to be used.
 pub(super) async fn open(opening: &Opening<'_>, folder: &Path) -> Result<Arc<dyn Store>, Failure> {
     store::open(&location(opening, folder)).await.map_err(|error| cannot_open(opening.url, error))
+}
+
+/// Like [`open`]; one that cannot be opened fails when something is asked of it, so that who asks nothing can do without.
+pub(super) async fn open_if_there(opening: &Opening<'_>, folder: &Path) -> Arc<dyn Store> {
+    let opened = store::open(&location(opening, folder)).await;
+    opened.unwrap_or_else(|error| Arc::new(Unreachable::new(opening.url.to_string(), &error)))
 }
 
 /// Like [`open`]; a directory that is missing is made.

@@ -97,9 +97,12 @@ pub struct Mirror {
     /// As in `[vault]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sse: Option<String>,
-    /// Profile of the credentials, whatever the role.
+    /// Profile of the credentials of every role that `profiles` does not name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+    /// Credentials by role.
+    #[serde(default, skip_serializing_if = "Profiles::is_empty")]
+    pub profiles: Profiles,
 }
 
 /// Names of credential profiles (`~/.aws/config`), one per role. A role without one uses the usual chain of credentials.
@@ -118,6 +121,9 @@ pub struct Profiles {
     /// Reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restorer: Option<String>,
+    /// Reads and creates in the keyring: `keys repair`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
 }
 
 /// Whose credentials a command uses.
@@ -131,6 +137,8 @@ pub enum Role {
     Eraser,
     /// Restores, lists and verifies.
     Restorer,
+    /// Repairs the keyring.
+    Operator,
 }
 
 impl Profiles {
@@ -143,8 +151,15 @@ impl Profiles {
             Role::Eraser => &self.eraser,
             Role::Restorer if self.restorer.is_none() => &self.writer,
             Role::Restorer => &self.restorer,
+            Role::Operator => &self.operator,
         }
         .as_deref()
+    }
+
+    /// Whether no role has one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -323,10 +338,10 @@ impl Keyring {
 }
 
 impl Mirror {
-    /// How to open it.
+    /// How to open it in a role.
     #[must_use]
-    pub fn opening(&self) -> Opening<'_> {
-        opening!(self, None, self.profile.as_deref())
+    pub fn opening(&self, role: Role) -> Opening<'_> {
+        opening!(self, None, self.profiles.of(role).or(self.profile.as_deref()))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Keyring;
+use super::{Keyring, MAX_ROOT};
 use crate::{
     chunk::ChunkNameKey,
-    format::key_record::KeyRecord,
+    format::{key_record::KeyRecord, root::KeyringRoot},
     id::{KeyId, Locker, Sha256Digest},
     object_name::{Document, ObjectName},
     seal::{RecoveryRecipients, SealError, TenantIdentity},
@@ -55,6 +55,7 @@ impl Keyring {
         recipients: &RecoveryRecipients,
         now: DateTime<Utc>,
     ) -> Result<NewKey, CreateKeyError> {
+        self.confirm_mirrors().await.map_err(CreateKeyError::Document)?;
         let (key_id, identity, wrapped_sha256) = self.store_new_identity(recipients).await?;
         Ok(NewKey(KeyRecord {
             format: FORMAT,
@@ -82,6 +83,21 @@ impl Keyring {
             signed::create(&**store, &document, &record, Namespace::Key, signer).await?;
         }
         Ok(record)
+    }
+
+    /// No key is given to a mirror that is another keyring's, or was emptied and may be any place.
+    async fn confirm_mirrors(&self) -> Result<(), DocumentError> {
+        let name = ObjectName::Document(Document::KeyringRoot);
+        for mirror in &self.mirrors {
+            let object = signed::locate(&**mirror, &name);
+            let found =
+                mirror.get(&name.to_string(), MAX_ROOT).await.map_err(|source| signed::store_error(&**mirror, &name, source))?;
+            let root: KeyringRoot = signed::parse(&found, &object)?;
+            if root != self.root {
+                return Err(DocumentError::Contradiction { object, what: "it is another keyring's".to_owned() });
+            }
+        }
+        Ok(())
     }
 
     async fn store_new_identity(

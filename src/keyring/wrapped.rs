@@ -8,11 +8,11 @@ use futures_util::TryStreamExt as _;
 use super::Keyring;
 use crate::{
     format::key_record::{KeyRecord, Rewrapping},
-    id::{KeyId, Sha256Digest},
+    id::{KeyId, NameTag, Sha256Digest},
     object_name::{Document, ObjectName, prefix},
     seal::MAX_WRAPPED_KEY,
     signature::Namespace,
-    signed::{self, DocumentError},
+    signed::{self, DocumentError, Whole},
     store::{Store, StoreError, StoreErrorKind},
 };
 
@@ -67,7 +67,7 @@ impl Keyring {
         let mut wrong = None;
         for wrapping in listed.iter().rev() {
             let Some(sha256) = self.wrapped_sha256(record, *wrapping).await? else { continue };
-            match read(store, record.key_id, *wrapping, sha256).await {
+            match read_wrapping(store, record.key_id, *wrapping, sha256).await {
                 Ok(wrapped) => return Ok(wrapped),
                 Err(error @ DocumentError::Store { .. }) => return Err(error),
                 Err(error) => wrong = wrong.or(Some(error)),
@@ -82,24 +82,47 @@ impl Keyring {
         if wrapping == 1 {
             return Ok(Some(record.wrapped_sha256));
         }
-        let document = Document::Rewrapping(record.name_tag, record.key_id, wrapping);
-        let signed = signed::read::<Rewrapping>(self.store(), &document, Namespace::Key, &self.signers, None).await;
-        let rewrapping = match signed {
-            Ok(signed) => signed.value,
-            Err(DocumentError::Missing { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        match self.whole_rewrapping(self.store(), record.name_tag, record.key_id, wrapping).await {
+            Ok((_, rewrapping)) => Ok(Some(rewrapping.sha256)),
+            Err(DocumentError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The record of a wrapping in one store (the keyring or a mirror), with its bytes and signature as they lie there.
+    ///
+    /// # Errors
+    /// As [`signed::read`]; [`DocumentError::Contradiction`] for one that was moved here.
+    pub async fn whole_rewrapping(
+        &self,
+        store: &dyn Store,
+        tag: NameTag,
+        key_id: KeyId,
+        wrapping: u32,
+    ) -> Result<(Whole, Rewrapping), DocumentError> {
+        let document = Document::Rewrapping(tag, key_id, wrapping);
+        let whole = signed::read_whole(store, &document, Namespace::Key, &self.signers, None).await?;
+        let rewrapping: Rewrapping = signed::parse(&whole.bytes, &signed::locate(store, &document))?;
         let belongs = rewrapping.installation == self.root.installation
             && Document::Rewrapping(rewrapping.name_tag, rewrapping.key_id, rewrapping.wrapping) == document;
         if !belongs {
-            let object = signed::locate(self.store(), &document);
+            let object = signed::locate(store, &document);
             return Err(DocumentError::Contradiction { object, what: "it belongs to another key".to_owned() });
         }
-        Ok(Some(rewrapping.sha256))
+        Ok((whole, rewrapping))
     }
 }
 
-async fn read(store: &dyn Store, key_id: KeyId, wrapping: u32, sha256: Sha256Digest) -> Result<Bytes, DocumentError> {
+/// One wrapping of a secret half in one store, held against the digest that was signed for it.
+///
+/// # Errors
+/// [`DocumentError::Missing`]; [`DocumentError::Contradiction`] when it is not what was written; [`DocumentError::Store`].
+pub async fn read_wrapping(
+    store: &dyn Store,
+    key_id: KeyId,
+    wrapping: u32,
+    sha256: Sha256Digest,
+) -> Result<Bytes, DocumentError> {
     let name = ObjectName::SecretKey { key_id, wrapping };
     let changed = || DocumentError::Contradiction {
         object: signed::locate(store, &name),

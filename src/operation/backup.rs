@@ -26,6 +26,7 @@ use super::{
     budget::Budget,
     failure::{Failure, FailureClass},
     fleet::{Cluster, Fleet, Known, Resident},
+    lost, mirrors,
     progress::Progress,
 };
 use crate::{
@@ -101,6 +102,8 @@ pub struct Backup {
     pub budget: Budget,
     /// The host's clock.
     pub clock: fn() -> DateTime<Utc>,
+    /// Goes on with the tenants whose keys are there, although the keyring lost others'.
+    pub accept_lost_keys: bool,
     /// Is told how far it is.
     pub progress: Arc<dyn Progress>,
     /// Stops it cleanly.
@@ -132,6 +135,16 @@ impl Backup {
             .map_err(|error| Failure::key_not_allowed("worker", error))?;
         let mut report = BackupReport::new(RecordId::random());
         let known = Known::read(&self.vault, &self.keyring).await?;
+        if let Err(failure) = lost::refuse_incomplete(&self.vault, &known.census, ": nothing was backed up").await {
+            if !self.accept_lost_keys {
+                let hint = format!("{} Until then `--accept-lost-keys` backs up the tenants whose keys are there.", failure.hint);
+                return Err(failure.hint(hint));
+            }
+            report.failed(failure);
+        }
+        // Beside the backups: a mirror that does not answer keeps nobody waiting whose key is there.
+        let (vault, keyring) = (self.vault.clone(), self.keyring.clone());
+        let mirrors = tokio::spawn(async move { mirrors::look(&vault, &keyring).await });
         let fleet = Fleet::discover(&self.clusters, &known).await;
         let residents = match which {
             Which::All { accept_missing } => {
@@ -185,6 +198,13 @@ impl Backup {
         }
         for (resident, _) in queue {
             report.results.push(BackupResult::interrupted(&resident.tenant));
+        }
+        match mirrors.await {
+            Ok(Ok(wrong)) => report.findings.extend(
+                wrong.iter().map(|(mirror, failure)| format!("mirror {mirror}: {} ({})", failure.one_line(), failure.hint)),
+            ),
+            Ok(Err(failure)) => report.failed(failure),
+            Err(error) => report.panicked(&error),
         }
         report.finish(named, self.cancel.is_cancelled());
         Ok(report)

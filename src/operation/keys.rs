@@ -1,5 +1,7 @@
 //! `keys list` and `keys check`: which keys there are, and whether every backup still has one.
 
+pub mod repair;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
@@ -7,7 +9,7 @@ use futures_util::TryStreamExt as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{failure::Failure, progress::Progress};
+use super::{failure::Failure, lost, progress::Progress};
 use crate::{
     id::{KeyId, Locker, NameTag},
     keyring::{Keyring, SecretHalves, TenantKeys, read_root, secret_halves},
@@ -68,7 +70,7 @@ pub struct KeysCheckReport {
 const MAX_RECORD: u64 = 1 << 20;
 
 /// Where a secret half comes back from: each copy of it has the same bytes.
-pub(super) const FROM_ANOTHER: &str = "copy it back from a mirror or another copy of the keyring";
+pub(super) const FROM_ANOTHER: &str = "move it away where it is there, and `tenure keys repair` puts it back from a mirror";
 
 /// One thing that is wrong with a key.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -84,12 +86,13 @@ pub struct KeyProblem {
 /// Lists every key.
 ///
 /// # Errors
-/// A store that cannot be reached, or a record that cannot be trusted.
-pub async fn list(keyring: &Keyring) -> Result<KeysReport, Failure> {
-    let census = keyring.census().await?;
-    if let Some(problem) = census.problems.into_iter().next() {
-        return Err(problem.into());
+/// A store that cannot be reached, a record that cannot be trusted, or one that is lost.
+pub async fn list(vault: &Vault, keyring: &Keyring) -> Result<KeysReport, Failure> {
+    let mut census = keyring.census().await?;
+    if !census.problems.is_empty() {
+        return Err(census.problems.swap_remove(0).into());
     }
+    lost::refuse_incomplete(vault, &census, "").await?;
     let mut keys = Vec::new();
     for tenant in census.tenants.values() {
         let sealing = tenant.sealing().map(|record| record.key_id);
@@ -189,6 +192,8 @@ impl Listing {
         let mut listing = store.list("");
         loop {
             match listing.try_next().await {
+                // What stores are tried out with is written over by trying.
+                Ok(Some(Listed { name, .. })) if name.starts_with(prefix::PROBE) => {}
                 Ok(Some(Listed { name, tampering, .. })) => {
                     tampered.extend(tampering.map(|tampering| (signed::locate(store, &name), tampering.to_string())));
                     match name.parse() {
@@ -219,7 +224,10 @@ async fn differences(
     match read_root(mirror, vault.root()).await {
         Ok(_) => {}
         Err(error) if error.is_integrity() => {
-            differences.push((error.object().to_owned(), format!("{}: copy it from the keyring", error.what())));
+            differences.push((
+                error.object().to_owned(),
+                format!("{}: `tenure keys repair` puts it back from the keyring", error.what()),
+            ));
         }
         Err(error) => return Err(error.into()),
     }
@@ -228,14 +236,18 @@ async fn differences(
     };
     let (here, there) = (names(keyring).await?, names(mirror).await?);
     for name in here.difference(&there) {
-        differences.push((signed::locate(mirror, name), "missing: copy it from the keyring".to_owned()));
+        differences
+            .push((signed::locate(mirror, name), "missing: `tenure keys repair` puts it back from the keyring".to_owned()));
     }
     let known: BTreeSet<NameTag> = here.iter().filter_map(|name| tag_of(name)).collect();
     for name in there.difference(&here) {
         if tag_of(name).is_some_and(|tag| known.contains(&tag)) {
             more.push(signed::locate(mirror, name));
         } else {
-            differences.push((signed::locate(keyring, name), format!("missing: {} has it", mirror.address())));
+            differences.push((
+                signed::locate(keyring, name),
+                format!("missing: {} has it, and `tenure keys repair` puts it back", mirror.address()),
+            ));
         }
     }
     for name in here.intersection(&there) {
@@ -322,7 +334,7 @@ async fn check_lockers(
             problems.push(KeyProblem {
                 tenant: keys.map(|keys| keys.tenant.as_str().to_owned()),
                 object: format!("locker {locker}"),
-                problem: format!("it holds backups sealed with key {key_id}, of which the keyring has no whole record"),
+                problem: format!("it holds backups sealed with key {key_id}, of which the keyring has no whole record; `tenure keys repair` may have it back"),
             });
         }
     }

@@ -32,9 +32,20 @@ pub(super) async fn locker_without_key(vault: &Vault, census: &Census) -> Result
 pub(super) fn keyring_incomplete(locker: Locker, so: &str) -> Failure {
     let message = format!("locker {locker} holds backups, and the keyring has no key record for it{so}");
     Failure::new(FailureClass::Integrity, "keyring-incomplete", locker, message).hint(
-        "The keyring was emptied or put back from an old copy. Put what is missing under t/ and k/ back from a mirror; \
-         `tenure keys check` shows what is whole. Tenants whose keys are there are not touched by this.",
+        "The keyring was emptied or put back from an old copy. `tenure keys repair` puts what is missing back from a mirror of it; \
+         without one, put back t/ and k/ from its newest copy. `tenure keys check` shows what is whole.",
     )
+}
+
+/// Stops a command that would go by what the keyring knows, when it has lost some of it.
+///
+/// # Errors
+/// [`keyring_incomplete`]; a store that cannot be reached.
+pub(super) async fn refuse_incomplete(vault: &Vault, census: &Census, so: &str) -> Result<(), Failure> {
+    match locker_without_key(vault, census).await? {
+        Some(locker) => Err(keyring_incomplete(locker, so)),
+        None => Ok(()),
+    }
 }
 
 /// Why a tenant has no key record: unknown, or the keyring lost records and it may be one of them.

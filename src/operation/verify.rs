@@ -249,7 +249,7 @@ impl Verify<'_> {
             look.problem(None, error.object().to_owned(), error.what());
         }
         if !backups.is_empty() && keys.is_none() && !self.vault.has_gone(locker).await.map_err(Failure::from)? {
-            let what = "no key record in the keyring belongs to this locker: its backups cannot be opened";
+            let what = "no key record in the keyring belongs to this locker: its backups cannot be opened; `tenure keys repair` may have it back";
             look.problem(None, prefix::locker(locker), what.to_owned());
         }
         if keys.is_none() && !sources.is_empty() && history.backups.is_empty() && history.problems.is_empty() {

@@ -71,6 +71,12 @@ impl AllowedSigners {
         named.filter_map(|line| Some((line.principal.clone(), line.key.to_openssh().ok()?))).collect()
     }
 
+    /// Whether whoever made a good signature may sign in this namespace, too.
+    #[must_use]
+    pub fn may(&self, signer: &Signer, namespace: Namespace) -> bool {
+        self.lines.iter().any(|line| line.may(namespace) && fingerprint(&line.key) == signer.fingerprint)
+    }
+
     /// Whether what `key` signs at `now` counts, by trying it.
     ///
     /// # Errors

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use tenure::{
     id::RecordId,
-    operation::{backup::Outcome, failure::FailureClass, progress::Progress},
+    operation::{
+        backup::{Backup, Outcome, Which},
+        failure::FailureClass,
+        progress::Progress,
+    },
     tenant::TenantName,
 };
 
@@ -91,7 +95,11 @@ async fn a_lost_key_never_becomes_a_new_tenant() {
     let tag = site.backup.keyring.tag(&"acme".parse::<TenantName>().unwrap());
     let records = site.folder().join(format!("keyring/t/{tag}"));
     std::fs::rename(&records, site.folder().join("away")).unwrap();
-    let report = site.all().await;
+    let refused = site.backup.clone().run(&Which::All { accept_missing: true }).await.unwrap_err();
+    assert_eq!((refused.class.code(), refused.kind), (5, "keyring-incomplete"), "{refused:?}");
+    // Who says so goes on with those whose keys are there.
+    let accepting = Backup { accept_lost_keys: true, ..site.backup.clone() };
+    let report = accepting.run(&Which::All { accept_missing: false }).await.unwrap();
     assert_eq!(report.class.map(FailureClass::code), Some(5), "{report:?}");
     let outcome = |tenant: &str| report.results.iter().find(|result| result.tenant == tenant).map(|result| result.outcome);
     assert_eq!((outcome("acme"), outcome("other")), (Some(Outcome::Failed), Some(Outcome::Done)));

@@ -4,6 +4,7 @@ mod findings;
 mod keys;
 mod lost;
 mod records;
+mod repair;
 mod together;
 
 use std::{path::PathBuf, sync::Arc};

@@ -4,6 +4,7 @@ mod incomplete;
 mod init;
 mod join;
 mod journey;
+mod keyrings;
 mod mirrored;
 mod moved;
 mod stopping;

@@ -1,5 +1,7 @@
 //! The tenant's key and its source, as a backup needs them: found, or made for a tenant that is really new.
 
+use chrono::{DateTime, Utc};
+
 use super::Backup;
 use crate::{
     format::{
@@ -14,7 +16,7 @@ use crate::{
         lost,
     },
     printable::Word,
-    signed::FORMAT,
+    signed::{DocumentError, FORMAT},
     tenant::TenantName,
     vault::history::History,
 };
@@ -61,7 +63,7 @@ pub(super) async fn sealing_key(
             let message =
                 format!("the key of tenant {tenant} has no secret half in the keyring: what it seals could never be opened");
             return Err(Failure::new(FailureClass::Integrity, "key-without-secret", tenant, message).hint(
-                "Nothing was written. Put the object under k/ back from a mirror; if there never was a backup, remove the record under t/.",
+                "Nothing was written. `tenure keys repair` puts it back from a mirror; if there never was a backup, remove the record under t/.",
             ));
         };
         return Ok((keys, sealing));
@@ -95,11 +97,7 @@ pub(super) async fn sealing_key(
 /// the last is used by nothing.
 async fn make_key(backup: &Backup, resident: &Resident) -> Result<KeyRecord, Failure> {
     let tenant = &resident.tenant;
-    let cannot = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Failure::new(FailureClass::Failed, "cannot-create-key", tenant, format!("cannot make a key for tenant {tenant}"))
-            .hint("No backup was begun. `tenure check` shows whether the vault, the keyring and its mirrors can be written.")
-            .because(error)
-    };
+    let cannot = |error: Box<dyn std::error::Error + Send + Sync>| no_key(tenant, error);
     let key = backup
         .keyring
         .begin_key(tenant, Locker::random(), 1, &backup.recipients, (backup.clock)())
@@ -122,10 +120,20 @@ async fn make_key(backup: &Backup, resident: &Resident) -> Result<KeyRecord, Fai
     backup.keyring.publish_key(key, &backup.signer).await.map_err(|error| cannot(error.into()))
 }
 
+fn no_key(tenant: &TenantName, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
+    Failure::new(FailureClass::Failed, "cannot-create-key", tenant, format!("cannot make a key for tenant {tenant}"))
+        .hint("No backup was begun: a key lies in the keyring and in every mirror, or is not made. `tenure check` shows what is wrong with them.")
+        .because(error)
+}
+
 /// A mirror that has a key record which the keyring has not: a first run that was killed between the two, and then the vault has that
 /// locker's source and no backup, or a keyring that lost it.
 async fn refuse_if_a_mirror_knows(backup: &Backup, tenant: &TenantName) -> Result<(), Failure> {
-    for (mirror, record) in backup.keyring.records_in_mirrors(tenant).await? {
+    let known = match backup.keyring.records_in_mirrors(tenant).await {
+        Err(error @ DocumentError::Store { .. }) => return Err(no_key(tenant, error)),
+        known => known?,
+    };
+    for (mirror, record) in known {
         let has_backups = backup.vault.has_manifests(record.locker).await?;
         if has_backups || backup.vault.sources(record.locker).await?.is_empty() {
             let message = format!(
@@ -133,9 +141,8 @@ async fn refuse_if_a_mirror_knows(backup: &Backup, tenant: &TenantName) -> Resul
                 mirror.address(),
                 record.key_id
             );
-            return Err(Failure::new(FailureClass::Integrity, "keyring-incomplete", tenant, message).hint(
-                "The keyring lost records. Put what is missing under t/ and k/ back from the mirror, signatures too; nothing was read.",
-            ));
+            return Err(Failure::new(FailureClass::Integrity, "keyring-incomplete", tenant, message)
+                .hint("The keyring lost records. `tenure keys repair` puts them back from the mirror; nothing was read."));
         }
     }
     Ok(())
@@ -145,9 +152,24 @@ async fn refuse_if_a_mirror_knows(backup: &Backup, tenant: &TenantName) -> Resul
 /// be somebody whose key is gone.
 async fn refuse_if_keys_were_lost(backup: &Backup, tenant: &TenantName) -> Result<(), Failure> {
     let census = backup.keyring.census().await?;
-    match lost::locker_without_key(&backup.vault, &census).await? {
-        Some(locker) => Err(lost::keyring_incomplete(locker, &format!("; no key is made for tenant {tenant}"))),
-        None => census.problems.into_iter().next().map_or(Ok(()), |problem| Err(problem.into())),
+    lost::refuse_incomplete(&backup.vault, &census, &format!("; no key is made for tenant {tenant}")).await?;
+    census.problems.into_iter().next().map_or(Ok(()), |problem| Err(problem.into()))
+}
+
+/// A backup that is sealed with a key which the keyring does not know: it lost a rotation, and what it would seal with was replaced.
+///
+/// # Errors
+/// [`Failure::key_missing`].
+pub(super) fn refuse_if_a_key_was_lost(
+    tenant: &TenantName,
+    keys: &TenantKeys,
+    history: &History,
+    now: DateTime<Utc>,
+) -> Result<(), Failure> {
+    let known = |key_id| keys.get(key_id).is_some() || keys.without_secret.iter().any(|record| record.key_id == key_id);
+    match history.live(now).find(|backup| !known(backup.manifest.key_id)) {
+        Some(backup) => Err(Failure::key_missing(tenant, backup.manifest.backup, backup.manifest.key_id)),
+        None => Ok(()),
     }
 }
 

@@ -238,7 +238,7 @@ impl BackupReport {
         }
     }
 
-    fn failed(&mut self, failure: Failure) {
+    pub(super) fn failed(&mut self, failure: Failure) {
         self.errors.push(failure.into());
     }
 

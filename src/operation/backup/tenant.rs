@@ -119,9 +119,10 @@ impl<'a> Run<'a> {
         if let Some(owner) = self.limits.renamed.get(&self.resident.tenant) {
             return Err(self.is_renamed(owner));
         }
-        let (_, record) = key::sealing_key(self.backup, self.resident, self.limits.nobody_new.as_deref()).await?;
+        let (keys, record) = key::sealing_key(self.backup, self.resident, self.limits.nobody_new.as_deref()).await?;
         let now = (self.backup.clock)();
         let history = self.backup.vault.history(record.locker, now).await?;
+        key::refuse_if_a_key_was_lost(&self.resident.tenant, &keys, &history, now)?;
         key::check_source(self.backup, self.resident, record.locker, &history).await?;
         let settle = TimeDelta::seconds(i64::try_from(self.backup.vault.root().settle_seconds).unwrap_or(i64::MAX / 1_000));
         let reuse = Reuse::load(&self.backup.vault, record.locker, record.key_id, &history, now + settle).await?;

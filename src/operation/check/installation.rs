@@ -7,7 +7,11 @@ use crate::{
     id::NameTag,
     keyring::Keyring,
     object_name::prefix,
-    operation::{failure::Failure, fleet::Known, lost},
+    operation::{
+        failure::{Failure, FailureClass},
+        fleet::Known,
+        lost, mirrors,
+    },
     seal::RecoveryRecipients,
     signature::{AllowedSigners, Namespace, SigningKey},
     store::{Store, StoreError},
@@ -68,6 +72,14 @@ pub(super) async fn check(request: &Request) -> (Installation, Report) {
             return (installation, report);
         }
     };
+    match mirrors::look(&vault, &keyring).await {
+        // That one cannot be reached is said with the store.
+        Ok(wrong) => wrong
+            .iter()
+            .filter(|(_, failure)| failure.class == FailureClass::Integrity)
+            .for_each(|(mirror, failure)| report.failure(&format!("mirror {mirror}"), failure)),
+        Err(failure) => report.failure(&object, &failure),
+    }
     match read(&object, &vault, keyring, &mut report).await {
         Ok(read) => installation = read,
         Err(failure) => report.failure(&object, &failure),
@@ -102,7 +114,7 @@ async fn read(object: &str, vault: &Vault, keyring: Keyring, report: &mut Report
         report.error(
             object,
             format!("key records without their secret half, so what they sealed cannot be opened: {}", lost.join(", ")),
-            "See `tenure keys check`; a mirror may still have the secret half.",
+            "`tenure keys repair` puts them back from a mirror; `tenure keys check` says which stores have them whole.",
         );
     }
     let tombstones = tombstones(vault.store()).await?.into_iter().chain(tombstones(keyring.store()).await?).collect();

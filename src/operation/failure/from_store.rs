@@ -68,20 +68,26 @@ impl From<DocumentError> for Failure {
             DocumentError::Missing { .. } if object.ends_with("keyring.json") => (
                 FailureClass::Integrity,
                 "no-keyring",
-                "Check [keyring] url. Nothing was changed. If the keyring is lost, put it back from a mirror or a copy: \
-                 without it no backup can be opened, and no new key will be made in its place.",
+                "Check [keyring] url. Nothing was changed. If the keyring is lost, `tenure keys repair` puts it back from a mirror; without \
+                 one put it back from a copy: without it no backup can be opened, and no new key will be made in its place.",
             ),
             DocumentError::Missing { .. } | DocumentError::Contradiction { .. } if object.ends_with(".age") => (
                 FailureClass::Integrity,
                 "damaged-secret-half",
-                "It was written once and never changes: copy it back from a mirror of the keyring, or from another copy of it. \
-                 `tenure keys check` says which stores have it whole.",
+                "It was written once and never changes. Move it away where it is there, and `tenure keys repair` puts it back from a mirror of \
+                 the keyring; `tenure keys check` says which stores have it whole.",
             ),
             error if error.is_integrity() && object.contains("/t/") && object.contains("/s/") => (
                 FailureClass::Integrity,
                 "untrusted-source",
                 "Nothing was read. Put the object back from a copy of the vault. If there is none: `tenure admit --source TENANT` \
                  records the live database and passes the object over for good; `tenure restore` works with --cluster NAME.",
+            ),
+            error if error.is_integrity() && object.contains("/copies/") => (
+                FailureClass::Integrity,
+                "untrusted-copy",
+                "It names a database that a restore made. Nothing was changed. Put it back from a copy of the vault. If there is none: drop the \
+                 databases that restores made of this tenant, or list them under `ignore`; then remove the object and its .sig.",
             ),
             DocumentError::NewerFormat { .. } => (
                 FailureClass::Failed,
@@ -155,7 +161,7 @@ impl Failure {
     pub fn key_missing(tenant: &TenantName, backup: BackupId, key_id: KeyId) -> Self {
         let message = format!("backup {backup} of tenant {tenant} is sealed with key {key_id}, which the keyring does not have");
         Self::new(FailureClass::Integrity, "key-missing", key_id, message)
-            .hint("Put its record under t/ back from a mirror of the keyring; `tenure keys check` shows what else is missing.")
+            .hint("`tenure keys repair` puts its record back from a mirror of the keyring; `tenure keys check` shows what else is missing.")
     }
 
     /// A signing key that does not count in the vault: what it signs, no reader would believe.

@@ -11,6 +11,7 @@ use std::{
 use super::bug;
 use crate::{
     operation::failure::{Failure, FailureClass},
+    printable::Word,
     signature::{SignatureError, SigningKey},
 };
 
@@ -57,10 +58,15 @@ impl NewFiles {
         if in_the_way.is_empty() {
             return Ok(());
         }
+        // Not to be removed: if the configuration was only moved elsewhere, the kit is all that opens its backups.
+        let aside = self.beside_config("unfinished-init").display().to_string();
+        let words: Vec<String> = in_the_way.iter().map(|file| Word(file).to_string()).collect();
         let hint = format!(
-            "init never overwrites. If an earlier init was interrupted, nothing was backed up with these files yet \
-             ({} comes last and is not there): remove them and run init again",
-            self.config.display()
+            "init never overwrites. If an earlier init was interrupted, nothing was backed up with these files yet: {} comes last, and is \
+             not there. Then put them aside and run init again: `mkdir {aside} && mv -- {} {aside}`",
+            self.config.display(),
+            words.join(" "),
+            aside = Word(&aside),
         );
         let message = format!("already there: {}", in_the_way.join(", "));
         Err(Failure::new(FailureClass::Refused, "already-there", &in_the_way[0], message).hint(hint))

@@ -66,9 +66,8 @@ impl Stores {
             names.truncate(NAMED);
             let message = format!("the {what} {address} is not empty: it holds {}{more}", names.join(", "));
             return Err(Failure::new(FailureClass::Refused, "not-empty", address, message).hint(
-                "name an empty one. An interrupted init leaves keyring.json and signers/ and no tenure.toml: \
-                 then nothing was backed up yet, and they may be removed. \
-                 To use this installation from another host, run `tenure init --join --kit recovery-kit.txt`",
+                "name an empty one. An init that was interrupted leaves keyring.json and signers/1, at most vault.json, and no tenure.toml \
+                 anywhere: then nothing was backed up yet, and they may be moved away. To use this installation from another host, run `tenure init --join --kit recovery-kit.txt`",
             ));
         }
         Ok(())

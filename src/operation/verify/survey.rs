@@ -59,7 +59,7 @@ impl Survey {
         loop {
             match listing.try_next().await {
                 Ok(Some(listed)) => {
-                    if let Some(tampering) = listed.tampering {
+                    if let Some(tampering) = listed.tampering.filter(|_| !listed.name.starts_with(prefix::PROBE)) {
                         let locker = listed.name.parse().ok().and_then(|name| locker_in(&name));
                         self.tampered.push((locker, signed::locate(store, &listed.name), tampering));
                     }
@@ -125,7 +125,7 @@ impl Documents {
         for (document, stored_at) in &self.listed {
             let at = Some(*stored_at);
             let signed =
-                async |namespace| signed::read_bytes(vault.store(), document, namespace, vault.signers(), at).await.map(drop);
+                async |namespace| signed::read_whole(vault.store(), document, namespace, vault.signers(), at).await.map(drop);
             let checked = match document {
                 Document::Copy(..) => vault.record::<Copy>(document, at).await.map(drop),
                 Document::CopyOid(..) => vault.record::<CopyOid>(document, at).await.map(drop),

@@ -108,6 +108,7 @@ impl Site {
             promise: Arc::new(move |_| Promise { keep, exclude_data: Vec::new() }),
             budget: Budget::new(BYTES_IN_FLIGHT),
             clock: Utc::now,
+            accept_lost_keys: false,
             progress: Arc::new(Silent),
             cancel: CancellationToken::new(),
             version: "test".to_owned(),

@@ -141,3 +141,28 @@ async fn a_damaged_source_stops_its_tenant_until_it_is_admitted_and_never_counts
     site.backup.vault.put_source(&newer, &site.backup.signer).await.unwrap();
     assert_eq!(admit(&site, "acme").await.unwrap_err().kind, "newer-format");
 }
+
+/// Whether a database is a copy that a restore made is not guessed: what may say so and cannot be read stops who would have to know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_record_of_a_copy_stops_an_admission_and_says_how_to_go_on() {
+    let site = backed_up(&["acme"]).await;
+    let into = unique("copied");
+    restore(&site, &copy("acme", &into)).await.unwrap();
+    let record = objects(&site, "/copies/").into_iter().find(|path| path.to_string_lossy().ends_with(".oid.json")).unwrap();
+    flip(&record);
+    let failure = admit(&site, "acme").await.unwrap_err();
+    assert_eq!((failure.class.code(), failure.kind), (5, "untrusted-copy"), "{failure:?}");
+    assert!(failure.object.ends_with(&*record.file_name().unwrap().to_string_lossy()), "{failure:?}");
+    assert!(failure.hint.contains("`ignore`") && failure.hint.contains(".sig"), "{failure:?}");
+    // A tenant that is known goes on; whoever is new does not.
+    let report = site.all().await;
+    assert_eq!((code(report.class), report.results[0].error.is_none()), (Some(5), true), "{report:?}");
+
+    // As the hint says, where there is no copy of the vault: the database goes, then the record and its signature.
+    site.cluster.sql("postgres", &format!("DROP DATABASE {into}"));
+    let signature = record.with_extension("json.sig");
+    std::fs::remove_file(&record).unwrap();
+    std::fs::remove_file(&signature).unwrap();
+    admit(&site, "acme").await.unwrap();
+    assert_eq!(site.all().await.class, None);
+}

@@ -103,3 +103,25 @@ fn recipients_made_elsewhere_leave_no_identity_here() {
     assert!(kit.lines().all(|line| line.starts_with('#')), "{kit}");
     assert!(kit.contains("# recipient: age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z"));
 }
+
+/// An init that was killed: what it left is named with the command that puts it aside, and nothing of it is lost by that.
+#[test]
+fn what_an_interrupted_init_left_is_put_aside_as_it_says() {
+    let program = Program::new();
+    program.done(&strs(&words(&program)));
+    fs::remove_file(program.path("tenure.toml")).unwrap();
+    let kit = fs::read(program.path("recovery-kit.txt")).unwrap();
+    let error = program.refused(4, &strs(&words(&program)));
+    let command = error["hint"].as_str().unwrap().split('`').nth(1).unwrap().to_owned();
+    let shell = Command::new("sh").args(["-c", &command]).current_dir(program.folder()).output().unwrap();
+    assert!(shell.status.success(), "{command}: {shell:?}");
+    assert_eq!(fs::read(program.path("unfinished-init/recovery-kit.txt")).unwrap(), kit);
+
+    let error = program.refused(4, &strs(&words(&program)));
+    assert!(error["kind"] == "not-empty" && error["hint"].as_str().unwrap().contains("moved away"), "{error:#}");
+    for store in ["vault", "keyring"] {
+        fs::rename(program.path(store), program.path(&format!("unfinished-init/{store}"))).unwrap();
+    }
+    program.done(&strs(&words(&program)));
+    program.done(&["list"]);
+}

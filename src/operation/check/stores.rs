@@ -30,11 +30,14 @@ async fn one(name: &str, store: &StoreToCheck, report: &mut Report) {
         Err(failure) => return report.failure(&object, failure),
     };
     let keys = name != "vault";
-    match opened.facts().await {
-        Ok(facts) => look_at(&object, &facts, keys, report),
+    let kept = match opened.facts().await {
+        Ok(facts) => {
+            look_at(&object, &facts, keys, report);
+            facts.versioning == Some(Versioning::On)
+        }
         Err(error) => return report.failure(&object, &error.into()),
-    }
-    try_out(&object, &**opened, &store.location, keys, report).await;
+    };
+    try_out(&object, &**opened, &store.location, keys, kept, report).await;
     if let Location::Directory(path) = &store.location {
         space(&object, path, report);
     }
@@ -63,7 +66,8 @@ fn look_at(object: &str, facts: &StoreFacts, keys: bool, report: &mut Report) {
         Some(Versioning::On | Versioning::Suspended) if keys => report.warning(
             object,
             "old versions are kept: a destroyed key can be brought back until every version of it is gone",
-            "Use a bucket without versioning for keys.",
+            "Where the store can refuse to write over an object (If-None-Match in a policy), use a bucket without versioning for keys. \
+             Where it cannot, versions are what keeps them: give the eraser s3:DeleteObjectVersion.",
         ),
         Some(Versioning::On) => report.ok(object, "old versions are kept"),
         Some(Versioning::Suspended) => report.warning(
@@ -111,12 +115,28 @@ fn look_at(object: &str, facts: &StoreFacts, keys: bool, report: &mut Report) {
     }
 }
 
-async fn try_out(object: &str, store: &dyn Store, place: &Location, keys: bool, report: &mut Report) {
+async fn try_out(object: &str, store: &dyn Store, place: &Location, keys: bool, kept: bool, report: &mut Report) {
     let Powers { replace, remove } = match canary::powers(store).await {
         Ok(powers) => powers,
         Err(error) => return report.failure(object, &error.into()),
     };
+    if keys && matches!(place, Location::S3(_)) {
+        match canary::reads_secret_halves(store).await {
+            Ok(false) => report.ok(object, "the writer's credentials may not read k/"),
+            Ok(true) => report.warning(
+                object,
+                "the writer's credentials may read k/: who takes over this host gets every wrapped key, and then needs only a recovery identity",
+                "Give the writer s3:GetObject on keyring.json, t/, erased/ and probe/ only: see docs/policies/keyring.json.",
+            ),
+            Err(error) => return report.failure(object, &error.into()),
+        }
+    }
     let may = match (replace, remove) {
+        (true, false) if kept => {
+            report
+                .ok(object, "writable; what is written over stays as an earlier version, which these credentials cannot remove");
+            return;
+        }
         (false, false) => {
             report.ok(object, "writable; what is written can be neither replaced nor removed with these credentials");
             return;

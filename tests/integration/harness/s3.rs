@@ -21,6 +21,8 @@ use super::watchdog::Watchdog;
 pub const OWNER: &str = "owner";
 /// May do nothing but what a bucket's policy grants.
 pub const WRITER: &str = "writer";
+/// As [`WRITER`]: the users of the other roles.
+pub const OTHER_ROLES: [&str; 4] = ["restorer", "operator", "janitor", "eraser"];
 
 /// A running server.
 pub struct Seaweed {
@@ -30,7 +32,7 @@ pub struct Seaweed {
     pub tls_endpoint: String,
     /// The CA's certificate.
     pub ca: PathBuf,
-    /// For `AWS_SHARED_CREDENTIALS_FILE`: the profiles [`OWNER`] and [`WRITER`], and `wrong` with a wrong secret.
+    /// For `AWS_SHARED_CREDENTIALS_FILE`: a profile for each user, by its name, and `wrong` with a wrong secret.
     pub credentials_file: PathBuf,
     _watchdog: Watchdog,
 }
@@ -57,6 +59,11 @@ pub trait S3Server {
 
     /// The owner's own client, for what a store does not do.
     fn client(&self) -> aws_sdk_s3::Client {
+        self.client_of(OWNER)
+    }
+
+    /// A user's client.
+    fn client_of(&self, user: &str) -> aws_sdk_s3::Client {
         let tls = TlsContext::builder().with_trust_store(TrustStore::empty()).build().unwrap();
         let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls);
         let config = aws_sdk_s3::Config::builder()
@@ -64,7 +71,7 @@ pub trait S3Server {
             .region(Region::new("us-east-1"))
             .endpoint_url(self.endpoint())
             .force_path_style(true)
-            .credentials_provider(credentials(OWNER))
+            .credentials_provider(credentials(user))
             .http_client(http.build_https());
         aws_sdk_s3::Client::from_conf(config.build())
     }
@@ -100,8 +107,9 @@ impl Seaweed {
         std::fs::create_dir(folder.join("data")).unwrap();
         std::fs::write(folder.join("s3.json"), users()).unwrap();
         let credentials_file = folder.join("credentials");
-        let profiles = [OWNER, WRITER].map(|user| profile(user, user, &format!("{user}secret")));
-        std::fs::write(&credentials_file, profiles.concat() + &profile("wrong", OWNER, "anothersecret")).unwrap();
+        let users = [OWNER, WRITER].into_iter().chain(OTHER_ROLES);
+        let profiles: String = users.map(|user| profile(user, user, &format!("{user}secret"))).collect();
+        std::fs::write(&credentials_file, profiles + &profile("wrong", OWNER, "anothersecret")).unwrap();
         let ca = make_certificate(&folder);
 
         // The ports may be taken between choosing and using them, by another test process; then others are chosen.
@@ -137,7 +145,9 @@ fn users() -> String {
         })
     };
     let all = serde_json::json!(["Admin", "Read", "Write", "List", "Tagging"]);
-    serde_json::json!({"identities": [user(OWNER, all), user(WRITER, serde_json::json!([]))]}).to_string()
+    let roles = std::iter::once(WRITER).chain(OTHER_ROLES).map(|role| user(role, serde_json::json!([])));
+    let identities: Vec<_> = std::iter::once(user(OWNER, all)).chain(roles).collect();
+    serde_json::json!({ "identities": identities }).to_string()
 }
 
 fn profile(name: &str, user: &str, secret: &str) -> String {
@@ -175,6 +185,16 @@ pub async fn grant(client: &aws_sdk_s3::Client, bucket: &str, user: &str, action
         "Resource": [format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*")],
     }]});
     client.put_bucket_policy().bucket(bucket).policy(policy.to_string()).send().await.unwrap();
+}
+
+/// Puts one of the policies in `docs/policies/` on a bucket.
+pub async fn put_policy(client: &aws_sdk_s3::Client, bucket: &str, policy: &str) {
+    let file = format!("{}/docs/policies/{policy}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let example = if policy == "keyring" { "acme-tenure-keys" } else { "acme-tenure" };
+    let text = text.replace(&format!("arn:aws:s3:::{example}"), &format!("arn:aws:s3:::{bucket}"));
+    let text = text.replace("arn:aws:iam::111122223333:user/tenure-", "arn:aws:iam::000000000000:user/");
+    client.put_bucket_policy().bucket(bucket).policy(text).send().await.unwrap();
 }
 
 /// A lifecycle rule for current objects.

@@ -143,6 +143,18 @@ async fn backups_are_in_the_order_of_their_sequence_and_end_with_their_time() {
 }
 
 #[tokio::test]
+async fn a_backup_may_be_kept_as_long_as_the_vault_allows_and_no_longer() {
+    let place = Place::new().await;
+    for (sequence, keep, counted) in [(1, "10 years", 1), (2, "121 months", 1)] {
+        let mut manifest = place.manifest(sequence, "2026-11-20", None);
+        manifest.keep = keep.parse().unwrap();
+        manifest.expires_at = manifest.keep.expiry(manifest.taken_at);
+        place.put(manifest).await;
+        assert_eq!(place.history("2026-11-21").await.backups.len(), counted, "{keep}");
+    }
+}
+
+#[tokio::test]
 async fn a_predecessor_that_is_gone_before_its_time_is_a_hole() {
     let place = Place::new().await;
     let first = place.put(place.manifest(1, "2026-11-20", None)).await;

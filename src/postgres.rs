@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod archive_toc;
+pub mod beside;
 pub mod catalog;
 pub mod child;
 mod connect;

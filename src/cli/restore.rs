@@ -15,7 +15,7 @@ use crate::{
     operation::{
         budget::Budget,
         failure::{Failure, FailureClass},
-        restore::{BYTES_IN_FLIGHT, Report, Request, Restorer, Which, salvage::Salvage},
+        restore::{BYTES_IN_FLIGHT, Report, Request, Restorer, Which, salvage::Salvage, tables::TableName},
         restore_all::{FleetReport, FleetRequest, Outcome},
     },
     printable::Printable,
@@ -24,13 +24,14 @@ use crate::{
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("aside").args(["into", "table"]).multiple(true))]
 pub struct Args {
     /// The tenant
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     tenant: Option<TenantName>,
 
     /// Every tenant that the keyring knows, onto servers that have nothing of it; what an earlier run restored is left as it is
-    #[arg(long, conflicts_with_all = ["backup", "into", "replace", "keep_failed", "salvage"])]
+    #[arg(long, conflicts_with_all = ["backup", "into", "replace", "keep_failed", "salvage", "table"])]
     all: bool,
 
     /// Recovery kit or age identity file
@@ -70,8 +71,12 @@ pub struct Args {
     keep_failed: bool,
 
     /// Go on past what is missing or damaged in the backup, and say exactly which rows are absent; ends with exit code 5 where any are
-    #[arg(long, requires = "into", conflicts_with = "replace")]
+    #[arg(long, requires = "aside", conflicts_with = "replace")]
     salvage: bool,
+
+    /// Only this table, as an SQL identifier like public.orders or public."Odd.Name"; may be given again. Into a database that is there, by default the tenant's own, it comes as schema restored_<backup> beside what is in it; what is there is not touched
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["replace", "keep_failed"])]
+    table: Vec<TableName>,
 
     /// Connections that load at once; with --all, tenants at once [default: limits.jobs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -155,6 +160,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         accept_gap: args.accept_gap,
         keep_failed: args.keep_failed,
         salvage: args.salvage,
+        tables: args.table,
     };
     let report = restorer.restore(&request, identity, edge.now()).await?;
     edge.output.report("restore", &report, text)?;
@@ -205,11 +211,14 @@ fn fleet_text(report: &FleetReport) -> String {
 }
 
 fn text(report: &Report) -> String {
+    let place = match &report.schema {
+        Some(schema) => format!("schema {} in database {}", Printable(schema), Printable(&report.database)),
+        None => format!("database {}", Printable(&report.database)),
+    };
     let mut text = format!(
-        "{} is {}restored as database {} on {}, from backup {} of {}\n",
+        "{} is {}restored as {place} on {}, from backup {} of {}\n",
         report.tenant,
         if report.proven { "" } else { "PARTLY " },
-        Printable(&report.database),
         report.cluster,
         report.backup,
         time(report.taken_at)

@@ -9,11 +9,13 @@ pub mod content;
 mod damage;
 mod destination;
 mod failures;
+mod opened;
 mod preflight;
 pub mod proof;
 pub mod routes;
 pub mod rows;
 pub mod salvage;
+pub mod tables;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use choose::Which;
 pub use preflight::Finding;
 use salvage::Salvage;
+use tables::TableName;
 
 use super::{
     budget::Budget,
@@ -114,6 +117,8 @@ pub struct Request {
     pub keep_failed: bool,
     /// Go on past what is missing or damaged. Never into the tenant's own place.
     pub salvage: bool,
+    /// Only these tables: beside what is there, where the database exists. Empty for everything.
+    pub tables: Vec<TableName>,
 }
 
 /// What was restored. Serialised as the document of `--json`.
@@ -130,6 +135,8 @@ pub struct Report {
     pub cluster: String,
     /// What it is called now.
     pub database: String,
+    /// The schema that the tables are in, where they were restored beside others.
+    pub schema: Option<String>,
     /// Tables with their rows.
     pub tables: u64,
     /// Rows.

@@ -195,6 +195,7 @@ impl FleetRequest {
             accept_gap: self.accept_gap,
             keep_failed: false,
             salvage: false,
+            tables: Vec::new(),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! connected to a database writes nothing there.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{Seek as _, Write as _},
     path::Path,
@@ -88,6 +88,11 @@ impl SchemaArchive {
         Ok(Self { file: memory_file("tenure-schema", archive)?, toc, foreign_keys })
     }
 
+    /// Forgets all entries but these.
+    pub fn keep(&mut self, entries: &HashSet<u32>) {
+        self.toc.retain(|entry| entries.contains(&entry.dump_id));
+    }
+
     /// The statement that makes a foreign key, by the number of its entry.
     #[must_use]
     pub fn foreign_key(&self, dump_id: u32) -> Option<&str> {
@@ -100,12 +105,14 @@ impl SchemaArchive {
         &self.toc
     }
 
-    /// Restores `entries` into `database` with `jobs` connections, stopping at the first error. Returns what was warned of.
+    /// Restores `entries` into `database` with `jobs` connections and further `options`, stopping at the first error. Returns what was
+    /// warned of.
     ///
     /// The child dies with the returned future.
     ///
     /// # Errors
     /// [`RestoreArchiveError`].
+    #[allow(clippy::too_many_arguments, reason = "each is another thing that a command line says")]
     pub async fn restore(
         &self,
         pg_restore: &Path,
@@ -114,6 +121,7 @@ impl SchemaArchive {
         what: &'static str,
         entries: &[u32],
         jobs: usize,
+        options: &[&str],
     ) -> Result<Vec<String>, RestoreArchiveError> {
         if entries.is_empty() {
             return Ok(Vec::new());
@@ -132,6 +140,7 @@ impl SchemaArchive {
         command
             .arg(format!("--dbname={database}"))
             .args(["--exit-on-error", "--no-password", "--no-tablespaces", "--use-list=/dev/stdout"])
+            .args(options)
             .arg(format!("--jobs={}", jobs.max(1)))
             .arg("/dev/stdin")
             .stdin(Stdio::from(archive))

@@ -145,6 +145,7 @@ async fn restore(site: &Site, server: &Cluster, tenant: &str) -> String {
         accept_gap: false,
         keep_failed: false,
         salvage: false,
+        tables: Vec::new(),
     };
     let report = restorer.restore(&request, site.identity(), Utc::now()).await.unwrap();
     assert!(report.proven);

@@ -14,6 +14,7 @@ mod roles;
 mod row_security;
 mod salvage;
 mod search_path;
+mod tables;
 
 use std::collections::BTreeMap;
 
@@ -42,6 +43,7 @@ pub fn latest(tenant: &str) -> Request {
         accept_gap: false,
         keep_failed: false,
         salvage: false,
+        tables: Vec::new(),
     }
 }
 

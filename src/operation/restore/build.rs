@@ -1,5 +1,6 @@
 //! One restore, from preflight to proof.
 
+mod beside;
 mod data;
 mod doubtful;
 mod finish;
@@ -20,10 +21,11 @@ use super::{
     content::{ChunkReader, Content},
     damage,
     destination::Place,
-    failures, proof,
+    failures,
+    opened::Opened,
+    proof,
     routes::Routes,
-    rows,
-    salvage::{Salvage, Salvager, Weakened},
+    salvage::{Salvage, Weakened},
 };
 use crate::{
     chunk::RowHasher,
@@ -101,32 +103,14 @@ pub(super) async fn run(
     let hasher = record.chunk_name_key.row_hasher();
 
     restorer.progress.stage(tenant, "reading");
-    let reading = async {
-        let mut description = reader.description(manifest).await.map_err(|error| failures::content(tenant, error))?;
-        let (content, salvage) = if request.salvage {
-            let live = histories.iter().flat_map(|(_, history)| history.live(now)).map(|other| &other.manifest);
-            let others = live.filter(|other| other.key_id == manifest.key_id && other.backup != manifest.backup).collect();
-            let (vault, jobs, budget) = (restorer.vault, restorer.jobs, restorer.budget);
-            let salvager = Salvager { vault, reader: &reader, hasher, jobs, budget, others };
-            let looked = salvager.look(manifest, &mut description).await;
-            looked.map(|(content, salvage)| (content, Some(salvage))).map_err(|error| failures::content(tenant, error))?
-        } else {
-            (reader.content(manifest).await.map_err(|error| failures::content(tenant, error))?, None)
-        };
-        content.check(&description).map_err(|error| failures::content(tenant, error))?;
-        let archive = rows::bytes(&reader, &content, description.schema_archive).await.map_err(|error| {
-            let mut failure = failures::content(tenant, error);
-            failure.message.push_str("; it holds the schema");
-            failure
-        })?;
-        let archive = SchemaArchive::new(&archive).map_err(|error| failures::archive(tenant, error))?;
-        Ok((description, content, archive, salvage))
-    };
+    let live = histories.iter().flat_map(|(_, history)| history.live(now)).map(|other| &other.manifest);
+    let others = live.filter(|other| other.key_id == manifest.key_id && other.backup != manifest.backup).collect();
+    let reading = restorer.open_backup(request, manifest, &reader, hasher, others);
     let read = tokio::select! {
         read = reading => read,
         () = restorer.cancel.cancelled() => Err(restorer.interrupted(tenant)),
     };
-    let (description, content, archive, salvage) = match read {
+    let Opened { description, content, archive, salvage, tables, notes: selected } = match read {
         Ok(read) => read,
         Err(failure) => return Err(damage.explain(failure, None).await),
     };
@@ -170,17 +154,25 @@ pub(super) async fn run(
         .failed("setting up a session on", &place.server.name)
         .map_err(|error| failures::statement(tenant, error))?;
     let mut made = Made { backend: Some(backend), ..Made::default() };
-    let built = tokio::select! {
-        built = build.build(&admin, &mut made, manifest) => built,
-        () = restorer.cancel.cancelled() => Err(restorer.interrupted(tenant)),
-    };
-    let result = match built {
-        // From here on it cannot be stopped any more: it takes moments, and half of it would be worse than all.
-        Ok((built, lock)) => build.finish(&admin, &mut made, built, lock, locker, manifest.backup, started).await,
-        Err(failure) => Err(failure),
+    let result = if tables.is_empty() || !build.is_beside(&admin).await? {
+        let built = tokio::select! {
+            built = build.build(&admin, &mut made, manifest) => built,
+            () = restorer.cancel.cancelled() => Err(restorer.interrupted(tenant)),
+        };
+        match built {
+            // From here on it cannot be stopped any more: it takes moments, and half of it would be worse than all.
+            Ok((built, lock)) => build.finish(&admin, &mut made, built, lock, locker, manifest.backup, started).await,
+            Err(failure) => Err(failure),
+        }
+    } else {
+        tokio::select! {
+            report = build.beside(&admin, &mut made, manifest, &tables, started) => report,
+            () = restorer.cancel.cancelled() => Err(restorer.interrupted(tenant)),
+        }
     };
     match result {
         Ok(mut report) => {
+            report.notes.extend(selected);
             report.created_roles = std::mem::take(&mut made.roles);
             report.taken_at = manifest.taken_at;
             report.notes.extend(notes);

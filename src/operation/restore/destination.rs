@@ -60,7 +60,7 @@ impl Restorer<'_> {
             Some(tenant) => tenant == request.tenant,
             None => server.name == home && database == description.database.name,
         };
-        if own && request.salvage {
+        if own && request.salvage && request.tables.is_empty() {
             let message =
                 format!("{} is tenant {}'s own place: what is salvaged never takes it", shown(&database), request.tenant);
             return Err(Failure::new(FailureClass::Refused, "own-place", shown(&database), message)
@@ -88,21 +88,33 @@ impl Restorer<'_> {
             let what = format!("database name {name} belongs to tenant {other} on cluster {cluster}");
             trouble.push(("foreign-name", what, "choose another name with --into".to_owned()));
         }
-        let Some(oid) = live else { return Ok(trouble) };
-        if !request.replace {
+        let Some(oid) = live else {
+            if place.own && !request.tables.is_empty() {
+                let what = format!("there is no database {name} on cluster {cluster}, and a few tables are not the tenant");
+                trouble.push(("no-database", what, "choose another name with --into, or restore everything".to_owned()));
+            }
+            return Ok(trouble);
+        };
+        if !request.tables.is_empty() {
+            if !place.own && other.is_none() && !self.is_copy(request, facts, oid).await? {
+                trouble.push(self.not_ours(request, &name, cluster));
+            }
+        } else if !request.replace {
             let what = format!("there is a database {name} on cluster {cluster}");
             trouble.push(("name-taken", what, "restore beside it with --into NAME, or put it aside with --replace".to_owned()));
         } else if place.database == place.server.admin.maintenance_database() {
             let what = format!("database {name} is the one that tenure connects to for its own work");
             trouble.push(("name-taken", what, "choose another name with --into".to_owned()));
         } else if !place.own && other.is_none() && !self.is_copy(request, facts, oid).await? {
-            let what = format!(
-                "database {name} on cluster {cluster} is neither tenant {}'s nor a copy that tenure made of it",
-                request.tenant
-            );
-            trouble.push(("not-ours", what, "choose another name with --into, or move that database away yourself".to_owned()));
+            trouble.push(self.not_ours(request, &name, cluster));
         }
         Ok(trouble)
+    }
+
+    fn not_ours(&self, request: &Request, name: &str, cluster: &str) -> (&'static str, String, String) {
+        let tenant = &request.tenant;
+        let what = format!("database {name} on cluster {cluster} is neither tenant {tenant}'s nor a copy that tenure made of it");
+        ("not-ours", what, "choose another name with --into, or move that database away yourself".to_owned())
     }
 
     /// Another tenant that the name belongs to: by the rule, and by a key record, a live database or a tombstone.

@@ -33,6 +33,9 @@ use crate::{
     vault::{Vault, locker::ObjectError},
 };
 
+/// Pages of the index that are lost, and why.
+pub(super) type LostPages = BTreeMap<String, String>;
+
 /// What is needed to look through a backup.
 pub(super) struct Salvager<'a> {
     pub vault: &'a Vault,
@@ -66,16 +69,12 @@ struct Look<'a> {
 }
 
 impl Salvager<'_> {
-    /// Looks through everything that the description names, and takes out of it, and out of the index, what cannot be had.
+    /// Reads the index, as far as it is there. `schema` is the source of the schema archive, which has to be.
     ///
     /// # Errors
-    /// [`ContentError`] when something is out of reach, rather than missing or damaged; when what describes the schema is damaged.
-    pub(super) async fn look(
-        &self,
-        manifest: &Manifest,
-        description: &mut Description,
-    ) -> Result<(Content, Salvage), ContentError> {
-        let mut lost_pages = BTreeMap::new();
+    /// [`ContentError`] when something is out of reach, rather than missing or damaged.
+    pub(super) async fn index(&self, manifest: &Manifest, schema: SourceTag) -> Result<(Content, LostPages), ContentError> {
+        let mut lost_pages = LostPages::new();
         let mut entries = Vec::new();
         let mut first_error = None;
         let mut pages = std::pin::pin!(self.reader.pages(manifest));
@@ -92,12 +91,25 @@ impl Salvager<'_> {
         }
         let content = Content::with_holes(entries);
         // Without the schema there is nothing to put rows into.
-        if !is_complete(content.source(description.schema_archive).unwrap_or_default()) {
+        if !is_complete(content.source(schema).unwrap_or_default()) {
             return Err(first_error.map_or_else(
                 || ContentError::Index("the schema archive is not there from its first part to its last".to_owned()),
                 ContentError::Object,
             ));
         }
+        Ok((content, lost_pages))
+    }
+
+    /// Looks through everything that the description names, and takes out of it, and out of the index, what cannot be had.
+    ///
+    /// # Errors
+    /// [`ContentError`] when something is out of reach, rather than missing or damaged.
+    pub(super) async fn look(
+        &self,
+        content: Content,
+        lost_pages: &LostPages,
+        description: &mut Description,
+    ) -> Result<(Content, Salvage), ContentError> {
         let mut tags: Vec<SourceTag> =
             description.tables.iter().flat_map(|table| table.ranges.iter().map(|range| range.source)).collect();
         tags.extend(description.large_objects.iter().map(|block| block.source));
@@ -109,7 +121,7 @@ impl Salvager<'_> {
         stream::iter(tags.chunks(share).map(look_through)).buffer_unordered(self.jobs.max(1)).try_collect::<()>().await?;
         let mut found = look.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         found.damaged.extend(lost_pages.clone());
-        let lost_pages: BTreeSet<String> = lost_pages.into_keys().collect();
+        let lost_pages: BTreeSet<String> = lost_pages.keys().cloned().collect();
         Ok(found.take_out(content, description, &lost_pages))
     }
 

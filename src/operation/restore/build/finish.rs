@@ -86,6 +86,7 @@ impl Build<'_> {
             taken_at: self.now,
             cluster: self.place.server.name.clone(),
             database: database.clone(),
+            schema: None,
             tables: self.description.tables.len() as u64,
             rows: built.rows,
             bytes: built.bytes,

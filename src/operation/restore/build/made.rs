@@ -4,7 +4,7 @@ use super::Build;
 use crate::{
     operation::{failure::Failure, restore::shown},
     postgres::{
-        Session, leftovers, loader,
+        Session, beside, leftovers, loader,
         memberships::User,
         place,
         roles::{self, Joined},
@@ -26,7 +26,9 @@ pub(super) struct Made {
     pub joined: Vec<Joined>,
     /// A configured loader, which was made a member of the owners.
     pub member: Option<(String, User)>,
-    /// Whether the database has its final name: then it is nobody's to drop.
+    /// Database and name of the schema, where a few tables are restored beside others.
+    pub schema: Option<(String, String)>,
+    /// Whether the database, or the schema, has its final name: then it is nobody's to drop.
     pub in_place: bool,
 }
 
@@ -60,6 +62,16 @@ impl Made {
             } else if let Err(error) = place::drop_own(&admin, name).await {
                 tracing::warn!(tenant.name = %tenant, error = %error, "database {name} could not be dropped");
                 left.push(format!("database {name}"));
+            }
+        }
+        if let Some((database, schema)) = self.schema.as_ref().filter(|_| !self.in_place) {
+            let dropped = match build.session(&admin, database).await {
+                Ok(session) => beside::drop_own(&session, schema, &self.logins).await.map_err(|error| error.to_string()),
+                Err(failure) => Err(failure.one_line()),
+            };
+            if let Err(error) = dropped {
+                tracing::warn!(tenant.name = %tenant, error, "schema {schema} could not be dropped");
+                left.push(format!("schema {schema} in database {}", shown(database)));
             }
         }
         let mut memberships = roles::leave(&admin, self.joined).await;

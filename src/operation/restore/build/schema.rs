@@ -34,7 +34,7 @@ impl Schema<'_> {
         let warnings = self
             .build
             .archive
-            .restore(&self.tool.path, environment, self.name, what, entries, jobs)
+            .restore(&self.tool.path, environment, self.name, what, entries, jobs, &[])
             .await
             .map_err(|error| failures::archive(&self.build.request.tenant, error))?;
         for warning in warnings {

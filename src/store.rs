@@ -131,6 +131,11 @@ pub trait Store: Send + Sync + 'static {
     /// Removes an object, with every version of it. One that is not there is no error.
     async fn delete(&self, name: &str) -> Result<(), StoreError>;
 
+    /// The store's clock minus ours, in seconds; `None` where it has none of its own, or does not say.
+    async fn clock_ahead_seconds(&self) -> Result<Option<i64>, StoreError> {
+        Ok(None)
+    }
+
     /// What the store says of itself. Probing writes objects under `probe/`, and may leave one there.
     async fn facts(&self) -> Result<StoreFacts, StoreError>;
 }

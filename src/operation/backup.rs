@@ -134,6 +134,7 @@ impl Backup {
             .check_signer(&self.signer, Namespace::Manifest, (self.clock)())
             .map_err(|error| Failure::key_not_allowed("worker", error))?;
         let mut report = BackupReport::new(RecordId::random());
+        report.findings.extend(findings::of_clock("vault", self.vault.store().clock_ahead_seconds().await?.unwrap_or(0)));
         let known = Known::read(&self.vault, &self.keyring).await?;
         if let Err(failure) = lost::refuse_incomplete(&self.vault, &known.census, ": nothing was backed up").await {
             if !self.accept_lost_keys {

@@ -25,6 +25,8 @@ pub enum Operation {
     ListFolders,
     /// [`Store::delete`].
     Delete,
+    /// [`Store::clock_ahead_seconds`].
+    Clock,
     /// [`Store::facts`].
     Facts,
 }
@@ -166,6 +168,10 @@ impl Store for FaultStore {
 
     async fn delete(&self, name: &str) -> Result<(), StoreError> {
         self.call(Operation::Delete, name, self.inner.delete(name)).await
+    }
+
+    async fn clock_ahead_seconds(&self) -> Result<Option<i64>, StoreError> {
+        self.call(Operation::Clock, "", self.inner.clock_ahead_seconds()).await
     }
 
     async fn facts(&self) -> Result<StoreFacts, StoreError> {

@@ -353,6 +353,10 @@ impl Store for S3Store {
         self.attempt("delete", name, |_| self.delete_once(name, None)).await
     }
 
+    async fn clock_ahead_seconds(&self) -> Result<Option<i64>, StoreError> {
+        self.attempt("list", "", |_| facts::clock_ahead(self)).await
+    }
+
     async fn facts(&self) -> Result<StoreFacts, StoreError> {
         facts::facts(self).await
     }

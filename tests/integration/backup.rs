@@ -1,5 +1,7 @@
 //! Backups of real databases, through the library.
 
+mod conditions;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};

@@ -1,7 +1,5 @@
 //! What a backup that was made has to say besides.
 
-use chrono::TimeDelta;
-
 use super::reuse::Reuse;
 use crate::{
     format::{
@@ -15,8 +13,16 @@ use crate::{
     vault::history::History,
 };
 
-/// A server's clock may be this far from the host's before the report says so.
-const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
+/// Another clock may be so many seconds from the host's before the report says so.
+const CLOCK_TOLERANCE: i64 = 300;
+
+/// Another clock that is not as this host's. Never a stop: a backup with a wrong date is better than none.
+pub(super) fn of_clock(whose: &str, ahead_seconds: i64) -> Option<String> {
+    let side = if ahead_seconds > 0 { "ahead of" } else { "behind" };
+    (ahead_seconds.abs() > CLOCK_TOLERANCE).then(|| {
+        format!("the {whose}'s clock is {} s {side} this host's, by which backups are dated and expire", ahead_seconds.abs())
+    })
+}
 
 /// What is wrong with the history, and what had to be stored again.
 pub(super) fn of_history(history: &History, reuse: &Reuse, findings: &mut Vec<String>) {
@@ -47,14 +53,7 @@ pub(super) fn incomplete(tenant: &TenantName, description: &Description) -> Opti
 
 /// What the backup does not hold, and what else is odd about it.
 pub(super) fn of_captured(manifest: &Manifest, description: &Description, findings: &mut Vec<String>) {
-    let ahead = manifest.server_time - manifest.taken_at;
-    if ahead.abs() > CLOCK_TOLERANCE {
-        findings.push(format!(
-            "the server's clock is {} s {} this host's",
-            ahead.num_seconds().abs(),
-            if ahead > TimeDelta::zero() { "ahead of" } else { "behind" }
-        ));
-    }
+    findings.extend(of_clock("server", (manifest.server_time - manifest.taken_at).num_seconds()));
     findings.extend(
         description
             .not_captured

@@ -13,11 +13,11 @@ use aws_smithy_types::date_time::{DateTime, Format};
 
 use super::{S3Store, answer};
 use crate::store::retry::Failure;
-use crate::store::{StoreError, StoreErrorKind, StoreFacts, Versioning};
+use crate::store::{Store as _, StoreError, StoreErrorKind, StoreFacts, Versioning};
 
 pub(super) async fn facts(store: &S3Store) -> Result<StoreFacts, StoreError> {
     // The first call also finds out whether there is such a bucket, which the others answer less clearly.
-    let clock_ahead_seconds = store.attempt("list", "", |_| clock_ahead(store)).await?;
+    let clock_ahead_seconds = store.clock_ahead_seconds().await?;
     Ok(StoreFacts {
         versioning: store.attempt("read versioning of", "", |_| versioning(store)).await?,
         object_lock: store.attempt("read object lock of", "", |_| object_lock(store)).await?,
@@ -110,7 +110,7 @@ fn rule_prefix(rule: &LifecycleRule) -> &str {
 
 /// How many seconds the server's clock is ahead of ours, by the `Date` of an answer. The one place below the edge that reads the clock:
 /// a difference to a time taken earlier would hold the time in between.
-async fn clock_ahead(store: &S3Store) -> Result<Option<i64>, Failure> {
+pub(super) async fn clock_ahead(store: &S3Store) -> Result<Option<i64>, Failure> {
     let date = Captured::default();
     let call = store.client.list_objects_v2().bucket(&store.bucket).prefix(&store.prefix).max_keys(1);
     // A refusal has a date as well.

@@ -36,6 +36,14 @@ pub enum Action {
     Stall(usize),
     /// Silence.
     Hang,
+    /// Break the connection; the request is not passed on.
+    Refuse,
+    /// Pass on half of it, and break both connections.
+    CutRequest,
+    /// Pass it on, and break the connection in the middle of the answer.
+    CutAnswer,
+    /// Break the connection, and pass the request on when [`Proxy::release`] is called.
+    Hold,
 }
 
 /// The server, for as long as the test's runtime lives.
@@ -43,7 +51,11 @@ pub struct Proxy {
     /// `http://127.0.0.1:…`
     pub endpoint: String,
     requests: Arc<Mutex<Vec<Request>>>,
+    held: Held,
+    upstream: Option<SocketAddr>,
 }
+
+type Held = Arc<Mutex<Vec<Request>>>;
 
 impl Proxy {
     /// Starts it. `decide` is asked for each request, with how many came before it.
@@ -52,19 +64,31 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let (seen, decide) = (Arc::clone(&requests), Arc::new(decide));
+        let held = Held::default();
+        let (seen, decide, holding) = (Arc::clone(&requests), Arc::new(decide), held.clone());
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let (seen, decide) = (Arc::clone(&seen), Arc::clone(&decide));
-                tokio::spawn(serve(client, upstream, move |request| {
+                tokio::spawn(serve(client, upstream, holding.clone(), move |request| {
                     let mut seen = seen.lock().unwrap();
                     seen.push(request.clone());
                     decide(request, seen.len() - 1)
                 }));
             }
         });
-        Self { endpoint, requests }
+        Self { endpoint, requests, held, upstream }
+    }
+
+    /// Passes on what was held, and gives the answers' first lines.
+    pub async fn release(&self) -> Vec<String> {
+        let held = std::mem::take(&mut *self.held.lock().unwrap());
+        let mut answers = Vec::new();
+        for request in held {
+            let answer = forward(self.upstream.unwrap(), &request).await;
+            answers.push(String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned());
+        }
+        answers
     }
 
     /// What came so far.
@@ -73,7 +97,7 @@ impl Proxy {
     }
 }
 
-async fn serve(mut client: TcpStream, upstream: Option<SocketAddr>, decide: impl Fn(&Request) -> Action) {
+async fn serve(mut client: TcpStream, upstream: Option<SocketAddr>, held: Held, decide: impl Fn(&Request) -> Action) {
     while let Some(request) = read(&mut client).await {
         match decide(&request) {
             Action::Forward => {
@@ -99,6 +123,25 @@ async fn serve(mut client: TcpStream, upstream: Option<SocketAddr>, decide: impl
                 std::future::pending::<()>().await;
             }
             Action::Hang => std::future::pending::<()>().await,
+            Action::Refuse => return,
+            Action::CutRequest => {
+                let mut server = TcpStream::connect(upstream.unwrap()).await.unwrap();
+                // In the middle of the body, where it has one.
+                let sent = request.raw.len() - (request.body.len() / 2).max(5);
+                server.write_all(&request.raw[..sent]).await.ok();
+                return;
+            }
+            Action::CutAnswer => {
+                let answer = forward(upstream.unwrap(), &request).await;
+                let head = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |end| end + 4);
+                let sent = if answer.len() > head { usize::midpoint(head, answer.len()) } else { head / 2 };
+                client.write_all(&answer[..sent]).await.ok();
+                return;
+            }
+            Action::Hold => {
+                held.lock().unwrap().push(request);
+                return;
+            }
         }
     }
 }

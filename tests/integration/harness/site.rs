@@ -56,6 +56,11 @@ impl Site {
 
     /// On a cluster.
     pub async fn on(server: &'static postgres::Cluster) -> Self {
+        Self::limited(server, 86_400).await
+    }
+
+    /// On a cluster, with a `max_run` of its own.
+    pub async fn limited(server: &'static postgres::Cluster, max_run_seconds: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = |name: &str| {
             let path = folder.path().join(name);
@@ -72,7 +77,7 @@ impl Site {
             store_id: RecordId::random(),
             installation,
             name_key_sha256: name_key.sha256(),
-            max_run_seconds: 86_400,
+            max_run_seconds,
             settle_seconds: 172_800,
             max_keep: "10 years".parse().unwrap(),
         };

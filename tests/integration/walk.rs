@@ -4,11 +4,13 @@
 //! A walk prints how many calls it made fail. With `TENURE_TEST_WALK=all` it makes every single call fail, which takes minutes; without,
 //! every kind of call in each of its ways, where a call's kind is what is done with what sort of object, or a statement's text.
 
+mod disks;
 mod programs;
+mod requests;
 mod sessions;
 mod stores;
 
-use std::{collections::BTreeMap, io::Write as _, path::Path, sync::Arc};
+use std::{collections::BTreeMap, io::Write as _, path::Path, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use tenure::{
@@ -38,6 +40,9 @@ const ROWS: &str = "CREATE TABLE customer (id int PRIMARY KEY, name text);
     CREATE TABLE invoice (id serial PRIMARY KEY, customer int REFERENCES customer, total int);
     INSERT INTO invoice (customer, total) SELECT n, n * 7 FROM generate_series(1, 300) n; CREATE INDEX ON invoice (total);
     CREATE MATERIALIZED VIEW turnover AS SELECT sum(total) FROM invoice; SELECT lo_from_bytea(7, 'a contract');";
+
+/// No run of these small databases takes so long, on a busy machine either.
+const PATIENT: Duration = Duration::from_secs(120);
 
 /// Whether every single call is walked.
 fn every() -> bool {

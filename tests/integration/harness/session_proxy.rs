@@ -145,7 +145,10 @@ async fn serve(mut client: UnixStream, shared: Arc<Shared>) {
         startup[4..].split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     let application =
         words.iter().position(|word| word == "application_name").map(|at| shape(&words[at + 1])).unwrap_or_default();
-    if words.iter().any(|word| word == "user") && connection.meet(format!("{application}: connect")).await.is_err() {
+    if words.iter().any(|word| word == "user") && connection.meet(format!("{application}: connect")).is_err() {
+        if !connection.broken.is_cancelled() {
+            while client.read_u8().await.is_ok() {}
+        }
         return;
     }
     if server.write_all(&[&length.to_be_bytes()[..], &startup].concat()).await.is_err() {
@@ -161,14 +164,14 @@ async fn serve(mut client: UnixStream, shared: Arc<Shared>) {
 
 impl Connection {
     /// Looks whether a statement is the one; `Err` means that it goes no further.
-    async fn meet(&self, statement: String) -> Result<(), ()> {
+    fn meet(&self, statement: String) -> Result<(), ()> {
         match self.shared.due(statement) {
             None => Ok(()),
             Some(Break::Before) => {
                 self.broken.cancel();
                 Err(())
             }
-            Some(Break::Silence) => std::future::pending().await,
+            Some(Break::Silence) => Err(()),
             Some(how) => {
                 *self.answer.lock().unwrap() = Some(how);
                 Ok(())
@@ -202,8 +205,10 @@ impl Connection {
             };
             copying = kind == b'd';
             if let Some(statement) = statement
-                && self.meet(shape(&format!("{application}: {statement}"))).await.is_err()
+                && self.meet(shape(&format!("{application}: {statement}"))).is_err()
             {
+                // Where it is not broken, everything is swallowed, until the client gives it up.
+                while from.read_u8().await.is_ok() {}
                 return;
             }
             if to.write_all(&message).await.is_err() {

@@ -4,7 +4,6 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use tenure::postgres::{silence::Patience, tools::Tools};
@@ -73,7 +72,7 @@ async fn of_a_backup() {
         "REAL | /usr/bin/head -c 1500; exec /bin/sleep 1000",
     ] {
         let (tools, count) = fake(&site, "pg_dump", 1, instead);
-        let report = back_up(impatient(&site, tools)).await.unwrap();
+        let report = tokio::time::timeout(PATIENT, back_up(impatient(&site, tools))).await.expect(instead).unwrap();
         assert!(report.class.is_some() && runs(&count) == 1, "{instead}: {report:?}");
         walked += 1;
         let after = stored(&site);
@@ -107,7 +106,8 @@ async fn of_a_restore() {
             let case = format!("run {nth} of {all}: {instead}");
             let (tools, count) = fake(&site, "pg_restore", nth, instead);
             let before = stored(&site);
-            let failure = run(tools).await.err().unwrap_or_else(|| panic!("{case}: it went on"));
+            let ended = tokio::time::timeout(PATIENT, run(tools)).await.expect(&case);
+            let failure = ended.err().unwrap_or_else(|| panic!("{case}: it went on"));
             assert!(runs(&count) >= nth, "{case}: {failure:?}");
             walked += 1;
             assert_eq!(left(server), "", "{case}: {failure:?}");

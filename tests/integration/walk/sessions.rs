@@ -1,6 +1,6 @@
 //! Every statement.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tenure::postgres::{LibpqEnvironment, Target, silence::Patience};
 
@@ -12,9 +12,6 @@ use crate::{
     },
     restore::{copy, latest},
 };
-
-/// No run of these small databases takes so long, on a busy machine either.
-const PATIENT: Duration = Duration::from_secs(120);
 
 /// The site through the proxy.
 fn through_proxy(site: &Site, proxy: &SessionProxy) -> Backup {

@@ -26,7 +26,7 @@ struct Call {
 }
 
 /// The name without what is random or a time in it.
-fn shape(name: &str) -> String {
+pub(super) fn shape(name: &str) -> String {
     let segment = |segment: &str| {
         let (stem, rest) = segment.split_at(segment.find('.').unwrap_or(segment.len()));
         if stem.len() >= 16 { format!("*{rest}") } else { segment.to_owned() }

@@ -23,7 +23,7 @@ pub struct Session {
 
 /// What a session holds; in a box, because sessions stand in enums.
 struct About {
-    client: Client,
+    client: Arc<Client>,
     ended: CancellationToken,
     end_reason: Arc<OnceLock<String>>,
     pinned: Target,
@@ -57,7 +57,8 @@ impl Session {
         let ended = CancellationToken::new();
         let end_reason = Arc::new(OnceLock::new());
         let (hung_up, has_ended, reason) = (hang_up.clone(), ended.clone().drop_guard(), Arc::clone(&end_reason));
-        let watched = silence::watch(traffic, pinned.clone(), client.cancel_token());
+        let client = Arc::new(client);
+        let watched = silence::watch(traffic, pinned.clone(), Arc::downgrade(&client));
         let endpoint = pinned.endpoint();
         tokio::spawn(async move {
             // Cancelled even if the task is dropped with its runtime.

@@ -14,14 +14,14 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use tokio_postgres::CancelToken;
+use tokio_postgres::Client;
 
 use super::{
     ConnectCause, ConnectError, Session, Target,
@@ -125,15 +125,15 @@ struct Process {
 enum Look {
     /// It may still answer.
     Working,
-    /// Nothing is owed; nothing to look at until something passes again.
+    /// Nothing seems to be owed.
     Idle,
     /// If it stays so, it is over.
     Doubtful(String),
     Over(&'static str),
 }
 
-/// Resolves, with why, when nothing will come over a session any more. `token` tells which process of the server it has.
-pub(super) async fn watch(traffic: Traffic, target: Target, token: CancelToken) -> String {
+/// Resolves, with why, when nothing will come over a session any more. `client` is the session's, and not kept.
+pub(super) async fn watch(traffic: Traffic, target: Target, client: Weak<Client>) -> String {
     let Some(patience) = target.patience() else { return std::future::pending().await };
     let mut watcher = Watcher { traffic, target, patience, process: None, seen: false };
     let (mut strikes, mut idle) = (0, None);
@@ -147,6 +147,7 @@ pub(super) async fn watch(traffic: Traffic, target: Target, token: CancelToken) 
             continue;
         }
         if watcher.process.is_none() {
+            let Some(token) = client.upgrade().map(|client| client.cancel_token()) else { return std::future::pending().await };
             watcher.process = process_id::at_login(&token).await;
         }
         let look = watcher.look().await;
@@ -167,7 +168,12 @@ pub(super) async fn watch(traffic: Traffic, target: Target, token: CancelToken) 
                 patience.silence
             }
             Look::Idle => {
-                idle = Some((heard, said));
+                // Something may be owed all the same: an answer to what was asked before may have come since. Whoever is idle answers at once,
+                // in any transaction, and takes no snapshot for it.
+                let Some(client) = client.upgrade() else { return std::future::pending().await };
+                if tokio::time::timeout(patience.silence / 2, client.simple_query("")).await.is_ok() {
+                    idle = Some(watcher.traffic.marks());
+                }
                 continue;
             }
         };

@@ -66,7 +66,7 @@ impl Plan {
         self.log.push(Call { kind, nth });
         let Some((call, way, lasting)) = &self.fault else { return Action::Forward };
         let due = self.log.last() == Some(call);
-        if !due && !(self.met && *lasting) {
+        if !(due || self.met && *lasting) {
             return Action::Forward;
         }
         self.met = true;

@@ -20,6 +20,28 @@ impl std::fmt::Display for Printable<'_> {
     }
 }
 
+/// Text of several lines, made safe to print, whatever names are in it: what drives a terminal is escaped, lines stay lines.
+#[must_use]
+pub fn lines(text: &str) -> String {
+    text.split('\n').map(|line| Printable(line).to_string()).collect::<Vec<_>>().join("\n")
+}
+
+/// JSON whose strings hold no character that drives a terminal either: JSON itself escapes only those before the space.
+#[must_use]
+pub fn json(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Between the strings there are spaces and line ends only.
+        if needs_escape(c) && c != '\n' {
+            let mut units = [0; 2];
+            safe.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
 /// A name as a word of a command that somebody may copy into a shell.
 pub struct Word<'a>(pub &'a str);
 
@@ -49,6 +71,15 @@ mod tests {
         for (name, word) in [("acme", "acme"), ("a b", "'a b'"), ("$(id)", "'$(id)'"), ("-f", "-- -f"), ("it's", r"'it'\''s'")] {
             assert_eq!(Word(name).to_string(), word);
         }
+    }
+
+    #[test]
+    fn json_stays_the_same_document() {
+        let name = "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\n🦀";
+        let text = serde_json::to_string_pretty(&[name]).unwrap();
+        let safe = super::json(&text);
+        assert_eq!(serde_json::from_str::<[String; 1]>(&safe).unwrap(), [name]);
+        assert!(text.contains('\u{9b}') && !safe.contains(|c: char| super::needs_escape(c) && c != '\n'), "{safe:?}");
     }
 
     #[test]

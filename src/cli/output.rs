@@ -9,7 +9,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::global::Global;
-use crate::operation::failure::{Failure, FailureClass};
+use crate::{
+    operation::failure::{Failure, FailureClass},
+    printable,
+};
 
 /// Number of the form of all documents on standard output.
 pub const FORMAT: u32 = 1;
@@ -94,7 +97,7 @@ impl Output {
     /// When standard output cannot be written to. A reader that went away is no error.
     pub fn report<R: Serialize>(&self, command: &str, report: &R, text: impl FnOnce(&R) -> String) -> Result<(), Failure> {
         if !self.json {
-            return print(text(report).as_bytes());
+            return print(printable::lines(&text(report)).as_bytes());
         }
         print(&to_json(&Document { format: FORMAT, command: command.to_owned(), report })?)
     }
@@ -165,25 +168,25 @@ impl Output {
     #[must_use]
     pub fn describe(&self, failure: &Failure) -> String {
         let (red, cyan, plain) = if self.color { ("\u{1b}[1;31m", "\u{1b}[1;36m", "\u{1b}[0m") } else { ("", "", "") };
-        let mut text = format!("{red}error:{plain} {failure}\n");
+        let safe = printable::lines;
+        let mut text = format!("{red}error:{plain} {}\n", safe(&failure.to_string()));
         let mut cause = std::error::Error::source(failure);
         while let Some(error) = cause {
-            text.push_str(&format!("  cause: {error}\n"));
+            text.push_str(&format!("  cause: {}\n", safe(&error.to_string())));
             cause = error.source();
         }
         if !failure.hint.is_empty() {
-            text.push_str(&format!("{cyan}hint:{plain} {}\n", failure.hint));
+            text.push_str(&format!("{cyan}hint:{plain} {}\n", safe(&failure.hint)));
         }
         text
     }
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {
-    let mut json = serde_json::to_vec_pretty(value).map_err(|error| {
+    let json = serde_json::to_string_pretty(value).map_err(|error| {
         Failure::new(FailureClass::Failed, "output", "standard output", "the report cannot be written as JSON").because(error)
     })?;
-    json.push(b'\n');
-    Ok(json)
+    Ok((printable::json(&json) + "\n").into_bytes())
 }
 
 fn print(bytes: &[u8]) -> Result<(), Failure> {

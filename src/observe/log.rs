@@ -12,7 +12,7 @@ use tracing_subscriber::{
 };
 
 use super::screen::Screen;
-use crate::cli::global::Global;
+use crate::{cli::global::Global, printable};
 
 /// Starts logging for the whole process. `directives` (TENURE_LOG) are `tracing`'s filter directives and replace `-q` and `-v`.
 pub fn start(global: &Global, screen: Screen, directives: Option<&str>) {
@@ -21,10 +21,12 @@ pub fn start(global: &Global, screen: Screen, directives: Option<&str>) {
     let filter = filter.and(filter_fn(holds_no_secret));
     let layer = tracing_subscriber::fmt::layer().with_ansi(global.is_colored(screen.is_terminal));
     let layer = layer.with_target(global.verbose > 1).with_timer(Seconds);
-    let layer = if global.has_json_logs() {
-        layer.json().flatten_event(true).with_writer(Lines(screen)).with_filter(filter).boxed()
+    let json = global.has_json_logs();
+    let lines = Lines { screen, json };
+    let layer = if json {
+        layer.json().flatten_event(true).with_writer(lines).with_filter(filter).boxed()
     } else {
-        layer.with_writer(Lines(screen)).with_filter(filter).boxed()
+        layer.with_writer(lines).with_filter(filter).boxed()
     };
     // A second start, in a test, is no reason to stop: the first one goes on.
     tracing_subscriber::registry().with(layer).try_init().ok();
@@ -57,18 +59,22 @@ impl FormatTime for Seconds {
     }
 }
 
-struct Lines(Screen);
+struct Lines {
+    screen: Screen,
+    json: bool,
+}
 
 /// Collects one event, and writes it in one piece.
 struct Line {
     screen: Screen,
+    json: bool,
     bytes: Vec<u8>,
 }
 
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line;
     fn make_writer(&'a self) -> Line {
-        Line { screen: self.0.clone(), bytes: Vec::new() }
+        Line { screen: self.screen.clone(), json: self.json, bytes: Vec::new() }
     }
 }
 
@@ -85,6 +91,9 @@ impl Write for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        if self.json {
+            self.bytes = printable::json(&String::from_utf8_lossy(&self.bytes)).into_bytes();
+        }
         // Nobody is left to be told that standard error is gone.
         self.screen.write(&self.bytes).ok();
     }

@@ -149,7 +149,7 @@ fn choose<'a>(histories: &'a Histories, tenant: &TenantName, which: &str) -> Res
                 let message = format!("backup {which} of tenant {tenant} cannot be used: {}: {}", problem.object, problem.what);
                 return Err(Failure::new(FailureClass::Integrity, "unreadable-backup", &problem.object, message).hint(listing));
             }
-            let message = format!("tenant {tenant} has no backup {which}");
+            let message = format!("tenant {tenant} has no backup {}", crate::printable::Printable(which));
             Err(Failure::new(FailureClass::Failed, "no-such-backup", which, message).hint(listing))
         }
         _ => {

@@ -23,8 +23,9 @@ pub struct Description {
     pub server_version_num: u32,
     /// Version line of the `pg_dump` that wrote the schema archive, for example `pg_dump (PostgreSQL) 15.18`.
     pub pg_dump: String,
-    /// Roles that the database refers to as owner, grantee, grantor, in a policy, a user mapping or a setting, sorted by name; roles that
-    /// every server has (`pg_…`) and the first superuser among them. Attributes only, never a password.
+    /// Roles that the database refers to as owner, grantee, grantor, in a policy, a user mapping or a setting, and those that they are
+    /// members of, directly or not, sorted by name; roles that every server has (`pg_…`) and the first superuser among them. Attributes
+    /// only, never a password.
     pub roles: Vec<Role>,
     /// Installed extensions, sorted by name.
     pub extensions: Vec<Extension>,
@@ -129,6 +130,34 @@ pub struct Role {
     pub bypass_rls: bool,
     /// Roles listed here that it is a member of, sorted.
     pub member_of: Vec<String>,
+    /// Those of `member_of` that it is a member of in another way than `GRANT role TO member` gives, sorted by role.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<MembershipOptions>,
+    /// Roles not listed here that are members of it, where it owns something in the database, sorted. A restore names them and gives them nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
+}
+
+impl Role {
+    /// How it is a member of `role`, where that is not the plain way.
+    #[must_use]
+    pub fn options_in(&self, role: &str) -> Option<&MembershipOptions> {
+        self.options.iter().find(|options| options.role == role)
+    }
+}
+
+/// How a role is a member of another one: over all its grantors, as the server takes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MembershipOptions {
+    /// The role that it is a member of.
+    pub role: String,
+    /// `WITH ADMIN TRUE`: it may make others members.
+    pub admin: bool,
+    /// `WITH INHERIT`; before PostgreSQL 16 the member's own `INHERIT`.
+    pub inherit: bool,
+    /// `WITH SET`; always before PostgreSQL 16.
+    pub set: bool,
 }
 
 /// An installed extension.

@@ -119,10 +119,13 @@ pub async fn check(request: &Request) -> Report {
     let mut report = Report::default();
     let mut versions = Vec::new();
     for cluster in &request.clusters {
-        let (found, version) = server::check(cluster, clock, request.jobs).await;
+        let discovery = fleet.clusters.iter().find(|(discovered, _)| discovered.name == cluster.name);
+        let tenants =
+            discovery.and_then(|(_, discovery)| discovery.as_ref().ok()).into_iter().flat_map(|discovery| &discovery.found);
+        let tenants: Vec<u32> = tenants.map(|found| found.oid).collect();
+        let (found, version) = server::check(cluster, &tenants, clock, request.jobs).await;
         report.append(found);
         versions.extend(version);
-        let discovery = fleet.clusters.iter().find(|(discovered, _)| discovered.name == cluster.name);
         if let Some((cluster, discovery)) = discovery {
             report.append(tenants::check(cluster, discovery, request.jobs).await);
         }

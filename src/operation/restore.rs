@@ -39,7 +39,7 @@ use crate::{
     format::key_record::KeyRecord,
     id::Locker,
     keyring::Keyring,
-    postgres::{Target, discover::Rules, memberships::Memberships, tools::Tools},
+    postgres::{Target, discover::Rules, tools::Tools},
     printable::Printable,
     seal::{RecoveryIdentity, TenantIdentity},
     signature::{Namespace, SigningKey},
@@ -62,8 +62,6 @@ pub struct Destination {
     pub admin: Target,
     /// Who loads rows there; `None` for a temporary role.
     pub loader: Option<Target>,
-    /// What the configured loader was made a member of.
-    pub memberships: Memberships,
     /// Which databases are tenants there.
     pub rules: Rules,
     /// Roles that run tenure besides the connecting one.
@@ -267,7 +265,7 @@ impl Restorer<'_> {
     ) -> Result<Report, Failure> {
         let tenant = &request.tenant;
         self.progress.tenant_started(tenant, chosen.bytes());
-        let result = build::run(self, request, chosen, key, now).await;
+        let result = Box::pin(build::run(self, request, chosen, key, now)).await;
         self.progress.tenant_finished(tenant, if result.is_ok() { "done" } else { "failed" });
         result
     }

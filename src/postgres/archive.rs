@@ -119,6 +119,8 @@ fn arguments(snapshot: &Snapshot, major: u32) -> Vec<OsString> {
         "--no-password".to_owned(),
         format!("--snapshot={}", facts.snapshot),
         format!("--lock-wait-timeout={}", snapshot.lock_timeout().as_millis().max(1)),
+        // A database may have a role of its own for every session.
+        format!("--role={}", facts.role),
         // A role may have a client_encoding of its own.
         format!("--encoding={}", facts.encoding),
     ];

@@ -20,6 +20,8 @@ pub struct TocEntry {
     pub section: Section,
     /// Whether restoring it may run functions of the tenant's at once. See [`runs_code`].
     pub runs_code: bool,
+    /// Whether it is a table that inherits.
+    pub inherits: bool,
     /// Whether it is an index that takes long to build for its size: anything but btree and hash.
     pub slow: bool,
     /// Entries that must come before it.
@@ -260,12 +262,13 @@ impl<'a> Input<'a> {
         self.byte()?; // where its rows are
         self.take(self.offset_size)?;
         let runs_code = runs_code(&kind, &definition);
+        let inherits = kind == "TABLE" && definition.contains("\nINHERITS (");
         let slow = match kind.as_str() {
             "INDEX" => !definition.contains(" USING btree ") && !definition.contains(" USING hash "),
             "CONSTRAINT" => definition.contains(" EXCLUDE USING "),
             _ => false,
         };
-        Ok((TocEntry { dump_id, kind, namespace, tag, owner, section, runs_code, slow, needs }, definition))
+        Ok((TocEntry { dump_id, kind, namespace, tag, owner, section, runs_code, inherits, slow, needs }, definition))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Making a database as it was recorded, and giving it its properties once its contents are proven.
 
+use std::collections::BTreeSet;
+
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio_postgres::Client;
 
@@ -20,7 +22,7 @@ pub async fn create_database(
     admin: &Client,
     name: &str,
     recorded: &Database,
-    guests: &[&str],
+    guests: &BTreeSet<&str>,
     server_version_num: u32,
 ) -> Result<u32, StatementError> {
     admin.batch_execute(&create_statement(name, recorded, server_version_num)).await.failed("CREATE DATABASE", name)?;
@@ -84,7 +86,12 @@ pub async fn create_extension(admin: &Client, recorded: &Extension, exact: bool)
 ///
 /// # Errors
 /// What the server says, with the statement named.
-pub async fn apply_properties(admin: &Client, name: &str, recorded: &Database, guests: &[&str]) -> Result<(), StatementError> {
+pub async fn apply_properties(
+    admin: &Client,
+    name: &str,
+    recorded: &Database,
+    guests: &BTreeSet<&str>,
+) -> Result<(), StatementError> {
     let database = escape_identifier(name);
     for statement in rights(admin, name, recorded, guests).await? {
         admin.batch_execute(&statement).await.failed("GRANT ON DATABASE", name)?;
@@ -117,11 +124,14 @@ pub async fn apply_properties(admin: &Client, name: &str, recorded: &Database, g
 }
 
 /// Statements that turn the rights of the closed database into the recorded ones. Run with the guests still there.
-async fn rights(admin: &Client, name: &str, recorded: &Database, guests: &[&str]) -> Result<Vec<String>, StatementError> {
+async fn rights(admin: &Client, name: &str, recorded: &Database, guests: &BTreeSet<&str>) -> Result<Vec<String>, StatementError> {
     let database = escape_identifier(name);
     let owner = escape_identifier(&recorded.owner);
     let guests = guests.iter().map(|role| escape_identifier(role)).collect::<Vec<_>>().join(", ");
-    let mut statements = vec![format!("REVOKE ALL ON DATABASE {database} FROM {guests}")];
+    let mut statements = Vec::new();
+    if !guests.is_empty() {
+        statements.push(format!("REVOKE ALL ON DATABASE {database} FROM {guests}"));
+    }
     let Some(items) = &recorded.acl else {
         statements.push(format!("GRANT ALL ON DATABASE {database} TO {owner}"));
         statements.push(format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO PUBLIC"));

@@ -151,7 +151,7 @@ impl Describing<'_> {
                 columns: &relation.columns,
                 filter: filter.as_deref(),
             };
-            let by_page = relation.heap && filter.is_none();
+            let by_page = relation.heap && filter.is_none() && !relation.runs_code;
             let borders = ranges(if by_page { relation.pages } else { 0 }).collect::<Vec<_>>();
             let pages = u64::from(relation.pages) + relation.toast_pages;
             let disk_bytes = pages * relation.page_bytes / borders.len() as u64;

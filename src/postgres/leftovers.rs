@@ -29,10 +29,10 @@ pub fn database_name(restore: RecordId) -> String {
     format!("{}{restore}", discover::OWN_PREFIX)
 }
 
-/// The name of a restore's temporary login.
+/// The name of a restore's temporary login: it has one for each owner, by number.
 #[must_use]
-pub fn login_name(restore: RecordId) -> String {
-    format!("{}{restore}", loader::PREFIX)
+pub fn login_name(restore: RecordId, number: usize) -> String {
+    format!("{}{number}_{restore}", loader::PREFIX)
 }
 
 /// The name of the temporary login that only fills tables.
@@ -62,7 +62,7 @@ impl Leftovers {
                 "SELECT l.name, l.oid FROM (
                      SELECT datname::text, oid FROM pg_catalog.pg_database WHERE datname ~ ('^' || $1 || '[0-9a-f]{32}$')
                       UNION ALL
-                     SELECT rolname::text, NULL FROM pg_catalog.pg_roles WHERE rolname ~ ('^' || $2 || '(' || $4 || ')?[0-9a-f]{32}$')) AS l(name, oid)
+                     SELECT rolname::text, NULL FROM pg_catalog.pg_roles WHERE rolname ~ ('^' || $2 || '(' || $4 || '|[0-9]+_)?[0-9a-f]{32}$')) AS l(name, oid)
                   WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
                                      WHERE a.application_name = $3 || pg_catalog.right(l.name, 32)
                                         OR a.datname = l.name OR a.usename = l.name)

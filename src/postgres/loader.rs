@@ -1,9 +1,11 @@
-//! The logins without superuser: one that fills tables and is a member of nobody, one that is a member of the owners. Both are gone
-//! afterwards.
+//! The logins without superuser: one that fills tables and is a member of nobody, and for each owner one that is a member of that owner
+//! alone. All are gone afterwards.
 //!
 //! Loading rows, building indexes and checking constraints run the tenant's own functions. `SET ROLE` in an administrator's session
-//! does not hold them: they can reset it. Only another login does. And what a login is a member of, they can take on: while rows are
-//! loaded that would let one owner's function act as another. So rows come through a login that has no role but its own.
+//! does not hold them: they can reset it. Only another login does. And what a login is a member of, they can take on: so rows come through
+//! one that has no role but its own, and what is one owner's is made by a login that can be no other owner.
+//!
+//! A configured login does all of that in turns: see [`Loader::join`].
 
 use std::collections::BTreeSet;
 
@@ -13,7 +15,8 @@ use tokio_postgres::Client;
 use zeroize::Zeroizing;
 
 use super::{
-    ConnectError, Session, Target,
+    ConnectError, Session, Target, powers,
+    roles::{self, Joined, Member},
     statement::{Failed, StatementError},
 };
 use crate::id::RecordId;
@@ -68,9 +71,9 @@ pub enum LoaderError {
     /// The configured loader does not get in.
     #[error("the configured loader cannot connect")]
     Connect(#[source] ConnectError),
-    /// The configured loader is a superuser.
-    #[error("the configured loader {0} is a superuser")]
-    Superuser(String),
+    /// The configured loader has power, in these words.
+    #[error("the configured loader has power that a tenant's code would get: {0}")]
+    Powerful(String),
 }
 
 fn every_try(tried: &[(String, ConnectError)]) -> String {
@@ -98,26 +101,7 @@ impl Loader {
     /// # Errors
     /// [`LoaderError`].
     pub async fn temporary(admin: &Client, admin_target: &Target, role: String) -> Result<Self, LoaderError> {
-        let password = Zeroizing::new(format!("{}{}", RecordId::random(), RecordId::random()));
-        let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
-        let what = "preparing the temporary login";
-        let row = admin
-            .query_one(
-                "SELECT (pg_catalog.now() + pg_catalog.make_interval(hours => $1))::text",
-                &[&i32::try_from(VALID_HOURS).unwrap_or(24)],
-            )
-            .await
-            .failed(what, &role)
-            .map_err(LoaderError::Statement)?;
-        let until: String = row.try_get(0).failed(what, &role).map_err(LoaderError::Statement)?;
-        let create = format!(
-            "CREATE ROLE {} LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {} VALID UNTIL {}",
-            escape_identifier(&role),
-            escape_literal(&verifier),
-            escape_literal(&until),
-        );
-        admin.batch_execute(&create).await.failed("CREATE ROLE", &role).map_err(LoaderError::Statement)?;
-
+        let password = create(admin, &role).await.map_err(LoaderError::Statement)?;
         let secret = || SecretString::from(password.as_str().to_owned());
         let mut ways = vec![admin_target.clone().with_login(&role, secret())];
         if admin_target.endpoint().starts_with('/') {
@@ -135,24 +119,46 @@ impl Loader {
         Err(LoaderError::Refused { role, tried })
     }
 
-    /// Takes the configured login, and checks that it is no superuser.
+    /// Another temporary login, which the server lets in as this one. A configured one stands for itself.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn another(&self, admin: &Client, role: String) -> Result<Self, StatementError> {
+        if !self.temporary {
+            return Ok(self.clone());
+        }
+        let password = create(admin, &role).await?;
+        let target = self.target.with_login(&role, SecretString::from(password.as_str().to_owned()));
+        Ok(Self { target, role, temporary: true })
+    }
+
+    /// Takes the configured login, and checks that it has no power that a tenant's code would get with it.
     ///
     /// # Errors
     /// [`LoaderError`].
-    pub async fn configured(target: &Target) -> Result<Self, LoaderError> {
+    pub async fn configured(admin: &Client, target: &Target) -> Result<Self, LoaderError> {
         let mut loader = Self { target: target.clone(), role: target.user().to_owned(), temporary: false };
         let session = loader.connect(target.maintenance_database()).await.map_err(LoaderError::Connect)?;
         let what = "asking for the rights of";
-        let row = session
-            .query_one("SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user", &[])
-            .await
-            .failed(what, &loader.role)
-            .map_err(LoaderError::Statement)?;
-        loader.role = row.try_get(0).failed(what, &loader.role).map_err(LoaderError::Statement)?;
-        if row.try_get(1).failed(what, &loader.role).map_err(LoaderError::Statement)? {
-            return Err(LoaderError::Superuser(loader.role));
+        let row = session.query_one("SELECT session_user::text", &[]).await.failed(what, &loader.role);
+        loader.role = row.and_then(|row| row.try_get(0).failed(what, &loader.role)).map_err(LoaderError::Statement)?;
+        let powers = powers::read(admin, &[loader.role.clone()].into(), &[]).await.map_err(LoaderError::Statement)?;
+        if !powers.unrecorded.is_empty() {
+            return Err(LoaderError::Powerful(powers.unrecorded.join(", ")));
         }
         Ok(loader)
+    }
+
+    /// The roles that it can take on besides itself.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn member_of(&self, admin: &Client) -> Result<BTreeSet<String>, StatementError> {
+        let what = "asking for the memberships of";
+        let sql = "SELECT rolname::text FROM pg_catalog.pg_roles
+                    WHERE rolname <> $1::text::name AND pg_catalog.pg_has_role($1::text::name, oid, 'MEMBER')";
+        let rows = admin.query(sql, &[&self.role]).await.failed(what, &self.role)?;
+        rows.iter().map(|row| row.try_get(0).failed(what, &self.role)).collect()
     }
 
     /// Its name.
@@ -181,42 +187,39 @@ impl Loader {
         self.target.connect(database, "tenure restore (loader)").await
     }
 
-    /// Makes a temporary one a member of `owners`, none of which may be a superuser, until it goes away. For a configured one see
-    /// [`User::join`](super::memberships::User::join).
+    /// Makes it a member of `owners`, none of which may have power, as far as it is none. A temporary one stays that until it goes away; what
+    /// a configured one became is noted in `joined`, for [`roles::leave`].
     ///
     /// # Errors
     /// What the server says, with the role named.
-    pub async fn join(&self, admin: &Client, owners: &BTreeSet<String>) -> Result<(), StatementError> {
-        let loader = escape_identifier(&self.role);
-        for owner in owners.iter().filter(|owner| **owner != self.role) {
-            let statement = format!("GRANT {} TO {loader}", escape_identifier(owner));
-            admin.batch_execute(&statement).await.failed("GRANT ROLE", owner)?;
-        }
-        Ok(())
+    pub async fn join(&self, admin: &Client, owners: &BTreeSet<String>, joined: &mut Vec<Joined>) -> Result<(), StatementError> {
+        roles::join(admin, Member::Role(&self.role), owners.iter().filter(|owner| **owner != self.role), joined).await
     }
 
-    /// Lets it use every schema, as far as it may not already. `admin` is connected to the database.
+    /// Lets it use every schema, and create in some, as far as it may not already. `admin` is connected to the database.
     ///
     /// CREATE is what `CREATE INDEX` asks of whoever runs it, whoever owns the table.
     ///
     /// # Errors
     /// What the server says, with the schema named.
-    pub async fn open_schemas(&self, admin: &Client) -> Result<(), StatementError> {
+    pub async fn open_schemas(&self, admin: &Client, create_in: &BTreeSet<String>) -> Result<(), StatementError> {
         let what = "reading the schemas for";
+        let create_in: Vec<&str> = create_in.iter().map(String::as_str).collect();
         let rows = admin
             .query(
-                "SELECT nspname::text FROM pg_catalog.pg_namespace
-                  WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
-                    AND NOT (pg_catalog.has_schema_privilege($1::text::name, oid, 'USAGE')
-                             AND pg_catalog.has_schema_privilege($1::text::name, oid, 'CREATE'))",
-                &[&self.role],
+                "SELECT n.nspname::text, r.name FROM pg_catalog.pg_namespace n
+                  CROSS JOIN LATERAL (VALUES ('USAGE', true), ('CREATE', n.nspname::text = ANY ($2::text[]))) AS r(name, wanted)
+                  WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND r.wanted
+                    AND NOT pg_catalog.has_schema_privilege($1::text::name, n.oid, r.name)",
+                &[&self.role, &create_in],
             )
             .await
             .failed(what, &self.role)?;
         let loader = escape_identifier(&self.role);
         for row in rows {
-            let schema: String = row.try_get(0).failed(what, &self.role)?;
-            let statement = format!("GRANT USAGE, CREATE ON SCHEMA {} TO {loader}", escape_identifier(&schema));
+            let (schema, right): (String, String) =
+                (row.try_get(0).failed(what, &self.role)?, row.try_get(1).failed(what, &self.role)?);
+            let statement = format!("GRANT {right} ON SCHEMA {} TO {loader}", escape_identifier(&schema));
             admin.batch_execute(&statement).await.failed("GRANT ON SCHEMA", &schema)?;
         }
         Ok(())
@@ -271,44 +274,17 @@ impl Loader {
         Ok(())
     }
 
-    /// Lets it refer to tables that belong to a superuser: a foreign key to one is checked by whoever makes it, and by the tenant's owner,
-    /// who may have no right to it yet, where that one may not read it. A configured one fills them, too.
+    /// Lets it refer to tables of others: a foreign key is checked by whoever makes it, and by the table's owner, who may have no right to
+    /// it yet, where that one may not read it. `tables` are schemas and names.
     ///
     /// # Errors
     /// What the server says, with the table named.
-    pub async fn open_tables<'a>(
-        &self,
-        admin: &Client,
-        tables: impl Iterator<Item = (&'a str, &'a str)>,
-    ) -> Result<(), StatementError> {
-        let grant =
-            if self.temporary { "GRANT SELECT, REFERENCES ON TABLE" } else { "GRANT SELECT, INSERT, REFERENCES ON TABLE" };
-        self.each_table(admin, grant, "TO", tables).await
-    }
-
-    /// Takes back the right to fill them.
-    ///
-    /// # Errors
-    /// What the server says, with the table named.
-    pub async fn close_tables<'a>(
-        &self,
-        admin: &Client,
-        tables: impl Iterator<Item = (&'a str, &'a str)>,
-    ) -> Result<(), StatementError> {
-        self.each_table(admin, "REVOKE INSERT ON TABLE", "FROM", tables).await
-    }
-
-    async fn each_table<'a>(
-        &self,
-        admin: &Client,
-        what: &'static str,
-        whom: &str,
-        tables: impl Iterator<Item = (&'a str, &'a str)>,
-    ) -> Result<(), StatementError> {
+    pub async fn open_tables(&self, admin: &Client, tables: &BTreeSet<(String, String)>) -> Result<(), StatementError> {
         let loader = escape_identifier(&self.role);
         for (schema, name) in tables {
-            let statement = format!("{what} {}.{} {whom} {loader}", escape_identifier(schema), escape_identifier(name));
-            admin.batch_execute(&statement).await.failed(what, name)?;
+            let table = format!("{}.{}", escape_identifier(schema), escape_identifier(name));
+            let statement = format!("GRANT SELECT, REFERENCES, TRIGGER ON TABLE {table} TO {loader}");
+            admin.batch_execute(&statement).await.failed("GRANT ON TABLE", name)?;
         }
         Ok(())
     }
@@ -331,10 +307,11 @@ impl Loader {
                    FROM pg_catalog.pg_namespace, pg_catalog.aclexplode(nspacl) AS a, pg_catalog.pg_roles AS r
                   WHERE r.oid = a.grantee AND r.rolname = $1::text
                  UNION ALL
-                 SELECT DISTINCT pg_catalog.format('REVOKE SELECT, INSERT, REFERENCES ON TABLE %I.%I FROM %s', nspname, relname, $2::text)
+                 SELECT DISTINCT pg_catalog.format('REVOKE %s %I.%I FROM %s', CASE c.relkind WHEN 'S' THEN 'USAGE, SELECT ON SEQUENCE'
+                                     ELSE 'SELECT, INSERT, REFERENCES, TRIGGER ON TABLE' END, nspname, relname, $2::text)
                    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace,
                         pg_catalog.aclexplode(relacl) AS a, pg_catalog.pg_roles AS r
-                  WHERE r.oid = a.grantee AND r.rolname = $1::text AND c.relkind IN ('r', 'p')",
+                  WHERE r.oid = a.grantee AND r.rolname = $1::text AND c.relowner <> r.oid",
                 &[&self.role, &loader],
             )
             .await
@@ -355,6 +332,25 @@ impl Loader {
     }
 }
 
+/// Makes a temporary login, and gives its password.
+async fn create(admin: &Client, role: &str) -> Result<Zeroizing<String>, StatementError> {
+    let password = Zeroizing::new(format!("{}{}", RecordId::random(), RecordId::random()));
+    let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+    let what = "preparing the temporary login";
+    let hours = i32::try_from(VALID_HOURS).unwrap_or(24);
+    let sql = "SELECT (pg_catalog.now() + pg_catalog.make_interval(hours => $1))::text";
+    let row = admin.query_one(sql, &[&hours]).await.failed(what, role)?;
+    let until: String = row.try_get(0).failed(what, role)?;
+    let create = format!(
+        "CREATE ROLE {} LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {} VALID UNTIL {}",
+        escape_identifier(role),
+        escape_literal(&verifier),
+        escape_literal(&until),
+    );
+    admin.batch_execute(&create).await.failed("CREATE ROLE", role)?;
+    Ok(password)
+}
+
 /// Takes back all that a role has in the database that `admin` is connected to, and drops what it owns there.
 ///
 /// # Errors
@@ -369,7 +365,7 @@ pub async fn drop_owned(admin: &Client, role: &str) -> Result<(), StatementError
 /// What the server says.
 pub async fn drop_role(admin: &Client, role: &str) -> Result<(), StatementError> {
     // Asked first: without CREATEROLE even `IF EXISTS` is refused, for a role that was never made.
-    if !super::roles::exists(admin, role).await? {
+    if !roles::exists(admin, role).await? {
         return Ok(());
     }
     admin.batch_execute(&format!("DROP ROLE IF EXISTS {}", escape_identifier(role))).await.failed("DROP ROLE", role)

@@ -64,7 +64,7 @@ const POWERS: &str = "
     WITH RECURSIVE reach(start, oid) AS (
         SELECT r.rolname::text, r.oid FROM pg_catalog.pg_roles r WHERE r.rolname::text = ANY ($1::text[])
          UNION
-        SELECT reach.start, m.roleid FROM reach JOIN pg_catalog.pg_auth_members m ON m.member = reach.oid)
+        SELECT reach.start, m.roleid FROM reach JOIN pg_catalog.pg_auth_members m ON m.member = reach.oid AND reach.oid >= 16384)
     SELECT reach.start, r.rolname::text, v.power, v.words
       FROM reach JOIN pg_catalog.pg_roles r ON r.oid = reach.oid
       CROSS JOIN LATERAL (VALUES
@@ -95,6 +95,8 @@ mod tests {
             replication: false,
             bypass_rls: false,
             member_of: member_of.iter().map(|name| (*name).to_owned()).collect(),
+            options: Vec::new(),
+            members: Vec::new(),
         };
         let roles = [
             role("maker", true, false, &[]),

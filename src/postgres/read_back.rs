@@ -6,7 +6,10 @@ use futures_util::TryStreamExt as _;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio_postgres::Client;
 
-use super::statement::{Failed, StatementError};
+use super::{
+    planned_code,
+    statement::{Failed, StatementError},
+};
 use crate::{
     chunk::{
         RowHasher,
@@ -67,7 +70,8 @@ pub async fn sums(session: &Client, statement: &str, name: &str, hasher: RowHash
     Ok(sums.take())
 }
 
-/// Heap pages of each table, in the order given; 0 for one that is not there. Only plain heaps count: others have no page ranges.
+/// Heap pages of each table, in the order given; 0 for one that is not there. Only plain heaps count, and not those on which planning a
+/// query would run the tenant's code: others are not read by page.
 ///
 /// # Errors
 /// What the server says.
@@ -77,12 +81,12 @@ pub async fn heap_pages(session: &Client, tables: &[&Table]) -> Result<Vec<u32>,
     let what = "measuring";
     let rows = session
         .query(
-            "SELECT COALESCE(pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint, 0)::bigint
+            &format!("SELECT COALESCE(pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint, 0)::bigint
                FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS t(nsp, rel, at)
                LEFT JOIN (pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                           JOIN pg_catalog.pg_am AS m ON m.oid = c.relam AND m.amname = 'heap')
-                 ON n.nspname = t.nsp AND c.relname = t.rel
-              ORDER BY t.at",
+                 ON n.nspname = t.nsp AND c.relname = t.rel AND NOT {}
+              ORDER BY t.at", planned_code::may_run("c.oid")),
             &[&schemas, &names],
         )
         .await
@@ -92,40 +96,31 @@ pub async fn heap_pages(session: &Client, tables: &[&Table]) -> Result<Vec<u32>,
         .collect()
 }
 
-/// Tables and materialized views to be analysed, as quoted names: those that `loader` may, and the others. A partitioned table stands
-/// for its partitions. One above a foreign table is left out, and its partitions stand for themselves: ANALYZE would ask the server that
-/// the foreign table names.
+/// Tables and materialized views to be analysed, the largest first: quoted name and owner. A partitioned table stands for its partitions.
+/// One above a foreign table is left out, and its partitions stand for themselves: ANALYZE would ask the server that the foreign table
+/// names.
 ///
 /// # Errors
 /// What the server says.
-pub async fn to_analyze(admin: &Client, loader: &str) -> Result<(Vec<String>, Vec<String>), StatementError> {
+pub async fn to_analyze(admin: &Client) -> Result<Vec<(String, String)>, StatementError> {
     let (what, whom) = ("listing the tables of", "the database");
     let rows = admin
         .query(
             "WITH RECURSIVE far(oid) AS (
                SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'f'
                UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN far ON far.oid = i.inhrelid)
-             SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_has_role($1::text::name, c.relowner, 'USAGE')
+             SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_get_userbyid(c.relowner)::text
                FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
               WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND c.oid NOT IN (SELECT oid FROM far)
                 AND NOT (c.relispartition AND EXISTS (
                       SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND i.inhparent NOT IN (SELECT oid FROM far)))
                 AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
               ORDER BY pg_catalog.pg_table_size(c.oid) DESC, c.oid",
-            &[&loader],
+            &[],
         )
         .await
         .failed(what, whom)?;
-    let (mut by_loader, mut by_admin) = (Vec::new(), Vec::new());
-    for row in rows {
-        let name: String = row.try_get(0).failed(what, whom)?;
-        if row.try_get(1).failed(what, whom)? {
-            by_loader.push(name);
-        } else {
-            by_admin.push(name);
-        }
-    }
-    Ok((by_loader, by_admin))
+    rows.iter().map(|row| Ok((row.try_get(0).failed(what, whom)?, row.try_get(1).failed(what, whom)?))).collect()
 }
 
 /// Gathers statistics of a table given as its quoted name.

@@ -145,6 +145,36 @@ pub async fn join<'a>(
     Ok(())
 }
 
+/// Those of `roles` that are there and that the connected role, no superuser, may not make anybody a member of: from PostgreSQL 16 on
+/// CREATEROLE alone does not let it.
+///
+/// # Errors
+/// What the server says.
+pub async fn not_to_grant(admin: &Client, roles: &[&str]) -> Result<Vec<String>, StatementError> {
+    let (what, whom) = ("asking for the right to grant", "the owners");
+    let sql = "SELECT r.rolname::text FROM pg_catalog.pg_roles r JOIN pg_catalog.pg_roles c ON c.rolname = current_user
+                WHERE r.rolname::text = ANY ($1::text[]) AND NOT r.rolsuper AND NOT c.rolsuper AND r.oid <> c.oid
+                  AND pg_catalog.current_setting('server_version_num')::int >= 160000
+                  AND NOT pg_catalog.pg_has_role(c.oid, r.oid, 'MEMBER WITH ADMIN OPTION')
+                ORDER BY 1";
+    let rows = admin.query(sql, &[&roles]).await.failed(what, whom)?;
+    rows.iter().map(|row| row.try_get(0).failed(what, whom)).collect()
+}
+
+/// Roles that own something in these databases, or one of them. PostgreSQL keeps no list of what belongs to its first superuser.
+///
+/// # Errors
+/// What the server says.
+pub async fn owners_in(client: &Client, databases: &[u32]) -> Result<Vec<String>, StatementError> {
+    let (what, whom) = ("listing the owners in", "the tenants' databases");
+    let sql = "SELECT rolname::text FROM pg_catalog.pg_roles WHERE oid IN (
+                 SELECT s.refobjid FROM pg_catalog.pg_shdepend s
+                  WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.deptype = 'o' AND s.dbid = ANY ($1::oid[])
+                  UNION SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.oid = ANY ($1::oid[]))";
+    let rows = client.query(sql, &[&databases]).await.failed(what, whom)?;
+    rows.iter().map(|row| row.try_get(0).failed(what, whom)).collect()
+}
+
 /// Ends memberships that [`join`] began. Returns those that stayed.
 pub async fn leave(admin: &Client, joined: Vec<Joined>) -> Vec<Joined> {
     let mut left = Vec::new();

@@ -1,6 +1,6 @@
 //! What a restore must know of the server before it makes anything there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Client, error::SqlState};
@@ -33,10 +33,10 @@ pub struct ServerFacts {
 }
 
 impl ServerFacts {
-    /// Who must be let into a database that is closed to all others: the loader, and an administrator who is no superuser.
+    /// Who must be let into a database that is closed to all others: the restore's logins, and an administrator who is no superuser.
     #[must_use]
-    pub fn guests<'a>(&'a self, loader: &'a str) -> Vec<&'a str> {
-        if self.superuser { vec![loader] } else { vec![loader, &self.role] }
+    pub fn guests<'a>(&'a self, logins: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+        logins.chain((!self.superuser).then_some(self.role.as_str())).collect()
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Facts {
     pub version_num: u32,
     /// The database's encoding.
     pub encoding: String,
+    /// The role that the leader acts as, as `SET ROLE` takes it: `none` for the connecting one.
+    pub role: String,
     /// The process of the leader on the server.
     pub leader_pid: i32,
 }

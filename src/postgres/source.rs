@@ -103,6 +103,15 @@ impl Source {
         }
     }
 
+    /// Whether the server plans that statement, and may so call functions of the tenant's: see [`super::planned_code`].
+    #[must_use]
+    pub fn is_planned(&self) -> bool {
+        match &self.read {
+            Read::Rows { table, from, to } => table.filter.is_some() || (*from, *to) != (0, None),
+            Read::LargeObjects(_) => false,
+        }
+    }
+
     /// What it is, for messages: `"public"."orders" pages 64..128`.
     #[must_use]
     pub fn label(&self) -> String {

@@ -1,7 +1,7 @@
 //! The oracle: what tenure brings back is what `pg_dump | pg_restore` brings back, of a database that has everything in it
 //! (`tests/fidelity/*.sql`), on the installed PostgreSQL, on 18, and from the one to the other.
 
-mod oracle;
+pub mod oracle;
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use tenure::{
         progress::Silent,
         restore::{Destination, Request, Restorer, Which},
     },
-    postgres::{LibpqEnvironment, Target, memberships::Memberships, tools::Tools},
+    postgres::{LibpqEnvironment, Target, tools::Tools},
 };
 
 use self::oracle::{Picture, plain_copy, properties};
@@ -122,7 +122,6 @@ async fn restore(site: &Site, server: &Cluster, tenant: &str) -> String {
         rules: configured.rules.clone(),
         roles: Vec::new(),
         connections: 8,
-        memberships: Memberships::default(),
     };
     let restorer = Restorer {
         vault: &site.backup.vault,

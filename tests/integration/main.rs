@@ -12,6 +12,7 @@ mod fuzz;
 mod golden;
 #[allow(dead_code, reason = "offered to every test, used by some")]
 mod harness;
+mod hostile;
 mod integrity;
 mod json_schemas;
 mod layering;

@@ -7,6 +7,7 @@ mod journey;
 mod keyrings;
 mod mirrored;
 mod moved;
+mod owner;
 mod stopping;
 mod unattended;
 mod without_tenure;

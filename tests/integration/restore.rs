@@ -26,7 +26,7 @@ use tenure::{
         progress::Silent,
         restore::{Destination, Report, Request, Restorer, Which},
     },
-    postgres::{Target, memberships::Memberships},
+    postgres::Target,
 };
 
 use crate::harness::{postgres, site::Site};
@@ -59,7 +59,6 @@ pub fn here(site: &Site) -> Destination {
         name: cluster.name.clone(),
         admin: cluster.target.clone(),
         loader: None,
-        memberships: Memberships::default(),
         rules: cluster.rules.clone(),
         roles: Vec::new(),
         connections: 6,
@@ -72,7 +71,7 @@ fn there(site: &Site, server: &postgres::Cluster) -> Destination {
     Destination { admin: Target::parse(&server.description(), &environment).unwrap(), ..here(site) }
 }
 
-async fn restore_to(site: &Site, destination: Destination, request: &Request) -> Result<Report, Failure> {
+pub async fn restore_to(site: &Site, destination: Destination, request: &Request) -> Result<Report, Failure> {
     let clusters = BTreeMap::from([(destination.name.clone(), destination)]);
     let restorer = Restorer {
         vault: &site.backup.vault,

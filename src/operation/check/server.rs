@@ -8,6 +8,7 @@ use crate::{
         leftovers::Leftovers,
         pooler::Pooling,
         readiness::{self, ServerReadiness},
+        roles,
         statement::StatementError,
         target::{Protection, TlsMode},
     },
@@ -23,8 +24,9 @@ const CLOCK_TOLERANCE_SECONDS: i64 = 300;
 /// What one tenant in work holds at least: lock, snapshot, one reader, `pg_dump`.
 const CONNECTIONS_PER_TENANT: u32 = 4;
 
-/// Looks at primary, replicas, and the logins of restores. Gives the primary's major version.
-pub(super) async fn check(cluster: &ClusterToCheck, clock: Clock, jobs: u32) -> (Report, Option<u32>) {
+/// Looks at primary, replicas, and the logins of restores. `tenants` are the OIDs of the tenants' databases. Gives the primary's major
+/// version.
+pub(super) async fn check(cluster: &ClusterToCheck, tenants: &[u32], clock: Clock, jobs: u32) -> (Report, Option<u32>) {
     let mut report = Report::default();
     let object = format!("cluster {}", cluster.name);
     let mut primary = None;
@@ -55,7 +57,7 @@ pub(super) async fn check(cluster: &ClusterToCheck, clock: Clock, jobs: u32) -> 
             "List every standby under `replicas`: on one that tenure does not know, a dropped tenant may live on.",
         );
     }
-    check_restore_logins(cluster, primary.as_ref(), &mut report).await;
+    check_restore_logins(cluster, primary.as_ref(), tenants, &mut report).await;
     (report, primary.map(|primary| primary.version_num / 10_000))
 }
 
@@ -239,7 +241,7 @@ async fn check_replica(object: &str, target: &Target, primary: Option<&ServerRea
     true
 }
 
-async fn check_restore_logins(cluster: &ClusterToCheck, primary: Option<&ServerReadiness>, report: &mut Report) {
+async fn check_restore_logins(cluster: &ClusterToCheck, primary: Option<&ServerReadiness>, tenants: &[u32], report: &mut Report) {
     let object = format!("cluster {} admin", cluster.name);
     let configured;
     let admin = match &cluster.admin {
@@ -260,6 +262,9 @@ async fn check_restore_logins(cluster: &ClusterToCheck, primary: Option<&ServerR
             .filter(|(has, _)| !has)
             .map(|(_, word)| *word)
             .collect();
+        if missing.is_empty() && !admin.superuser && cluster.loader.is_none() {
+            owners(&object, cluster, admin, tenants, report).await;
+        }
         if missing.is_empty() {
             report
                 .ok(&object, format!("role {} may create databases and roles, so restores can run here", Printable(&admin.role)));
@@ -288,6 +293,34 @@ async fn check_restore_logins(cluster: &ClusterToCheck, primary: Option<&ServerR
             ),
             Ok((_, loader)) => report.ok(&object, format!("role {} answers", Printable(&loader.role))),
         },
+    }
+}
+
+/// The owners of what is to be restored, and whether the administrator, who is no superuser, may act for them.
+async fn owners(object: &str, cluster: &ClusterToCheck, admin: &ServerReadiness, tenants: &[u32], report: &mut Report) {
+    let Some(Ok(target)) = cluster.admin.as_ref().or(Some(&cluster.primary)) else { return };
+    let asked = async {
+        let session = target.connect(target.maintenance_database(), "tenure check").await?;
+        let owners = roles::owners_in(&session, tenants).await.map_err(asking)?;
+        let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
+        roles::not_to_grant(&session, &owners).await.map_err(asking)
+    };
+    match asked.await {
+        Err(failure) => report.failure(object, &failure),
+        Ok(lacking) if lacking.is_empty() => {}
+        Ok(lacking) => report.warning(
+            object,
+            format!(
+                "role {} may not act for owners of what it would restore here: {}",
+                Printable(&admin.role),
+                lacking.iter().map(|role| Printable(role).to_string()).collect::<Vec<_>>().join(", ")
+            ),
+            format!(
+                "GRANT {} TO {} WITH ADMIN OPTION.",
+                lacking.iter().map(|role| quoted(role)).collect::<Vec<_>>().join(", "),
+                quoted(&admin.role)
+            ),
+        ),
     }
 }
 

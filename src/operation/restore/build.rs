@@ -10,12 +10,12 @@ mod pipeline;
 mod recorded_roles;
 mod schema;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use self::{doubtful::Doubtful, made::Made, schema::Schema};
+use self::{doubtful::Doubtful, logins::Builders, made::Made, schema::Schema};
 use super::{
     Chosen, Report, Request, Restorer,
     content::{ChunkReader, Content},
@@ -78,7 +78,7 @@ struct Built {
     name: String,
     oid: u32,
     facts: ServerFacts,
-    loader: Loader,
+    builders: Builders,
     rows: u64,
     bytes: u64,
     proof_ms: u64,
@@ -156,7 +156,8 @@ pub(super) async fn run(
     let mut made = Made { backend: Some(backend), ..Made::default() };
     let result = if tables.is_empty() || !build.is_beside(&admin).await? {
         let built = tokio::select! {
-            built = build.build(&admin, &mut made, manifest) => built,
+            // On the heap: these are large, and a fleet has several.
+            built = Box::pin(build.build(&admin, &mut made, manifest)) => built,
             () = restorer.cancel.cancelled() => Err(restorer.interrupted(tenant)),
         };
         match built {
@@ -166,7 +167,7 @@ pub(super) async fn run(
         }
     } else {
         tokio::select! {
-            report = build.beside(&admin, &mut made, manifest, &tables, started) => report,
+            report = Box::pin(build.beside(&admin, &mut made, manifest, &tables, started)) => report,
             () = restorer.cancel.cancelled() => Err(restorer.interrupted(tenant)),
         }
     };
@@ -208,10 +209,9 @@ impl Build<'_> {
         let expected = proof::expected(description, self.content).map_err(|error| failures::content(&request.tenant, error))?;
         let bytes = expected.iter().map(|totals| totals.bytes).sum();
         let mut found = self.restorer.preflight(request, self.place, description, self.archive.toc(), bytes, admin).await?;
-        let loader = self.loader(admin, made, &mut found).await;
-        let filler = self.filler(admin, made, &mut found, loader.as_ref()).await;
+        let filler = self.filler(admin, made, &mut found).await?;
         found.verdict(request)?;
-        let (Some(loader), Some(tool)) = (loader, found.pg_restore.take()) else {
+        let (Some(filler), Some(tool)) = (filler, found.pg_restore.take()) else {
             return Err(Failure::new(FailureClass::Failed, "preflight", &request.tenant, "the restore cannot begin"));
         };
         let lock = self.lock().await?;
@@ -220,7 +220,14 @@ impl Build<'_> {
         let superusers = found.known_roles.superusers();
         // Tenant code may take on what its session is a member of: never a role with power over more than this database.
         let powerful: HashSet<String> = superusers.union(&found.powers.owners).cloned().collect();
-        let owners = self.owners(&powerful);
+        let large =
+            pipeline::large(&description.tables, self.content).map_err(|error| failures::content(&request.tenant, error))?;
+        // A configured login is a member of nobody while rows are loaded: then nothing is made beside them.
+        let large = if filler.is_temporary() { large } else { HashSet::new() };
+        let mut plan = restore_plan::plan(self.archive.toc(), &powerful, &large);
+        let lacks = self.salvage.is_some_and(|salvage| !salvage.is_whole());
+        let doubtful = if lacks { Doubtful::take(&mut plan, self.archive.toc()) } else { Doubtful::default() };
+        let builders = self.builders(admin, made, &filler, &plan).await?;
 
         self.stage("schema");
         if !found.facts.superuser {
@@ -229,61 +236,53 @@ impl Build<'_> {
                 .await
                 .map_err(self.failed())?;
         }
-        let mut guests = found.facts.guests(loader.role());
-        guests.extend(filler.as_ref().map(Loader::role));
+        let guests = found.facts.guests(builders.all().chain([&filler]).map(Loader::role));
         let (name, oid, record) = self.create(admin, made, &guests, manifest, &found.facts).await?;
         let database = self.session(admin, &name).await?;
-        let admin_environment =
-            admin.child_environment(&name).await.map_err(|error| failures::connect(&request.tenant, error))?;
-        let loader_environment =
-            loader.target().child_environment(&name).await.map_err(|error| failures::connect(&request.tenant, error))?;
-        let large =
-            pipeline::large(&description.tables, self.content).map_err(|error| failures::content(&request.tenant, error))?;
-        let mut plan = restore_plan::plan(self.archive.toc(), &powerful, &large);
-        let lacks = self.salvage.is_some_and(|salvage| !salvage.is_whole());
-        let doubtful = if lacks { Doubtful::take(&mut plan, self.archive.toc()) } else { Doubtful::default() };
+        let environment = admin.child_environment(&name).await.map_err(|error| failures::connect(&request.tenant, error))?;
         let schema =
-            Schema { build: self, tool: &tool, name: &name, environments: [&admin_environment, &loader_environment], plan };
-        schema.run("schemas", Login::Admin, &schema.plan.extension_schemas).await?;
+            Schema { build: self, tool: &tool, name: &name, admin, environment: &environment, builders: &builders, plan: &plan };
+        schema.run("schemas", &Login::Admin, &plan.extension_schemas).await?;
         self.create_extensions(&database, &found.facts).await?;
-        self.join(admin, made, &loader, &owners).await?;
-        self.before_rows(&schema, &database, &loader).await?;
-        loader.open_schemas(&database).await.map_err(self.failed())?;
-        let routes = Routes::read(&database, &description.tables).await.map_err(self.failed())?;
-        let of_powerful = || {
-            let tables = description.tables.iter().map(|table| (&table.owner, &table.schema, &table.name));
-            tables
-                .chain(routes.roots().map(|root| (&root.owner, &root.schema, &root.name)))
-                .filter(|(owner, ..)| powerful.contains(*owner))
-                .map(|(_, schema, name)| (schema.as_str(), name.as_str()))
-        };
-        loader.open_tables(&database, of_powerful()).await.map_err(self.failed())?;
-        if let Some(filler) = &filler {
-            filler.open_rows(&database).await.map_err(self.failed())?;
+        builders.join(self, admin).await?;
+        self.before_rows(&schema, &database).await?;
+        for (owners, needs) in &plan.owners {
+            builders.of(owners).open_schemas(&database, &needs.schemas).await.map_err(self.failed())?;
         }
+        let routes = Routes::read(&database, &description.tables).await.map_err(self.failed())?;
+        filler.open_rows(&database).await.map_err(self.failed())?;
         let before = self.rows_before(&database).await?;
         // The OID is on record before the first row is in it.
         self.restorer.vault.put_copy_oid(&record, self.restorer.signer).await?;
 
         self.stage("loading");
-        let (rows, bytes) = self.load(&schema, &database, filler.as_ref().unwrap_or(&loader), &routes, &powerful).await?;
+        if !filler.is_temporary() {
+            made.lent.rows(admin, &filler).await.map_err(self.failed())?;
+        }
+        let (rows, bytes) = self.load(&schema, &filler, &routes).await?;
+        if !filler.is_temporary() {
+            made.lent.rows_done(admin, &filler).await.map_err(self.failed())?;
+        }
         self.load_large_objects(&database, &routes).await?;
         sequences::set(&database, &description.sequences).await.map_err(self.failed())?;
-        match filler {
-            Some(filler) => self.dismiss(admin, &database, made, filler).await?,
-            None => loader.close_tables(&database, of_powerful()).await.map_err(self.failed())?,
-        }
+        self.dismiss(admin, &database, made, filler).await?;
 
         self.stage("indexes");
-        schema.steps("post-data", &schema.plan.post_data).await?;
-        let mut weakened = self.doubtful_keys(&schema, &database, &loader, &doubtful).await?;
-        schema.steps("row security", &schema.plan.row_security).await?;
-        schema.run("grants", Login::Admin, &schema.plan.grants).await?;
-        match lacks {
-            true => weakened.extend(self.doubtful_views(&schema, &schema.plan.refresh).await?),
-            false => schema.steps("materialized views", &schema.plan.refresh).await?,
+        for (owners, needs) in &plan.owners {
+            let loader = builders.of(owners);
+            // What a configured login had was taken back with the right to fill tables.
+            loader.open_schemas(&database, &needs.schemas).await.map_err(self.failed())?;
+            loader.open_tables(&database, &needs.tables).await.map_err(self.failed())?;
         }
-        self.analyze(admin, &database, &loader, &name).await?;
+        schema.steps("post-data", &plan.post_data).await?;
+        let mut weakened = self.doubtful_keys(&schema, &database, &doubtful).await?;
+        schema.steps("row security", &plan.row_security).await?;
+        schema.run("grants", &Login::Admin, &plan.grants).await?;
+        match lacks {
+            true => weakened.extend(self.doubtful_views(&schema, &plan.refresh).await?),
+            false => schema.steps("materialized views", &plan.refresh).await?,
+        }
+        self.analyze(admin, &database, &builders, &name).await?;
 
         self.stage("proving");
         let proving = Instant::now();
@@ -298,10 +297,12 @@ impl Build<'_> {
         proven?;
         let proof_ms = millis(proving);
         // Before event triggers are there, which would run for each of these statements.
-        loader.leave_database(&database).await.map_err(self.failed())?;
-        schema.run("event triggers and subscriptions", Login::Admin, &schema.plan.last).await?;
+        for loader in builders.all() {
+            loader.leave_database(&database).await.map_err(self.failed())?;
+        }
+        schema.run("event triggers and subscriptions", &Login::Admin, &plan.last).await?;
         drop(database);
-        Ok((Built { name, oid, facts: found.facts, loader, rows, bytes, proof_ms, weakened, notes: found.notes }, lock))
+        Ok((Built { name, oid, facts: found.facts, builders, rows, bytes, proof_ms, weakened, notes: found.notes }, lock))
     }
 
     /// The empty database under its random name, recorded before it is made.
@@ -309,7 +310,7 @@ impl Build<'_> {
         &self,
         admin: &Session,
         made: &mut Made,
-        guests: &[&str],
+        guests: &BTreeSet<&str>,
         manifest: &Manifest,
         facts: &ServerFacts,
     ) -> Result<(String, u32, CopyOid), Failure> {
@@ -350,18 +351,19 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// Tables, types, functions. Little of it is the loader's, and then in schemas that are there by its turn.
-    async fn before_rows(&self, schema: &Schema<'_>, database: &Session, loader: &Loader) -> Result<(), Failure> {
+    /// Tables, types, functions. Little of it is the owners' logins', and then in schemas that are there by their turn.
+    async fn before_rows(&self, schema: &Schema<'_>, database: &Session) -> Result<(), Failure> {
         let mut back = Vec::new();
         for step in &schema.plan.pre_data {
-            if step.by == Login::Loader {
+            if let Login::Owners(owners) = &step.by {
                 let entries: HashSet<u32> = step.entries.iter().copied().collect();
                 let toc = self.archive.toc().iter().filter(|entry| entries.contains(&entry.dump_id));
                 let places = toc.filter_map(|entry| Some((entry.namespace.clone()?, entry.owner.clone()))).collect();
-                loader.open_schemas(database).await.map_err(self.failed())?;
+                let loader = schema.builders.of(owners);
+                loader.open_schemas(database, &schema.plan.owners[owners].schemas).await.map_err(self.failed())?;
                 back.extend(loader.open_schemas_for(database, &places).await.map_err(self.failed())?);
             }
-            schema.run("pre-data", step.by, &step.entries).await?;
+            schema.run("pre-data", &step.by, &step.entries).await?;
         }
         for statement in back {
             database.batch_execute(&statement).await.failed("REVOKE ON SCHEMA", &self.place.database).map_err(self.failed())?;

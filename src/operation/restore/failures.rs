@@ -108,7 +108,9 @@ pub(super) fn loader(error: &LoaderError, version_num: u32) -> (&'static str, St
             )
         }
         LoaderError::Connect(error) => error.hint(),
-        LoaderError::Superuser(_) => "set `loader =` to a role without SUPERUSER, or leave it out for a temporary one".to_owned(),
+        LoaderError::Powerful(_) => {
+            "take that power from it, set `loader =` to a role without any, or leave it out for temporary ones".to_owned()
+        }
         LoaderError::Statement(_) => {
             "grant the administrator CREATEROLE, or set `loader =` of the cluster to a login without superuser".to_owned()
         }

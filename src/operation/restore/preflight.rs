@@ -1,9 +1,12 @@
 //! Everything that stands in the way, listed at once, before anything is made.
 
+mod guards;
+
 use std::collections::BTreeSet;
 
 use tokio_postgres::Client;
 
+use self::guards::{allowed, guards, powerful_owners, superuser_code};
 use super::{Request, Restorer, destination::Place, failures, shown};
 use crate::{
     format::description::Description,
@@ -11,7 +14,6 @@ use crate::{
     postgres::{
         archive_toc::TocEntry,
         leftovers::Leftovers,
-        others_code,
         powers::{self, Powers},
         roles::{self, KnownRoles},
         server_facts::{self, Availability, ServerFacts},
@@ -76,11 +78,6 @@ fn quoted(name: &str) -> String {
     shown(&postgres_protocol::escape::escape_identifier(name))
 }
 
-/// Whether `allow` lists `what`, or everything.
-fn allowed(allow: &[String], what: &str) -> bool {
-    allow.iter().any(|allowed| allowed == what || allowed == "all")
-}
-
 impl Restorer<'_> {
     /// Looks at everything but the loader's login.
     pub(super) async fn preflight(
@@ -108,6 +105,7 @@ impl Restorer<'_> {
             found.add("locale", trouble, "install the locale on the server's machine and restart the server");
         }
         role_findings(&mut found, description);
+        granting(&mut found, place, &owners(description, toc), admin).await.map_err(failed)?;
         powerful_owners(&mut found, request);
         superuser_code(&mut found, request, toc);
         handing_over(&mut found, description, toc);
@@ -220,6 +218,29 @@ fn role_findings(found: &mut Preflight, description: &Description) {
     }
 }
 
+/// The logins that make the owners' things are members of them for the time of the restore.
+async fn granting(
+    found: &mut Preflight,
+    place: &Place<'_>,
+    owners: &BTreeSet<String>,
+    admin: &Client,
+) -> Result<(), crate::postgres::statement::StatementError> {
+    // What belongs to a role with power the administrator makes.
+    let plain: Vec<&str> = owners.iter().filter(|owner| !found.powers.owners.contains(*owner)).map(String::as_str).collect();
+    if place.server.loader.is_some() {
+        return Ok(());
+    }
+    let lacking = roles::not_to_grant(admin, &plain).await?;
+    if !lacking.is_empty() {
+        let names: Vec<String> = lacking.iter().map(|role| shown(role)).collect();
+        let what = format!("role {} may not act for the owners {}, nor let others", shown(&found.facts.role), names.join(", "));
+        let quoted: Vec<String> = lacking.iter().map(|role| self::quoted(role)).collect();
+        let hint = format!("GRANT {} TO {} WITH ADMIN OPTION", quoted.join(", "), self::quoted(&found.facts.role));
+        found.add("no-admin-option", what, hint);
+    }
+    Ok(())
+}
+
 /// Every role that will own something. What an extension makes belongs to whoever installs it.
 fn owners(description: &Description, toc: &[TocEntry]) -> BTreeSet<String> {
     let of_tables = description.tables.iter().filter(|table| !table.extension_member).map(|table| &table.owner);
@@ -232,35 +253,6 @@ fn owners(description: &Description, toc: &[TocEntry]) -> BTreeSet<String> {
         .filter(|owner| !owner.is_empty() && !owner.starts_with("pg_"))
         .cloned()
         .collect()
-}
-
-/// A role of that name may stand for somebody else here, and the tenant's code would come to act as it.
-fn powerful_owners(found: &mut Preflight, request: &Request) {
-    if found.powers.unrecorded.is_empty() || allowed(&request.allow, "powerful-owners") {
-        return;
-    }
-    let what = format!("owners have power there that the backup does not record: {}", found.powers.unrecorded.join(", "));
-    found.guard("needs-allow", what, "take that power from them, or make them owners all the same with --allow powerful-owners");
-}
-
-/// What the administrator makes runs as its owner, or as the administrator.
-fn superuser_code(found: &mut Preflight, request: &Request, toc: &[TocEntry]) {
-    if allowed(&request.allow, "superuser-code") {
-        return;
-    }
-    let superusers = found.known_roles.superusers();
-    let powerful = superusers.union(&found.powers.owners).cloned().collect();
-    let runs = others_code::find(toc, &powerful, &superusers);
-    if runs.is_empty() {
-        return;
-    }
-    let runs: Vec<String> =
-        runs.iter().map(|runs| format!("{} ({} of {})", shown(&runs.object), shown(&runs.code), shown(&runs.owner))).collect();
-    let what = format!(
-        "things of superusers, or of other roles with power, would run what a lesser role may change: {}",
-        runs.join(", ")
-    );
-    found.guard("needs-allow", what, "look at that code, then add --allow superuser-code");
 }
 
 /// An administrator who is no superuser can give nothing to one.
@@ -315,37 +307,6 @@ async fn extensions(
         }
     }
     Ok(())
-}
-
-/// What runs with the server's rights, or reaches out of the database.
-fn guards(found: &mut Preflight, request: &Request, description: &Description, toc: &[TocEntry]) {
-    let of_kind = |kinds: &[&str]| -> BTreeSet<String> {
-        toc.iter().filter(|entry| kinds.contains(&entry.kind.as_str())).map(|entry| entry.tag.clone()).collect()
-    };
-    let mut functions: BTreeSet<String> = description.untrusted_functions.iter().cloned().collect();
-    functions.extend(of_kind(&[
-        "PROCEDURAL LANGUAGE",
-        "ACCESS METHOD",
-        "TRANSFORM",
-        "TEXT SEARCH TEMPLATE",
-        "TEXT SEARCH PARSER",
-    ]));
-    // Only an administrator may make these, and the server would run what they are computed by.
-    functions.extend(toc.iter().filter(|entry| entry.kind == "FOREIGN TABLE" && entry.runs_code).map(|entry| entry.tag.clone()));
-    let mut triggers: BTreeSet<String> = description.event_triggers.iter().cloned().collect();
-    triggers.extend(of_kind(&["EVENT TRIGGER"]));
-    let mut subscriptions: BTreeSet<String> = description.subscriptions.iter().cloned().collect();
-    subscriptions.extend(of_kind(&["SUBSCRIPTION"]));
-    for (allowance, what, names) in [
-        ("c-functions", "functions that run with the server's rights", functions),
-        ("event-triggers", "event triggers", triggers),
-        ("subscriptions", "subscriptions", subscriptions),
-    ] {
-        if !names.is_empty() && !allowed(&request.allow, allowance) {
-            let names: Vec<String> = names.iter().map(|name| shown(name)).collect();
-            found.guard("needs-allow", format!("it has {what}: {}", names.join(", ")), format!("add --allow {allowance}"));
-        }
-    }
 }
 
 /// Asked of the machine itself where the server runs on it: over a socket, with a data directory that can be seen.

@@ -1,7 +1,7 @@
 //! Tables: their files, columns and sizes.
 
 use super::{Catalog, CatalogError, DUMPED_SCHEMA};
-use crate::postgres::source_tag::Column;
+use crate::postgres::{planned_code, source_tag::Column};
 
 /// A table, foreign table or the like, as the snapshot sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Relation {
     pub tablespace: Option<String>,
     /// Whether rows can be read by page.
     pub heap: bool,
+    /// Whether reading it by page would run code of a role that is no superuser. See [`planned_code`].
+    pub runs_code: bool,
     /// Pages of the heap now.
     pub pages: u32,
     /// Pages of its TOAST table now.
@@ -54,7 +56,7 @@ impl Catalog<'_> {
                 CASE WHEN c.reltoastrelid = 0 THEN 0 ELSE COALESCE(pg_catalog.pg_relation_size(c.reltoastrelid), 0) END, \
                 pg_catalog.current_setting('block_size')::int8, \
                 m.objid IS NOT NULL, x.condition, \
-                COALESCE(a.names, '{{}}'), COALESCE(a.types, '{{}}'), COALESCE(a.modifiers, '{{}}'), COALESCE(p.names, '{{}}') \
+                COALESCE(a.names, '{{}}'), COALESCE(a.types, '{{}}'), COALESCE(a.modifiers, '{{}}'), COALESCE(p.names, '{{}}'), {} \
              FROM pg_catalog.pg_class c \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database() \
@@ -74,7 +76,8 @@ impl Catalog<'_> {
                 JOIN pg_catalog.pg_class pc ON pc.oid = g.relid AND pc.oid <> c.oid \
                 JOIN pg_catalog.pg_namespace pn ON pn.oid = pc.relnamespace) p ON c.relispartition \
              WHERE c.relkind IN ('r', 'f') AND {DUMPED_SCHEMA} \
-             ORDER BY c.oid"
+             ORDER BY c.oid",
+            planned_code::may_run("c.oid")
         );
         self.rows("tables", &sql, &[], |row| {
             let page_bytes = u64::try_from(row.try_get::<_, i64>(11)?).unwrap_or(8192).max(1);
@@ -104,6 +107,7 @@ impl Catalog<'_> {
                     .map(|((name, type_oid), type_modifier)| Column { name, type_oid, type_modifier })
                     .collect(),
                 ancestors: row.try_get(17)?,
+                runs_code: row.try_get(18)?,
             })
         })
         .await

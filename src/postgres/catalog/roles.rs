@@ -1,7 +1,7 @@
 //! Roles that a database refers to.
 
 use super::{Catalog, CatalogError};
-use crate::format::description::Role;
+use crate::format::description::{MembershipOptions, Role};
 
 /// Catalogs whose objects have an owner: name, owner column, condition. Indexes, TOAST tables, row types and array types are left out:
 /// they follow another object.
@@ -90,37 +90,65 @@ fn referenced() -> String {
 }
 
 impl Catalog<'_> {
-    /// Roles that the database refers to as owner, grantee, grantor, in a policy, a mapping or a setting, sorted by name.
+    /// Roles that the database refers to as owner, grantee, grantor, in a policy, a mapping or a setting, and those that they are members of,
+    /// directly or not, sorted by name.
     ///
     /// # Errors
     /// If the query fails.
     pub async fn roles(&self) -> Result<Vec<Role>, CatalogError> {
-        let sql = format!(
-            "WITH referenced(oid) AS ({}) \
-             SELECT r.rolname::text, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, r.rolbypassrls, \
-               ARRAY(SELECT DISTINCT g.rolname::text FROM pg_catalog.pg_auth_members m \
-                 JOIN pg_catalog.pg_roles g ON g.oid = m.roleid JOIN referenced x ON x.oid = g.oid WHERE m.member = r.oid) \
-             FROM referenced f JOIN pg_catalog.pg_roles r ON r.oid = f.oid",
-            referenced()
-        );
-        let mut roles = self
-            .rows("roles", &sql, &[], |row| {
-                let mut member_of: Vec<String> = row.try_get(8)?;
-                member_of.sort_unstable();
-                Ok(Role {
-                    name: row.try_get(0)?,
-                    superuser: row.try_get(1)?,
-                    inherit: row.try_get(2)?,
-                    create_role: row.try_get(3)?,
-                    create_db: row.try_get(4)?,
-                    login: row.try_get(5)?,
-                    replication: row.try_get(6)?,
-                    bypass_rls: row.try_get(7)?,
-                    member_of,
-                })
-            })
-            .await?;
+        let sql = format!("WITH RECURSIVE referenced(oid) AS ({}), {ROLES}", referenced());
+        let rows = self.rows("roles", &sql, &[], |row| {
+            let roles: Vec<String> = row.try_get(8)?;
+            let (admin, inherit, set): (Vec<bool>, Vec<bool>, Vec<bool>) = (row.try_get(9)?, row.try_get(10)?, row.try_get(11)?);
+            let of_itself: bool = row.try_get(2)?;
+            let options = roles.iter().zip(admin).zip(inherit).zip(set);
+            let options =
+                options.map(|(((role, admin), inherit), set)| MembershipOptions { role: role.clone(), admin, inherit, set });
+            let mut role = Role {
+                name: row.try_get(0)?,
+                superuser: row.try_get(1)?,
+                inherit: of_itself,
+                create_role: row.try_get(3)?,
+                create_db: row.try_get(4)?,
+                login: row.try_get(5)?,
+                replication: row.try_get(6)?,
+                bypass_rls: row.try_get(7)?,
+                options: options.filter(|given| given.admin || given.inherit != of_itself || !given.set).collect(),
+                member_of: roles,
+                members: row.try_get(12)?,
+            };
+            role.member_of.sort_unstable();
+            role.options.sort_unstable_by(|a, b| a.role.cmp(&b.role));
+            role.members.sort_unstable();
+            Ok(role)
+        });
+        let mut roles = rows.await?;
         roles.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(roles)
     }
 }
+
+/// From the roles that are referred to. What PostgreSQL's own roles are members of is the server's matter, and a restore's logins are gone soon.
+const ROLES: &str = "
+    listed(oid) AS (
+        SELECT f.oid FROM referenced f JOIN pg_catalog.pg_roles r ON r.oid = f.oid
+         UNION
+        SELECT m.roleid FROM listed l JOIN pg_catalog.pg_auth_members m ON m.member = l.oid AND l.oid >= 16384)
+    SELECT r.rolname::text, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, r.rolbypassrls,
+           COALESCE(o.roles, '{}'), COALESCE(o.admin, '{}'), COALESCE(o.inherit, '{}'), COALESCE(o.set, '{}'),
+           ARRAY(SELECT u.rolname::text FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles u ON u.oid = m.member
+                  WHERE m.roleid = r.oid AND r.oid >= 16384 AND NOT u.rolsuper AND u.rolname !~ '^tenure_loader_'
+                    AND u.oid NOT IN (SELECT l.oid FROM listed l)
+                    AND EXISTS (SELECT FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+                                 WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.refobjid = r.oid AND s.deptype = 'o'
+                                   AND (s.dbid = d.oid OR (s.dbid = 0 AND s.objid = d.oid)))
+                  GROUP BY u.rolname)
+      FROM listed f JOIN pg_catalog.pg_roles r ON r.oid = f.oid
+      LEFT JOIN LATERAL (
+           SELECT pg_catalog.array_agg(g.name) AS roles, pg_catalog.array_agg(g.admin) AS admin, pg_catalog.array_agg(g.inherit) AS inherit,
+                  pg_catalog.array_agg(g.set) AS set
+             FROM (SELECT x.rolname::text AS name, pg_catalog.bool_or(m.admin_option) AS admin,
+                          COALESCE(pg_catalog.bool_or((pg_catalog.to_jsonb(m) ->> 'inherit_option')::boolean), r.rolinherit) AS inherit,
+                          COALESCE(pg_catalog.bool_or((pg_catalog.to_jsonb(m) ->> 'set_option')::boolean), true) AS set
+                     FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles x ON x.oid = m.roleid JOIN listed l ON l.oid = x.oid
+                    WHERE m.member = r.oid GROUP BY x.rolname) AS g) AS o ON true";

@@ -195,7 +195,7 @@ impl Opening<'_> {
                pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8), \
                (SELECT s.system_identifier FROM pg_catalog.pg_control_system() s), pg_catalog.clock_timestamp(), \
                pg_catalog.current_setting('server_version_num')::int4, pg_catalog.pg_encoding_to_char(d.encoding)::text, d.oid, \
-               pg_catalog.pg_backend_pid() \
+               pg_catalog.pg_backend_pid(), pg_catalog.current_setting('role') \
              FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
         let failed = self.query("take and export the snapshot");
         let row = leader.query_one(sql, &[]).await.map_err(&failed)?;
@@ -216,6 +216,7 @@ impl Opening<'_> {
             version_num: version_num.unsigned_abs(),
             encoding: row.try_get(6).map_err(&failed)?,
             leader_pid: row.try_get(8).map_err(&failed)?,
+            role: row.try_get(9).map_err(&failed)?,
         })
     }
 

@@ -10,7 +10,7 @@ use tokio_postgres::{CopyOutStream, Statement, error::SqlState, types::ToSql};
 use super::{Snapshot, SnapshotError, Turn};
 use crate::{
     postgres::{
-        Session,
+        Session, planned_code,
         session_settings::{NO_TIME_LIMITS, READING, ROW_TEXT, statements},
         source::{Read, Source, TableRead},
         statement::is_row_security,
@@ -38,6 +38,16 @@ pub enum ReadError {
     #[error("{source_label} of database {database:?} was replaced while it was read")]
     Replaced {
         /// What was read.
+        source_label: String,
+        /// The database.
+        database: String,
+    },
+    /// An index or a statistics object was made meanwhile whose functions would run while the table is read.
+    #[error(
+        "{source_label} of database {database:?} got an index or statistics with functions of a role that is no superuser while it was read"
+    )]
+    ForeignCode {
+        /// What was to be read.
         source_label: String,
         /// The database.
         database: String,
@@ -164,7 +174,15 @@ impl Reader {
         };
         let Connection::Own(own) = connection else { return on_leader(snapshot, given_up, source, table).await };
 
-        let mut begin = format!("ROLLBACK; {}", snapshot.import());
+        let mut begin = "ROLLBACK; ".to_owned();
+        if let (Some(table), true) = (&table, source.is_planned()) {
+            // As of now and not of the snapshot: the planner looks at the present. Somebody may have made an index meanwhile.
+            begin.push_str(&format!(
+                "BEGIN READ ONLY; SELECT 1 / (NOT {})::int4; COMMIT; ",
+                planned_code::may_run(&table.oid.to_string())
+            ));
+        }
+        begin.push_str(&snapshot.import());
         if let Some(table) = &table {
             // Behind somebody who waits for the leader we would wait for ever, and PostgreSQL would not see it.
             begin.push_str(&format!("; LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT", table.qualified()));
@@ -176,6 +194,9 @@ impl Reader {
                 Err(error) if is_locked(&error) => {
                     tracing::info!("somebody waits for {}: read by the connection that holds it", source.label());
                     return on_leader(snapshot, given_up, source, table).await;
+                }
+                Err(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => {
+                    return Err(ReadError::ForeignCode { source_label: source.label(), database: database.clone() });
                 }
                 Err(error) => return Err(failed(error)),
             }

@@ -10,7 +10,7 @@ use tenure::postgres::{
 };
 
 use super::*;
-use crate::harness::postgres::{Options, eventually, shared};
+use crate::harness::postgres::{Options, eventually, shared, unique};
 
 type Act<'a> = Box<dyn FnMut(u32) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> + Send + 'a>;
 
@@ -187,6 +187,41 @@ async fn a_name_that_is_not_utf_8_is_explained() {
     );
     let error = open(cluster, &database).await.err().unwrap();
     assert!(error.hint().contains("not UTF-8"), "{error}: {}", error.hint());
+}
+
+/// Planning a read of pages runs what is in an index's expression: it is asked for again before each.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_with_foreign_code_that_comes_meanwhile_runs_nothing() {
+    let cluster = shared();
+    let database = cluster.database("capture_code");
+    let role = unique("capture_low");
+    cluster.sql(
+        &database,
+        &format!(
+            "CREATE ROLE {role}; CREATE SCHEMA s AUTHORIZATION {role}; SET SESSION AUTHORIZATION {role}; CREATE TABLE s.ran (); CREATE TABLE s.t (i int, v text);
+             INSERT INTO s.t SELECT n, repeat('x', 300) FROM generate_series(1, 5000) n;
+             CREATE FUNCTION s.f(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN IF current_user <> '{role}' THEN RAISE '% runs it', current_user; END IF; RETURN i; END $$"
+        ),
+    );
+    let snapshot = open(cluster, &database).await.unwrap();
+    let described = describe(&snapshot).await;
+    cluster.sql(&database, &format!("SET SESSION AUTHORIZATION {role}; CREATE INDEX ON s.t ((i + s.f(1)))"));
+    let plain = cluster.client(&database).await.simple_query("SELECT count(v) FROM s.t WHERE ctid < '(1,0)'").await.unwrap_err();
+    assert!(plain.as_db_error().unwrap().message().contains("postgres runs it"), "{plain:?}");
+    let mut reader = snapshot.reader().await.unwrap();
+    let mut refused = 0;
+    for source in described.jobs.iter().flat_map(Job::sources).filter(|source| source.label().contains("pages")) {
+        match reader.rows(source).await.map(drop) {
+            Err(ReadError::ForeignCode { .. }) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(refused > 3);
+    // The next one reads it whole.
+    let snapshot = open(cluster, &database).await.unwrap();
+    let described = describe(&snapshot).await;
+    let read = read_all(&snapshot, &described).await;
+    assert_eq!(read["\"s\".\"t\""].len(), 5000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! The two logins: how the loader gets in, and what is said when it does not.
 
 use super::*;
-use crate::harness::postgres::{Cluster, Options, unique};
+use crate::harness::postgres::{Cluster, Options, eventually, unique};
 
 /// Notes, but for the one on programs of this machine that should be newer.
 fn notes(report: &Report) -> Vec<String> {
@@ -64,7 +64,7 @@ async fn refused_everywhere_is_a_finding_and_a_configured_login_cures_it() {
     // Again, into another database: what the first run granted does not stand in the way.
     restore_to(&site, by("loader"), &copy("acme", &unique("logins"))).await.unwrap();
 
-    // It is a member of the owners for as long as any restore needs it.
+    // It is a member of the owners for moments, also when two restores need it at once.
     let members =
         || server.sql("postgres", "SELECT count(*) FROM pg_auth_members WHERE member = 'loader'::regrole").trim().to_owned();
     assert_eq!(members(), "0");
@@ -74,17 +74,32 @@ async fn refused_everywhere_is_a_finding_and_a_configured_login_cures_it() {
     assert_eq!(notes(&one.unwrap()), Vec::<String>::new());
     assert_eq!(notes(&two.unwrap()), Vec::<String>::new());
     assert_eq!(members(), "0");
-    // Another process's restore holds this lock. It is told of what stays, and how to end it.
+    // Another process's restore loads rows by it: until that is through it is a member of nobody.
     let other = server.client("postgres").await;
     other.batch_execute("SELECT pg_advisory_lock_shared(hashtextextended('tenure loader loader', 0))").await.unwrap();
-    let report = restore_to(&site, by("loader"), &copy("acme", &unique("logins"))).await.unwrap();
-    assert!(report.notes.iter().any(|note| note.contains("`REVOKE \"app\" FROM \"loader\"`")), "{report:?}");
-    assert_eq!(members(), "1");
-    other.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    let waiting = copy("acme", &unique("logins"));
+    let release = async {
+        let blocked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        let waits = move || eventually("the restore waits for the other one", || server.sql("postgres", blocked).trim() == "1");
+        tokio::task::spawn_blocking(waits).await.unwrap();
+        assert_eq!(members(), "0");
+        other.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    };
+    let (report, ()) = tokio::join!(restore_to(&site, by("loader"), &waiting), release);
+    assert!(report.unwrap().proven);
+    assert_eq!(members(), "0");
+    server.sql("postgres", "CREATE ROLE bystander; GRANT app, bystander TO loader");
     // What was there before stays.
-    restore_to(&site, by("loader"), &copy("acme", &unique("logins"))).await.unwrap();
-    assert_eq!(members(), "1");
-    server.sql("postgres", "REVOKE app FROM loader");
+    let report = restore_to(&site, by("loader"), &copy("acme", &unique("logins"))).await.unwrap();
+    assert!(notes(&report)[0].starts_with("the configured loader loader is always a member of app, bystander:"), "{report:?}");
+    assert_eq!(members(), "2");
+    server.sql("postgres", "REVOKE app, bystander FROM loader");
+    // Of nobody with power.
+    server.sql("postgres", "GRANT pg_execute_server_program TO bystander; GRANT bystander TO loader");
+    let failure = restore_to(&site, by("loader"), &copy("acme", &unique("logins"))).await.unwrap_err();
+    assert_eq!((failure.class.code(), failure.kind), (1, "loader-refused"), "{failure:?}");
+    assert!(failure.message.contains("role loader is a member of pg_execute_server_program"), "{failure:?}");
+    server.sql("postgres", "REVOKE bystander FROM loader");
     // It ends with a restore that fails, too.
     server.sql(
         &database,
@@ -105,7 +120,10 @@ async fn an_administrator_who_may_not_create_roles_is_told_before_anything_is_tr
     server.sql("postgres", "CREATE ROLE app; CREATE ROLE adm LOGIN CREATEDB IN ROLE app; CREATE ROLE loader LOGIN");
     let database = site.database("acme");
     server.sql("postgres", &format!("ALTER DATABASE {database} OWNER TO app"));
-    server.sql(&database, "SET SESSION AUTHORIZATION app; CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 1 AS a");
+    server.sql(
+        &database,
+        "SET SESSION AUTHORIZATION app; CREATE SCHEMA s; CREATE TABLE s.t (a int PRIMARY KEY); INSERT INTO s.t VALUES (1)",
+    );
     assert_eq!(site.all().await.class, None);
     let as_role =
         |user: &str| target(&format!("{} user={user} dbname=postgres", server.description().replace(" user=postgres", "")));

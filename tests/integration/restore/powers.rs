@@ -144,3 +144,100 @@ async fn a_superusers_objects_do_not_run_the_code_of_others_unasked() {
     assert_eq!(site.all().await.class, None);
     assert!(restore(&site, &copy("acme", "two")).await.unwrap().proven);
 }
+
+/// The cast of a foreign key is called by whoever checks it, in the session itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_the_rows_is_made_by_one_owner_at_a_time() {
+    let server: &'static Cluster = Box::leak(Box::new(own_server()));
+    let site = Site::on(server).await;
+    let database = site.database("acme");
+    server.sql(
+        "postgres",
+        &format!(
+            "CREATE ROLE low; CREATE ROLE other; CREATE ROLE of_both IN ROLE low, other; ALTER DATABASE {database} OWNER TO other"
+        ),
+    );
+    let code = takes_on("other").replace("CREATE ROLE gained", "ALTER ROLE other SET work_mem = 1024");
+    let key = "ALTER TABLE s.t ADD CONSTRAINT refers FOREIGN KEY (x) REFERENCES s.pk (i)";
+    server.sql(
+        &database,
+        &format!(
+            "CREATE SCHEMA s; GRANT USAGE, CREATE ON SCHEMA s TO low, other, of_both; CREATE TABLE s.of_other (i int PRIMARY KEY);
+             INSERT INTO s.of_other VALUES (1); ALTER TABLE s.of_other OWNER TO other; SET SESSION AUTHORIZATION low; {code};
+             CREATE TYPE s.own AS (v int); CREATE FUNCTION s.to_int(s.own) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN s.f(($1).v); END';
+             CREATE CAST (s.own AS int) WITH FUNCTION s.to_int(s.own) AS IMPLICIT; CREATE TABLE s.pk (i int PRIMARY KEY); CREATE TABLE s.t (x s.own);
+             INSERT INTO s.pk VALUES (1); INSERT INTO s.t VALUES (ROW(1)); {key}"
+        ),
+    );
+    let gained = "SELECT count(*) FROM pg_class WHERE relname = 'gained'";
+    let set = "SELECT count(*) FROM pg_db_role_setting WHERE setrole = 'other'::regrole";
+    let both = |name: &str| (server.sql(name, gained).trim().to_owned(), server.sql("postgres", set).trim().to_owned());
+    let nothing = ("0".to_owned(), "0".to_owned());
+    assert_eq!(both(&database), nothing);
+    // Made by a member of both, it does what it is here for.
+    server.sql(&database, &format!("ALTER TABLE s.t DROP CONSTRAINT refers; SET SESSION AUTHORIZATION of_both; {key}"));
+    assert_eq!(both(&database), ("1".to_owned(), "1".to_owned()));
+    server.sql(&database, "DROP TABLE s.gained; ALTER ROLE other RESET ALL");
+    assert_eq!(site.all().await.class, None);
+    let report = restore(&site, &copy("acme", "one")).await.unwrap();
+    assert!(report.proven && report.rows == 3, "{report:?}");
+    assert_eq!(both("one"), nothing);
+    assert_eq!(server.sql("one", "SELECT convalidated FROM pg_constraint WHERE conname = 'refers'").trim(), "t");
+
+    // By a configured login, too; it is shared with other restores.
+    server.sql("postgres", "CREATE ROLE loader LOGIN");
+    let environment = tenure::postgres::LibpqEnvironment { home: None, user: "nobody".into(), variables: BTreeMap::new() };
+    let description = server.description().replace(" user=postgres", " user=loader dbname=postgres");
+    let configured = Destination { loader: Some(Target::parse(&description, &environment).unwrap()), ..here(&site) };
+    assert!(restore_to(&site, configured, &copy("acme", "two")).await.unwrap().proven);
+    assert_eq!(both("two"), nothing);
+    let rights = "SELECT count(*) FROM pg_class, aclexplode(relacl) a WHERE a.grantee = 'loader'::regrole";
+    assert_eq!(server.sql("two", rights).trim(), "0");
+}
+
+/// Tables of several owners that need each other: partitions and heirs of somebody else, references to tables that nobody may read any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_that_need_each_other_come_back() {
+    let server: &'static Cluster = Box::leak(Box::new(own_server()));
+    let site = Site::on(server).await;
+    let database = site.database("acme");
+    server.sql("postgres", "CREATE ROLE a; CREATE ROLE b; CREATE ROLE c; CREATE ROLE d SUPERUSER");
+    server.sql(
+        &database,
+        "CREATE SCHEMA s; CREATE SCHEMA other;
+         CREATE FUNCTION s.tf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; ALTER FUNCTION s.tf() OWNER TO b;
+         CREATE FUNCTION other.twice(i int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT i * 2';
+         CREATE TABLE s.of_b (i int PRIMARY KEY, a int); CREATE TABLE other.of_a (i int PRIMARY KEY, b int REFERENCES s.of_b);
+         ALTER TABLE s.of_b ADD FOREIGN KEY (a) REFERENCES other.of_a; INSERT INTO s.of_b VALUES (1, NULL); INSERT INTO other.of_a VALUES (2, 1);
+         UPDATE s.of_b SET a = 2; CREATE TABLE s.of_d (i int PRIMARY KEY); INSERT INTO s.of_d VALUES (3);
+         CREATE TABLE s.part (i int PRIMARY KEY, j int REFERENCES s.of_d, k int REFERENCES other.of_a, g int GENERATED ALWAYS AS (other.twice(i)) STORED)
+           PARTITION BY RANGE (i);
+         CREATE TABLE s.part_b PARTITION OF s.part FOR VALUES FROM (1) TO (10); CREATE TABLE s.part_c PARTITION OF s.part FOR VALUES FROM (10) TO (20);
+         CREATE TABLE s.part_d PARTITION OF s.part FOR VALUES FROM (20) TO (30);
+         INSERT INTO s.part VALUES (1, 3, 2), (11, 3, NULL), (21, 3, 2); CREATE INDEX ON s.part ((other.twice(j)));
+         CREATE TRIGGER on_all AFTER INSERT ON s.part FOR EACH ROW EXECUTE FUNCTION s.tf();
+         CREATE CONSTRAINT TRIGGER from_b AFTER INSERT ON other.of_a FROM s.of_b DEFERRABLE FOR EACH ROW EXECUTE FUNCTION s.tf();
+         CREATE TABLE s.parent (i int); CREATE TABLE s.heir (x s.of_b) INHERITS (s.parent); INSERT INTO s.heir VALUES (5, NULL);
+         ALTER TABLE s.parent ADD CONSTRAINT later CHECK (i > 0) NOT VALID; CREATE STATISTICS s.stats ON i, j FROM s.part;
+         CREATE MATERIALIZED VIEW s.m AS SELECT i FROM s.parent; CREATE RULE r AS ON INSERT TO s.parent DO ALSO UPDATE other.of_a SET b = b;
+         ALTER TABLE s.of_b ENABLE ROW LEVEL SECURITY; ALTER TABLE s.of_b FORCE ROW LEVEL SECURITY; CREATE POLICY p ON s.of_b USING (a = 2);
+         ALTER TABLE s.of_b OWNER TO b; ALTER TABLE other.of_a OWNER TO a; ALTER TABLE s.of_d OWNER TO d; ALTER TABLE s.part OWNER TO a;
+         ALTER TABLE s.part_b OWNER TO b; ALTER TABLE s.part_c OWNER TO c; ALTER TABLE s.part_d OWNER TO a; ALTER TABLE s.parent OWNER TO a;
+         ALTER TABLE s.heir OWNER TO c; GRANT USAGE ON SCHEMA s, other TO a, b, c, d; GRANT SELECT ON s.of_b TO c; GRANT SELECT ON s.parent TO b; ALTER MATERIALIZED VIEW s.m OWNER TO b",
+    );
+    assert_eq!(site.all().await.class, None);
+    let plain = "plain";
+    crate::fidelity::oracle::plain_copy(server, &database, server, plain);
+    server.sql("postgres", "CREATE ROLE loader LOGIN");
+    let environment = tenure::postgres::LibpqEnvironment { home: None, user: "nobody".into(), variables: BTreeMap::new() };
+    let description = server.description().replace(" user=postgres", " user=loader dbname=postgres");
+    let configured = Destination { loader: Some(Target::parse(&description, &environment).unwrap()), ..here(&site) };
+    for (into, destination) in [("one", here(&site)), ("two", configured)] {
+        let report = restore_to(&site, destination, &copy("acme", into)).await.unwrap();
+        assert!(report.proven, "{report:?}");
+        let [ours, theirs] = [into, plain].map(|database| crate::fidelity::oracle::Picture::take(server, database));
+        assert_eq!(ours.differences(&theirs), [""; 0]);
+    }
+    assert_eq!(server.sql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'tenure%'").trim(), "0");
+    assert_eq!(server.sql("postgres", "SELECT count(*) FROM pg_auth_members WHERE member = 'loader'::regrole").trim(), "0");
+}

@@ -97,6 +97,103 @@ async fn no_tenant_gets_into_a_powerful_role_by_its_name() {
     assert_eq!(not_given, 7, "{:#?}", report.notes);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_in_postgresqls_own_roles_are_no_news_at_home() {
+    let server: &'static Cluster = Box::leak(Box::new(Cluster::start(&Options::default())));
+    let site = Site::on(server).await;
+    let database = site.database("acme");
+    server.sql(
+        "postgres",
+        &format!(
+            "CREATE ROLE staff IN ROLE pg_signal_backend; CREATE ROLE app IN ROLE pg_monitor, pg_read_all_data, staff;
+             ALTER DATABASE {database} OWNER TO app"
+        ),
+    );
+    server.sql(
+        &database,
+        "SET SESSION AUTHORIZATION app; CREATE SCHEMA s; CREATE TABLE s.t (i int PRIMARY KEY); INSERT INTO s.t VALUES (1)",
+    );
+    assert_eq!(site.all().await.class, None);
+    let report = restore(&site, &copy("acme", "home")).await.unwrap();
+    assert!(!report.notes.iter().any(|note| note.contains("member")), "{report:?}");
+    // Elsewhere they are not given, and said.
+    let target = Cluster::start(&Options::default());
+    let report = restore_to(&site, there(&site, &target), &copy("acme", "away")).await.unwrap();
+    assert_eq!(report.created_roles, ["app", "staff"]);
+    assert_eq!(memberships(&target, "app"), ["app in staff"]);
+    for role in ["pg_monitor", "pg_read_all_data"] {
+        assert!(report.notes.iter().any(|note| note.ends_with(&format!("GRANT \"{role}\" TO \"app\""))), "{role}: {report:?}");
+    }
+    // What was not recorded is refused as before.
+    server.sql("postgres", "GRANT pg_write_server_files TO staff");
+    let failure = restore(&site, &copy("acme", "again")).await.unwrap_err();
+    assert!(
+        failure.kind == "needs-allow" && failure.message.contains("role app is a member of pg_write_server_files"),
+        "{failure:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memberships_come_back_as_they_were_and_members_that_a_backup_only_names_are_told() {
+    let own_18 =
+        || Cluster::start(&Options { programs: Some(crate::harness::installation::postgres_18()), ..Options::default() });
+    let installed = || Cluster::start(&Options::default());
+    for (server, bare, used, is_18) in
+        [(installed(), installed(), installed(), postgres::major() >= 16), (own_18(), own_18(), own_18(), true)]
+    {
+        let server: &'static Cluster = Box::leak(Box::new(server));
+        let site = Site::on(server).await;
+        let database = site.database("acme");
+        server.sql(
+            "postgres",
+            &format!(
+                "CREATE ROLE grp; CREATE ROLE other; CREATE ROLE own; GRANT grp TO own WITH ADMIN OPTION; CREATE ROLE nightly IN ROLE own;
+                 CREATE ROLE gone IN ROLE own; CREATE ROLE super SUPERUSER IN ROLE own; ALTER DATABASE {database} OWNER TO own"
+            ),
+        );
+        server.sql("postgres", if is_18 { "GRANT other TO own WITH INHERIT FALSE, SET FALSE" } else { "GRANT other TO own" });
+        server.sql(&database, "SET SESSION AUTHORIZATION own; CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 1 AS i");
+        assert_eq!(site.all().await.class, None);
+        assert!(restore(&site, &copy("acme", "home")).await.unwrap().notes.iter().all(|note| !note.contains("member")));
+        let options = "SELECT roleid::regrole, admin_option, to_jsonb(m) ->> 'inherit_option', to_jsonb(m) ->> 'set_option' FROM pg_auth_members m
+                        WHERE member = 'own'::regrole ORDER BY 1";
+        let recorded = server.sql("postgres", options);
+        bare.sql("postgres", "CREATE ROLE nightly");
+        let report = restore_to(&site, there(&site, &bare), &copy("acme", "one")).await.unwrap();
+        assert_eq!(bare.sql("postgres", options), recorded, "{report:?}");
+        let told = |note: &str| report.notes.iter().filter(|given| given.contains(note)).count();
+        assert_eq!(
+            told(
+                "role nightly is no member of own, as it was when it was backed up: the backup has nothing else of it; if it shall be one, GRANT \"own\" TO \"nightly\""
+            ),
+            1,
+            "{report:?}"
+        );
+        assert_eq!(
+            told("role gone is no member of own, as it was when it was backed up: this server has no role gone"),
+            1,
+            "{report:?}"
+        );
+        assert_eq!(told("is no member of"), 2, "{report:?}");
+        // Who may make others members of a role that others use has power over them.
+        used.sql("postgres", "CREATE ROLE grp");
+        let report = restore_to(&site, there(&site, &used), &copy("acme", "one")).await.unwrap();
+        assert_eq!(
+            used.sql(
+                "postgres",
+                "SELECT admin_option FROM pg_auth_members WHERE roleid = 'grp'::regrole AND member = 'own'::regrole"
+            )
+            .trim(),
+            "f"
+        );
+        assert!(
+            report.notes.iter().any(|note| note.starts_with("role own may not make others members of grp")
+                && note.contains("GRANT \"grp\" TO \"own\" WITH ADMIN")),
+            "{report:?}"
+        );
+    }
+}
+
 /// From PostgreSQL 16 on CREATEROLE alone gives no membership in a role that somebody else made.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_membership_that_the_server_refuses_is_named() {
@@ -148,12 +245,12 @@ async fn what_another_restore_is_at_work_on_is_no_leftover_and_its_roles_stay() 
     let (working, ended) = (tenure::id::RecordId::random(), tenure::id::RecordId::random());
     for id in [working, ended] {
         server.create_database(&leftovers::database_name(id));
-        server.sql("postgres", &format!("CREATE ROLE {}", leftovers::login_name(id)));
+        server.sql("postgres", &format!("CREATE ROLE {}", leftovers::login_name(id, 0)));
     }
     let sibling = server.client("postgres").await;
     sibling.batch_execute(&format!("SET application_name = '{}'", leftovers::session_name(working))).await.unwrap();
     let left = leftovers::Leftovers::read(&sibling).await.unwrap();
-    let removal = format!("DROP DATABASE {}; DROP ROLE {};", leftovers::database_name(ended), leftovers::login_name(ended));
+    let removal = format!("DROP DATABASE {}; DROP ROLE {};", leftovers::database_name(ended), leftovers::login_name(ended, 0));
     assert_eq!(left.removal(), removal);
 
     let failure = restore_to(&site, there(&site, &server), &latest("acme")).await.unwrap_err();

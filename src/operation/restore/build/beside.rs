@@ -99,7 +99,7 @@ impl Build<'_> {
         let database = self.session(admin, live).await?;
         let name = beside::schema_name(manifest.backup);
         self.room(&database, &name, tables, &mut found).await?;
-        let loader = self.loader(admin, made, &mut found).await;
+        let loader = self.filler(admin, made, &mut found).await?;
         found.verdict(request)?;
         let (Some(loader), Some(tool)) = (loader, found.pg_restore.take()) else {
             return Err(Failure::new(FailureClass::Failed, "preflight", tenant, "the restore cannot begin"));
@@ -217,7 +217,8 @@ impl Build<'_> {
         tables: &[Selected],
     ) -> Result<Moved, Failure> {
         let tenant = &self.request.tenant;
-        let (name, _, record) = self.create(admin, made, &found.facts.guests(loader.role()), manifest, &found.facts).await?;
+        let guests = found.facts.guests(std::iter::once(loader.role()));
+        let (name, _, record) = self.create(admin, made, &guests, manifest, &found.facts).await?;
         self.restorer.vault.put_copy_oid(&record, self.restorer.signer).await?;
         let database = self.session(admin, &name).await?;
         beside::open_public(&database, loader.role()).await.map_err(self.failed())?;

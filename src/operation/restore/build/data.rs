@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::try_join_all;
 
-use super::Build;
+use super::{Build, logins::Builders};
 use crate::{
     chunk::sums::RowTotals,
     operation::{
@@ -19,7 +19,7 @@ use crate::{
             rows::{self, Loading},
         },
     },
-    postgres::{Session, large_objects_in, loader::Loader, read_back, sequences, statement::StatementError},
+    postgres::{Session, large_objects_in, read_back, restore_plan::Owners, sequences, statement::StatementError},
 };
 
 impl Build<'_> {
@@ -60,24 +60,35 @@ impl Build<'_> {
         Ok(())
     }
 
-    pub(super) async fn analyze(&self, admin: &Session, database: &Session, loader: &Loader, name: &str) -> Result<(), Failure> {
-        let (of_loader, of_admin) = read_back::to_analyze(database, loader.role()).await.map_err(self.failed())?;
-        // Statistics on expressions run the tenant's functions: the loader, wherever it may.
-        let left = Mutex::new(of_loader.iter());
-        let left = &left;
-        try_join_all((0..self.connections.min(of_loader.len())).map(|_| async move {
-            let session = self.loader_session(loader, name).await?;
-            analyze_each(&session, left).await.map_err(self.failed())
-        }))
-        .await?;
-        let left = Mutex::new(of_admin.iter());
-        let left = &left;
-        let first = async { analyze_each(database, left).await.map_err(self.failed()) };
-        let others = try_join_all((1..self.connections.min(of_admin.len())).map(|_| async move {
-            let session = self.session(admin, name).await?;
-            analyze_each(&session, left).await.map_err(self.failed())
-        }));
-        tokio::try_join!(first, others)?;
+    /// Statistics on expressions run the tenant's functions: each owner's own login gathers them, wherever there is one.
+    pub(super) async fn analyze(
+        &self,
+        admin: &Session,
+        database: &Session,
+        builders: &Builders,
+        name: &str,
+    ) -> Result<(), Failure> {
+        let mut by_owners: BTreeMap<Option<&Owners>, Vec<String>> = BTreeMap::new();
+        for (table, owner) in read_back::to_analyze(database).await.map_err(self.failed())? {
+            by_owners.entry(builders.acting_as(&owner)).or_default().push(table);
+        }
+        for (owners, tables) in by_owners {
+            let connections = self.connections.min(tables.len());
+            let left = Mutex::new(tables.iter());
+            let left = &left;
+            let one = || async move {
+                let session = match owners {
+                    Some(owners) => self.loader_session(builders.of(owners), name).await?,
+                    None => self.session(admin, name).await?,
+                };
+                analyze_each(&session, left).await.map_err(self.failed())
+            };
+            let all = async { try_join_all((0..connections).map(|_| one())).await.map(drop) };
+            match owners {
+                Some(owners) => builders.as_owners(self, admin, owners, all).await?,
+                None => all.await?,
+            }
+        }
         Ok(())
     }
 

@@ -12,7 +12,6 @@ use crate::{
     postgres::{
         Session,
         archive_toc::TocEntry,
-        loader::Loader,
         restore_plan::{Login, RestorePlan, Step},
     },
 };
@@ -34,7 +33,7 @@ impl Doubtful {
         for step in &mut plan.post_data {
             let taken = step.entries.extract_if(.., |id| keys.contains(id) || comments.contains(id));
             for id in taken {
-                if keys.contains(&id) { doubtful.keys.push((step.by, id)) } else { doubtful.comments.push(id) }
+                if keys.contains(&id) { doubtful.keys.push((step.by.clone(), id)) } else { doubtful.comments.push(id) }
             }
         }
         plan.post_data.retain(|step| !step.entries.is_empty());
@@ -48,18 +47,17 @@ impl Build<'_> {
         &self,
         schema: &Schema<'_>,
         database: &Session,
-        loader: &Loader,
         doubtful: &Doubtful,
     ) -> Result<Vec<Weakened>, Failure> {
         let mut weakened = Vec::new();
         let mut left_out = HashSet::new();
         for (by, id) in &doubtful.keys {
-            match schema.run("foreign keys", *by, &[*id]).await {
+            match schema.run("foreign keys", by, &[*id]).await {
                 Ok(()) => continue,
                 Err(failure) if failure.kind == "schema" => {}
                 Err(failure) => return Err(failure),
             }
-            let state = if self.without_check(schema, database, loader, *by, *id).await? {
+            let state = if self.without_check(schema, database, by, *id).await? {
                 "not-valid"
             } else {
                 left_out.insert(*id);
@@ -70,38 +68,32 @@ impl Build<'_> {
         let is_left_out = |comment: &&TocEntry| comment.needs.iter().any(|needed| left_out.contains(needed));
         let lost: HashSet<u32> = self.archive.toc().iter().filter(is_left_out).map(|entry| entry.dump_id).collect();
         let comments: Vec<u32> = doubtful.comments.iter().copied().filter(|id| !lost.contains(id)).collect();
-        schema.run("comments", Login::Admin, &comments).await?;
+        schema.run("comments", &Login::Admin, &comments).await?;
         Ok(weakened)
     }
 
     /// Makes a foreign key that does not look at the rows that are there. Gives whether the server took it: at a partitioned table older
     /// ones do not.
-    async fn without_check(
-        &self,
-        schema: &Schema<'_>,
-        database: &Session,
-        loader: &Loader,
-        by: Login,
-        id: u32,
-    ) -> Result<bool, Failure> {
+    async fn without_check(&self, schema: &Schema<'_>, database: &Session, by: &Login, id: u32) -> Result<bool, Failure> {
         // Names that are not UTF-8 cannot be sent from here.
         let Some(definition) = self.archive.foreign_key(id).filter(|text| !text.contains('\u{fffd}')) else { return Ok(false) };
         let statement = format!("{} NOT VALID", definition.trim_end().trim_end_matches(';'));
-        let opened;
-        let session = match by {
-            Login::Admin => database,
-            Login::Loader => {
-                opened = self.loader_session(loader, schema.name).await?;
-                &opened
+        match by {
+            Login::Admin => Ok(database.batch_execute(&statement).await.is_ok()),
+            Login::Owners(owners) => {
+                let make = async {
+                    let session = self.loader_session(schema.builders.of(owners), schema.name).await?;
+                    Ok(session.batch_execute(&statement).await.is_ok())
+                };
+                schema.builders.as_owners(self, schema.admin, owners, make).await
             }
-        };
-        Ok(session.batch_execute(&statement).await.is_ok())
+        }
     }
 
     /// Fills materialized views, each by itself.
     pub(super) async fn doubtful_views(&self, schema: &Schema<'_>, steps: &[Step]) -> Result<Vec<Weakened>, Failure> {
         let mut weakened = Vec::new();
-        for (by, id) in steps.iter().flat_map(|step| step.entries.iter().map(|id| (step.by, *id))) {
+        for (by, id) in steps.iter().flat_map(|step| step.entries.iter().map(|id| (&step.by, *id))) {
             match schema.run("materialized views", by, &[id]).await {
                 Ok(()) => {}
                 Err(failure) if failure.kind == "schema" => weakened.push(Weakened {

@@ -13,6 +13,7 @@ use crate::{
     },
     postgres::{
         Session, create_database, leftovers,
+        loader::Loader,
         lock::TenantLock,
         place, roles,
         server_facts::{self, ServerFacts},
@@ -37,9 +38,10 @@ impl Build<'_> {
         self.stage("renaming");
         let tenant = &self.request.tenant;
         let database = &self.place.database;
-        let Built { loader, facts, mut notes, weakened, .. } = built;
+        let Built { builders, facts, mut notes, weakened, .. } = built;
         let salvage = self.salvage.map(|salvage| Salvage { weakened, ..salvage.clone() });
-        create_database::apply_properties(admin, &built.name, &self.description.database, &facts.guests(loader.role()))
+        let guests = facts.guests(builders.all().map(Loader::role));
+        create_database::apply_properties(admin, &built.name, &self.description.database, &guests)
             .await
             .map_err(self.failed())?;
         if let Some(lock) = &lock {
@@ -56,26 +58,24 @@ impl Build<'_> {
         };
         made.in_place = true;
         made.logins.clear();
-        if let Err(error) = loader.remove(admin).await {
-            notes.push(format!(
-                "role {} could not be dropped ({}): drop it",
-                loader.role(),
-                failures::statement(tenant, error).message
-            ));
-        }
-        made.joined.retain(|joined| joined.role != loader.role());
-        for joined in roles::leave(admin, std::mem::take(&mut made.joined)).await {
-            let (member, role) = (shown(&facts.role), shown(&joined.role));
-            notes.push(format!("role {member} stays a member of {role}: end that by `{}`", shown(&joined.undo)));
-        }
-        if let Some((member, user)) = made.member.take() {
-            for joined in user.leave(admin, &member).await {
-                let (member, role) = (shown(&member), shown(&joined.role));
+        for loader in builders.all() {
+            if let Err(error) = loader.remove(admin).await {
                 notes.push(format!(
-                    "role {member} stays a member of {role}: end that by `{}` when no other restore is running",
-                    shown(&joined.undo)
+                    "role {} could not be dropped ({}): drop it",
+                    loader.role(),
+                    failures::statement(tenant, error).message
                 ));
             }
+            made.joined.retain(|joined| joined.role != loader.role());
+        }
+        let mut stay = roles::leave(admin, std::mem::take(&mut made.joined)).await;
+        stay.extend(made.lent.take_back(admin).await);
+        for joined in stay {
+            notes.push(format!(
+                "a membership in role {} that the restore needed stays: end it by `{}`",
+                shown(&joined.role),
+                shown(&joined.undo)
+            ));
         }
         if self.place.own {
             notes.extend(self.record_source(locker, &facts, built.oid, replaced_as.as_deref()).await?);

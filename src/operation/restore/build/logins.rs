@@ -1,64 +1,135 @@
 //! The sessions that a restore works through: whose they are, and how they are set.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{Build, made::Made};
 use crate::{
     operation::{
         failure::Failure,
-        restore::{failures, preflight::Preflight},
+        restore::{failures, preflight::Preflight, shown},
     },
     postgres::{
         Session, create_database, leftovers,
+        lent::Lent,
         loader::Loader,
         lock::{self, TenantLock},
+        restore_plan::{Owners, RestorePlan},
         session_settings::{NO_TIME_LIMITS, READING, ROW_TEXT, statements},
         statement::Failed as _,
     },
 };
 
-impl Build<'_> {
-    /// The second login; what keeps it out is a finding.
-    pub(super) async fn loader(&self, admin: &Session, made: &mut Made, found: &mut Preflight) -> Option<Loader> {
-        let loader = match &self.place.server.loader {
-            // Found already.
-            None if !found.facts.create_role || found.facts.in_recovery => return None,
-            Some(target) => Loader::configured(target).await,
-            None => {
-                let role = leftovers::login_name(self.id);
-                made.logins.push(role.clone());
-                Loader::temporary(admin, admin.target(), role).await
-            }
-        };
-        match loader {
-            Ok(loader) => Some(loader),
-            Err(error) => {
-                let (kind, what, hint) = failures::loader(&error, found.facts.version_num);
-                found.add(kind, what, hint);
-                None
-            }
-        }
+/// The logins that make what runs code and belongs to somebody: each is a member of the owners of what it makes, and of nobody else.
+pub(super) struct Builders {
+    logins: BTreeMap<Owners, Loader>,
+    /// One login that stands for all of them, in turns.
+    configured: Option<(Loader, Lent)>,
+}
+
+impl Builders {
+    /// The login for these owners, who stand in the plan that the logins were made for.
+    pub(super) fn of(&self, owners: &Owners) -> &Loader {
+        &self.logins[owners]
     }
 
-    /// The login that fills tables and is a member of nobody, beside a temporary loader; a configured one fills them itself.
+    /// The owners with whom somebody acts as `owner`: he alone, if there is such a login.
+    pub(super) fn acting_as(&self, owner: &str) -> Option<&Owners> {
+        self.logins.keys().filter(|owners| owners.contains(owner)).min_by_key(|owners| owners.len())
+    }
+
+    /// Each login once.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Loader> {
+        let temporary = self.logins.values().filter(|loader| loader.is_temporary());
+        temporary.chain(self.configured.iter().map(|(loader, _)| loader))
+    }
+
+    /// Makes each a member of its owners, for good. A configured one is that for moments only.
+    pub(super) async fn join(&self, build: &Build<'_>, admin: &Session) -> Result<(), Failure> {
+        for (owners, loader) in self.logins.iter().filter(|(_, loader)| loader.is_temporary()) {
+            // They end with it.
+            loader.join(admin, owners, &mut Vec::new()).await.map_err(build.failed())?;
+        }
+        Ok(())
+    }
+
+    /// Does `work` while the login of these owners is a member of them.
+    pub(super) async fn as_owners<T>(
+        &self,
+        build: &Build<'_>,
+        admin: &Session,
+        owners: &Owners,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        match &self.configured {
+            None => work.await,
+            Some((loader, lent)) => lent.while_member(admin, loader, owners, build.failed(), work).await,
+        }
+    }
+}
+
+impl Build<'_> {
+    /// The login that fills tables; what keeps it out is a finding. A temporary one is a member of nobody; a configured one makes
+    /// everything else as well.
     pub(super) async fn filler(
         &self,
         admin: &Session,
         made: &mut Made,
         found: &mut Preflight,
-        loader: Option<&Loader>,
-    ) -> Option<Loader> {
-        loader.filter(|loader| loader.is_temporary())?;
-        let role = leftovers::filler_name(self.id);
-        made.logins.push(role.clone());
-        match Loader::temporary(admin, admin.target(), role).await {
-            Ok(filler) => Some(filler),
+    ) -> Result<Option<Loader>, Failure> {
+        let loader = match &self.place.server.loader {
+            // Found already.
+            None if !found.facts.create_role || found.facts.in_recovery => return Ok(None),
+            Some(target) => Loader::configured(admin, target).await,
+            None => {
+                let role = leftovers::filler_name(self.id);
+                made.logins.push(role.clone());
+                Loader::temporary(admin, admin.target(), role).await
+            }
+        };
+        match loader {
+            Ok(loader) if loader.is_temporary() => Ok(Some(loader)),
+            Ok(loader) => {
+                let mut roles = loader.member_of(admin).await.map_err(self.failed())?;
+                let owners = self.owners(&HashSet::new());
+                if owners.len() == 1 {
+                    roles.retain(|role| !owners.contains(role));
+                }
+                if !roles.is_empty() {
+                    let roles: Vec<String> = roles.iter().map(|role| shown(role)).collect();
+                    found.notes.push(format!(
+                        "the configured loader {} is always a member of {}: functions in the tenant's constraints could act as them while \
+                         rows were loaded",
+                        shown(loader.role()),
+                        roles.join(", ")
+                    ));
+                }
+                Ok(Some(loader))
+            }
             Err(error) => {
                 let (kind, what, hint) = failures::loader(&error, found.facts.version_num);
                 found.add(kind, what, hint);
-                None
+                Ok(None)
             }
         }
+    }
+
+    /// The logins that make what runs code: one for all owners that anything needs together.
+    pub(super) async fn builders(
+        &self,
+        admin: &Session,
+        made: &mut Made,
+        filler: &Loader,
+        plan: &RestorePlan,
+    ) -> Result<Builders, Failure> {
+        let mut logins = BTreeMap::new();
+        for (number, owners) in plan.owners.keys().enumerate() {
+            let role = leftovers::login_name(self.id, number);
+            if filler.is_temporary() {
+                made.logins.push(role.clone());
+            }
+            logins.insert(owners.clone(), filler.another(admin, role).await.map_err(self.failed())?);
+        }
+        Ok(Builders { logins, configured: (!filler.is_temporary()).then(|| (filler.clone(), made.lent.clone())) })
     }
 
     /// The filler has done what it is for.
@@ -74,22 +145,6 @@ impl Build<'_> {
         made.logins.retain(|login| login != filler.role());
         made.joined.retain(|joined| joined.role != filler.role());
         Ok(())
-    }
-
-    /// Lets the loader do what the owners may.
-    pub(super) async fn join(
-        &self,
-        admin: &Session,
-        made: &mut Made,
-        loader: &Loader,
-        owners: &BTreeSet<String>,
-    ) -> Result<(), Failure> {
-        if loader.is_temporary() {
-            return loader.join(admin, owners).await.map_err(self.failed());
-        }
-        // Noted first: who stops waiting in between must know of it.
-        let (_, user) = made.member.insert((loader.role().to_owned(), self.place.server.memberships.user()));
-        user.join(admin, loader.role(), owners).await.map_err(self.failed())
     }
 
     /// Every owner but these.

@@ -4,9 +4,9 @@ use super::Build;
 use crate::{
     operation::{failure::Failure, restore::shown},
     postgres::{
-        Session, beside, leftovers, loader,
-        memberships::User,
-        place,
+        Session, beside, leftovers,
+        lent::Lent,
+        loader, place,
         roles::{self, Joined},
     },
 };
@@ -24,8 +24,8 @@ pub(super) struct Made {
     pub roles: Vec<String>,
     /// What the administrator was made a member of.
     pub joined: Vec<Joined>,
-    /// A configured loader, which was made a member of the owners.
-    pub member: Option<(String, User)>,
+    /// What a configured loader was made a member of.
+    pub lent: Lent,
     /// Database and name of the schema, where a few tables are restored beside others.
     pub schema: Option<(String, String)>,
     /// Whether the database, or the schema, has its final name: then it is nobody's to drop.
@@ -44,7 +44,8 @@ impl Made {
                 tracing::warn!(tenant.name = %tenant, error = %error, "cannot clear up after the restore of tenant {tenant}");
                 let database = self.database.iter().map(|name| format!("database {name}"));
                 let logins = self.logins.iter().map(|role| format!("role {role}"));
-                let member = self.member.iter().map(|(role, _)| format!("what role {} was made a member of", shown(role)));
+                let lent = self.lent.list().await;
+                let member = lent.iter().map(|joined| format!("a membership, which ends by `{}`", shown(&joined.undo)));
                 return say_left(failure, &database.chain(logins).chain(member).collect::<Vec<_>>());
             }
         };
@@ -75,9 +76,7 @@ impl Made {
             }
         }
         let mut memberships = roles::leave(&admin, self.joined).await;
-        if let Some((role, user)) = self.member {
-            memberships.extend(user.leave(&admin, &role).await);
-        }
+        memberships.extend(self.lent.take_back(&admin).await);
         left.extend(memberships.iter().map(|joined| format!("a membership, which ends by `{}`", shown(&joined.undo))));
         for role in &self.logins {
             if let Err(error) = loader::drop_role(&admin, role).await {

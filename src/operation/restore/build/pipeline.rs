@@ -22,7 +22,6 @@ use crate::{
         },
     },
     postgres::{
-        Session,
         loader::Loader,
         restore_plan::{Early, Login},
     },
@@ -144,15 +143,16 @@ impl<'a> Pool<'a> {
         for table in complete {
             for early in state.early.remove(table).unwrap_or_default() {
                 if early.exclusive.is_empty() {
-                    state.each(early.by, &early.shared);
+                    state.each(&early.by, &early.shared);
                 } else {
-                    let task = Task::Indexes { by: early.by, entries: early.exclusive.clone(), then: early.shared.clone() };
+                    let task =
+                        Task::Indexes { by: early.by.clone(), entries: early.exclusive.clone(), then: early.shared.clone() };
                     state.indexes.push_back(task);
                 }
             }
         }
         if let Some((by, entries)) = more {
-            state.each(by, &entries);
+            state.each(&by, &entries);
         }
         drop(state);
         self.changed.notify_waiters();
@@ -160,22 +160,15 @@ impl<'a> Pool<'a> {
 }
 
 impl State<'_> {
-    fn each(&mut self, by: Login, entries: &[u32]) {
-        let task = |entry: &u32| Task::Indexes { by, entries: vec![*entry], then: Vec::new() };
+    fn each(&mut self, by: &Login, entries: &[u32]) {
+        let task = |entry: &u32| Task::Indexes { by: by.clone(), entries: vec![*entry], then: Vec::new() };
         self.indexes.extend(entries.iter().map(task));
     }
 }
 
 impl Build<'_> {
     /// Loads all rows, and builds what need not wait for all of them. Returns rows and bytes.
-    pub(super) async fn load(
-        &self,
-        schema: &Schema<'_>,
-        database: &Session,
-        loader: &Loader,
-        routes: &Routes<'_>,
-        powerful: &HashSet<String>,
-    ) -> Result<(u64, u64), Failure> {
+    pub(super) async fn load(&self, schema: &Schema<'_>, loader: &Loader, routes: &Routes<'_>) -> Result<(u64, u64), Failure> {
         let tenant = &self.request.tenant;
         let tables = &self.description.tables;
         let mut early: HashMap<usize, Vec<&Early>> = HashMap::new();
@@ -208,16 +201,12 @@ impl Build<'_> {
                         loading.unit(&open, &unit).await.map_err(|error| failures::rows(tenant, error))?;
                         session = Some(open);
                         let complete = pool.loaded(&unit);
-                        let closed = complete.iter().flat_map(|leader| routes.led_by(*leader)).map(|at| &tables[at]);
-                        let closed = closed.filter(|table| powerful.contains(&table.owner));
-                        let closed = closed.map(|table| (table.schema.as_str(), table.name.as_str()));
-                        loader.close_tables(database, closed).await.map_err(self.failed())?;
                         pool.end(&complete, None);
                     }
                     Task::Indexes { by, entries, then } => {
                         // The connection is lent to pg_restore: together they are no more than allowed.
                         session = None;
-                        schema.run("indexes", by, &entries).await?;
+                        schema.run("indexes", &by, &entries).await?;
                         pool.end(&[], Some((by, then)));
                     }
                 }

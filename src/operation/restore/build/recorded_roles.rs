@@ -31,7 +31,9 @@ impl Build<'_> {
                 shown(&format!("ALTER ROLE {name} {}{password}", withheld.join(" ")))
             ));
         }
-        let lacking = member_of::give(admin, recorded, &found.known_roles, &made.roles).await.map_err(self.failed())?;
+        let lacking = member_of::give(admin, recorded, &found.known_roles, &made.roles, found.facts.version_num)
+            .await
+            .map_err(self.failed())?;
         found.notes.extend(lacking.iter().map(ToString::to_string));
         Ok(())
     }

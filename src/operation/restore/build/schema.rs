@@ -1,13 +1,13 @@
 //! The schema archive's way into the new database, step by step.
 
-use super::Build;
+use super::{Build, logins::Builders};
 use crate::{
     operation::{
         failure::Failure,
         restore::{failures, shown},
     },
     postgres::{
-        ChildEnvironment,
+        ChildEnvironment, Session,
         restore_plan::{Login, RestorePlan, Step},
         tools::Tool,
     },
@@ -18,17 +18,30 @@ pub(super) struct Schema<'a> {
     pub build: &'a Build<'a>,
     pub tool: &'a Tool,
     pub name: &'a str,
-    /// The administrator's and the loader's.
-    pub environments: [&'a ChildEnvironment; 2],
-    pub plan: RestorePlan,
+    /// In the maintenance database.
+    pub admin: &'a Session,
+    pub environment: &'a ChildEnvironment,
+    pub builders: &'a Builders,
+    pub plan: &'a RestorePlan,
 }
 
 impl Schema<'_> {
-    pub(super) async fn run(&self, what: &'static str, by: Login, entries: &[u32]) -> Result<(), Failure> {
-        let environment = match by {
-            Login::Admin => self.environments[0],
-            Login::Loader => self.environments[1],
-        };
+    pub(super) async fn run(&self, what: &'static str, by: &Login, entries: &[u32]) -> Result<(), Failure> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        match by {
+            Login::Admin => self.restore(what, self.environment, entries).await,
+            Login::Owners(owners) => {
+                let loader = self.builders.of(owners);
+                let environment = loader.target().child_environment(self.name).await;
+                let environment = environment.map_err(|error| failures::connect(&self.build.request.tenant, error))?;
+                self.builders.as_owners(self.build, self.admin, owners, self.restore(what, &environment, entries)).await
+            }
+        }
+    }
+
+    async fn restore(&self, what: &'static str, environment: &ChildEnvironment, entries: &[u32]) -> Result<(), Failure> {
         // What comes before the rows depends on itself too much to be worth several connections.
         let jobs = if what == "post-data" { self.build.connections } else { 1 };
         let warnings = self
@@ -45,7 +58,7 @@ impl Schema<'_> {
 
     pub(super) async fn steps(&self, what: &'static str, steps: &[Step]) -> Result<(), Failure> {
         for step in steps {
-            self.run(what, step.by, &step.entries).await?;
+            self.run(what, &step.by, &step.entries).await?;
         }
         Ok(())
     }

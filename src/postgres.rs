@@ -45,6 +45,7 @@ pub mod silence;
 pub mod snapshot;
 pub mod source;
 pub mod source_tag;
+pub mod spelling;
 pub mod statement;
 pub mod target;
 mod tls;

@@ -7,6 +7,7 @@ mod pages;
 mod read;
 mod report;
 mod reuse;
+mod schema;
 pub mod sink;
 mod tenant;
 

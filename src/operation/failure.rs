@@ -70,6 +70,9 @@ impl FailureClass {
 /// The kind of a failure to lock a table that somebody else holds, or waits for: later it may go better.
 pub const TABLE_LOCKED: &str = "table-locked";
 
+/// The kind of a failure to read a schema as of one moment, because it was being changed: later it may go better.
+pub const SCHEMA_CHANGED: &str = "schema-changed";
+
 /// Why an operation stopped.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

@@ -90,8 +90,9 @@ impl ArchiveError {
     /// Whether `pg_dump` gave up waiting for a lock: somebody waits for the leader, and `pg_dump` behind them.
     #[must_use]
     pub fn is_lock_timeout(&self) -> bool {
-        // The server's words: on one that speaks another language this is a failure like others, and not tried again.
-        matches!(self, Self::Tool { source: ToolError::Failed { stderr, .. }, .. } if stderr.contains("lock timeout"))
+        // `--lock-wait-timeout` is a time limit of the statement that locks. The server's words: on one that speaks another language
+        // this is a failure like others, and not tried again.
+        matches!(self, Self::Tool { source: ToolError::Failed { stderr, .. }, .. } if stderr.contains("statement timeout") && stderr.contains("LOCK TABLE"))
     }
 }
 

@@ -36,6 +36,12 @@ impl ChildEnvironment {
         silence::child_stalls(self.target.clone(), self.variables.get("PGAPPNAME").cloned().unwrap_or_default())
     }
 
+    /// What the child's session calls itself: no other one does.
+    #[must_use]
+    pub fn application(&self) -> &str {
+        self.variable("PGAPPNAME").unwrap_or_default()
+    }
+
     /// A variable by name; never the password.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {

@@ -154,6 +154,11 @@ async fn connect_place(
     if resolved.tls.channel_binding == tokio_postgres::config::ChannelBinding::Require && mode == TlsMode::Disable {
         return Err((ConnectCause::Tls("channel_binding=require needs TLS, which is not used here".to_owned()), None));
     }
+    if mode == TlsMode::VerifyFull && matches!(host.place, Place::Tcp { name: None, .. }) {
+        // libpq's rule, and so that of the programs that we start.
+        let what = "sslmode=verify-full needs a name that the certificate must show: give host= besides hostaddr=";
+        return Err((ConnectCause::Tls(what.to_owned()), None));
+    }
     let (first, second) = match mode {
         TlsMode::Disable => (Way::Plain, None),
         TlsMode::Allow => (Way::Plain, Some(Way::Tls)),

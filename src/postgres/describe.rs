@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use tokio_postgres::error::SqlState;
+
 use super::{
     catalog::{
         CatalogError,
@@ -55,6 +57,14 @@ pub enum DescribeError {
         /// The database.
         database: String,
     },
+}
+
+impl DescribeError {
+    /// Whether somebody else held a sequence for too long.
+    #[must_use]
+    pub fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Catalog(error) if error.source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    }
 }
 
 impl Describing<'_> {
@@ -187,7 +197,7 @@ impl Describing<'_> {
             .into_iter()
             .map(|block| {
                 let tag = self.tagger.large_objects(facts.files, file.tablespace_oid, file.relfilenode, block.first_oid);
-                let read = Read::LargeObjects(LargeObjectRead { first_oid: block.first_oid });
+                let read = Read::LargeObjects(LargeObjectRead { first_oid: block.first_oid, left_out: block.unreadable });
                 let described =
                     LargeObjectBlock { source: tag, first_oid: block.first_oid, count: block.count, groups: block.groups };
                 (described, Job::Single(Source { tag, read, disk_bytes }))

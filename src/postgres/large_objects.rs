@@ -16,10 +16,13 @@ pub const READABLE: &str = "(pg_catalog.pg_has_role(m.lomowner, 'USAGE') \
      OR pg_catalog.current_setting('lo_compat_privileges')::bool)";
 
 /// One block of large objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LargeObjectRead {
     /// A multiple of [`BLOCK_OIDS`].
     pub first_oid: u32,
+    /// Those that the role may not read, as the description says. One that it may not read any more when it comes to it is an error,
+    /// and not left out too.
+    pub left_out: Vec<u32>,
 }
 
 impl LargeObjectRead {
@@ -30,24 +33,29 @@ impl LargeObjectRead {
     }
 
     /// The COPY statement.
-    ///
-    /// Each object is opened, measured and closed in this order, because each step takes the value of the one before; `OFFSET 0` keeps the
-    /// planner from merging them. The pieces follow in the order of object and number, as nested loops give them: nothing is sorted, so
-    /// nothing is held.
-    pub(super) fn copy(self) -> String {
-        let first = self.first_oid;
-        // An OID has 32 bits: the end of the last block is one more than fits, so the last OID is named instead.
-        let last = self.end_oid() - 1;
-        format!(
-            "COPY (SELECT piece.oid, piece.n, piece.data FROM ( \
-               SELECT sized.oid, p.n, p.n = sized.last AS is_last, pg_catalog.lo_get(sized.oid, p.n * {PIECE_BYTES}, {PIECE_BYTES}) AS data FROM ( \
-                 SELECT measured.oid, (measured.size - 1) / {PIECE_BYTES} AS last FROM ( \
-                   SELECT opened.oid, pg_catalog.lo_lseek64(opened.fd, 0, 2) AS size, opened.fd FROM ( \
-                     SELECT m.oid, pg_catalog.lo_open(m.oid, 262144) AS fd FROM pg_catalog.pg_largeobject_metadata m \
-                     WHERE m.oid >= {first} AND m.oid <= {last} AND {READABLE} ORDER BY m.oid OFFSET 0) opened OFFSET 0) measured \
-                 WHERE pg_catalog.lo_close(measured.fd) = 0 AND measured.size > 0 OFFSET 0) sized \
-               CROSS JOIN LATERAL pg_catalog.generate_series(0::bigint, sized.last) AS p(n) OFFSET 0) piece \
-             WHERE piece.is_last OR piece.data <> pg_catalog.decode(pg_catalog.repeat('00', {PIECE_BYTES}), 'hex')) TO STDOUT WITH (FORMAT text)"
-        )
+    pub(super) fn copy(&self) -> String {
+        let left_out = self.left_out.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        copy(self.first_oid, &format!("m.oid <> ALL ('{{{left_out}}}'::oid[])"))
     }
+}
+
+/// The COPY statement of a block's objects `m` for which `condition` holds.
+///
+/// Each object is opened, measured and closed in this order, because each step takes the value of the one before; `OFFSET 0` keeps the
+/// planner from merging them. The pieces follow in the order of object and number, as nested loops give them: nothing is sorted, so
+/// nothing is held.
+pub(super) fn copy(first: u32, condition: &str) -> String {
+    // An OID has 32 bits: the end of the last block is one more than fits, so the last OID is named instead.
+    let last = u64::from(first) + u64::from(BLOCK_OIDS) - 1;
+    format!(
+        "COPY (SELECT piece.oid, piece.n, piece.data FROM ( \
+           SELECT sized.oid, p.n, p.n = sized.last AS is_last, pg_catalog.lo_get(sized.oid, p.n * {PIECE_BYTES}, {PIECE_BYTES}) AS data FROM ( \
+             SELECT measured.oid, (measured.size - 1) / {PIECE_BYTES} AS last FROM ( \
+               SELECT opened.oid, pg_catalog.lo_lseek64(opened.fd, 0, 2) AS size, opened.fd FROM ( \
+                 SELECT m.oid, pg_catalog.lo_open(m.oid, 262144) AS fd FROM pg_catalog.pg_largeobject_metadata m \
+                 WHERE m.oid >= {first} AND m.oid <= {last} AND {condition} ORDER BY m.oid OFFSET 0) opened OFFSET 0) measured \
+             WHERE pg_catalog.lo_close(measured.fd) = 0 AND measured.size > 0 OFFSET 0) sized \
+           CROSS JOIN LATERAL pg_catalog.generate_series(0::bigint, sized.last) AS p(n) OFFSET 0) piece \
+         WHERE piece.is_last OR piece.data <> pg_catalog.decode(pg_catalog.repeat('00', {PIECE_BYTES}), 'hex')) TO STDOUT WITH (FORMAT text)"
+    )
 }

@@ -5,7 +5,7 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio_postgres::Client;
 
 use super::{
-    large_objects::{LargeObjectRead, PIECE_BYTES},
+    large_objects::{self, PIECE_BYTES, READABLE},
     rights,
     statement::{Failed, StatementError},
 };
@@ -91,7 +91,7 @@ pub const COPY: &str = "COPY pg_temp.tenure_pieces FROM STDIN WITH (FORMAT text)
 /// The statement that reads a block back as it was captured.
 #[must_use]
 pub fn read_statement(first_oid: u32) -> String {
-    LargeObjectRead { first_oid }.copy()
+    large_objects::copy(first_oid, READABLE)
 }
 
 /// Writes the pieces that were copied in where they belong, and empties the table. No code of a tenant's runs in this.

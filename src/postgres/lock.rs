@@ -6,7 +6,7 @@
 use std::{fmt, time::Duration};
 
 use sha2::{Digest as _, Sha256};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::{Row, error::SqlState};
 
 use super::{
     ConnectError, Session, Target,
@@ -207,7 +207,6 @@ impl TenantLock {
     /// # Errors
     /// [`LockError::Lost`] if the server cannot be asked.
     pub async fn somebody_waits(&self, leader_pid: i32, longer_than: Duration) -> Result<Blocker, LockError> {
-        let pause = (longer_than / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
         let seconds = longer_than.as_secs_f64();
         let sql = "SELECT l.pid, a.usename::text, a.application_name FROM pg_catalog.pg_locks l \
              LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
@@ -223,7 +222,34 @@ impl TenantLock {
                 let waiting = || Ok(Blocker { pid: row.try_get(0)?, role: row.try_get(1)?, application: row.try_get(2)? });
                 return waiting().map_err(lost);
             }
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(between_looks(longer_than)).await;
+        }
+    }
+
+    /// Resolves when a session that calls itself `application` has waited longer than `longer_than` for a lock: who has it, or waits before
+    /// that session. `pg_dump` limits its waiting for tables, and for nothing else: views, sequences and indexes.
+    ///
+    /// Looks as often as [`TenantLock::somebody_waits`].
+    ///
+    /// # Errors
+    /// [`LockError::Lost`] if the server cannot be asked.
+    pub async fn waits_for(&self, application: &str, longer_than: Duration) -> Result<Vec<Blocker>, LockError> {
+        let sql = "SELECT b.pid, a.usename::text, a.application_name FROM pg_catalog.pg_locks l \
+             JOIN pg_catalog.pg_stat_activity w ON w.pid = l.pid AND w.application_name = $1 \
+             CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(l.pid)) AS b(pid) \
+             LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid \
+             WHERE NOT l.granted AND l.waitstart < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $2)";
+        let seconds = longer_than.as_secs_f64();
+        let lost =
+            |source| LockError::Lost { tenant: self.tenant.clone(), endpoint: self.endpoint.clone(), source: Some(source) };
+        loop {
+            let rows = self.answer(Duration::ZERO, self.session.query(sql, &[&application, &seconds])).await?.map_err(lost)?;
+            if !rows.is_empty() {
+                let blocker =
+                    |row: &Row| Ok(Blocker { pid: row.try_get(0)?, role: row.try_get(1)?, application: row.try_get(2)? });
+                return rows.iter().map(blocker).collect::<Result<_, _>>().map_err(lost);
+            }
+            tokio::time::sleep(between_looks(longer_than)).await;
         }
     }
 
@@ -241,6 +267,10 @@ impl TenantLock {
             Err(error) => Err(lost(Some(error))),
         }
     }
+}
+
+fn between_looks(longer_than: Duration) -> Duration {
+    (longer_than / 4).clamp(Duration::from_millis(50), Duration::from_secs(5))
 }
 
 async fn holder(session: &Session, key: i64) -> Result<Option<Holder>, tokio_postgres::Error> {

@@ -5,6 +5,7 @@ use tokio_postgres::{Client, Row};
 
 use super::{
     session_settings::{NO_TIME_LIMITS, statements},
+    spelling::{self, Misspelt},
     statement::{Failed, StatementError},
 };
 
@@ -124,6 +125,8 @@ pub struct DatabaseReadiness {
     pub unreadable_large_objects: u64,
     /// Subscriptions that `pg_dump` would leave out.
     pub skipped_subscriptions: Several,
+    /// What has a name that is not UTF-8.
+    pub misspelt: Vec<Misspelt>,
 }
 
 /// Asks a tenant's database.
@@ -165,11 +168,27 @@ pub async fn database(client: &Client, name: &str) -> Result<DatabaseReadiness, 
                     AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT'
                           AND CASE WHEN a.grantee = 0 THEN true ELSE pg_catalog.pg_has_role(a.grantee, 'USAGE') END))"
     );
+    let misspelt = spelling::misspelt(client).await.failed(what, name)?;
+    if !misspelt.is_empty() {
+        // Nothing else can be asked: the answers have those names in them.
+        let (tables, unreadable_large_objects) = (0, 0);
+        let [unreadable, guarded, skipped_subscriptions] = [(); 3].map(|()| Several::default());
+        let connection_limit = None;
+        return Ok(DatabaseReadiness {
+            tables,
+            connection_limit,
+            unreadable,
+            guarded,
+            unreadable_large_objects,
+            skipped_subscriptions,
+            misspelt,
+        });
+    }
     let unreadable = client.query_one(&unreadable, &[&EXAMPLES]).await.failed(what, name)?;
     let guarded = client.query_one(&guarded, &[&EXAMPLES]).await.failed(what, name)?;
     let skipped = client.query_one(&skipped, &[&EXAMPLES]).await.failed(what, name)?;
     let rest = client.query_one(&rest, &[]).await.failed(what, name)?;
-    let read = || -> Result<DatabaseReadiness, tokio_postgres::Error> {
+    let read = move || -> Result<DatabaseReadiness, tokio_postgres::Error> {
         Ok(DatabaseReadiness {
             tables: rest.try_get::<_, i64>(0)?.unsigned_abs(),
             connection_limit: u32::try_from(rest.try_get::<_, i32>(1)?).ok(),
@@ -177,6 +196,7 @@ pub async fn database(client: &Client, name: &str) -> Result<DatabaseReadiness, 
             guarded: several(&guarded)?,
             unreadable_large_objects: rest.try_get::<_, i64>(2)?.unsigned_abs(),
             skipped_subscriptions: several(&skipped)?,
+            misspelt,
         })
     };
     read().failed(what, name)

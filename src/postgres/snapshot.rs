@@ -9,7 +9,7 @@ pub mod error;
 mod locks;
 mod open;
 mod reader;
-mod types;
+mod versions;
 
 use std::sync::Arc;
 
@@ -20,8 +20,13 @@ pub use error::{Blocker, SnapshotError};
 pub use open::{Opening, Step, Steps};
 pub use reader::{ReadError, Reader, Rows};
 
-use self::types::Types;
-use super::{Session, Target, catalog::Catalog, source_tag::DatabaseFiles};
+use self::versions::{Scope, Versions};
+use super::{
+    Session, Target,
+    catalog::Catalog,
+    session_settings::{NO_TIME_LIMITS, statements},
+    source_tag::DatabaseFiles,
+};
 
 /// What a snapshot is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +59,7 @@ pub struct Snapshot(Arc<Inner>);
 
 struct Inner {
     facts: Facts,
-    types: Types,
+    versions: Versions,
     lock_timeout: std::time::Duration,
     leader: Session,
     /// Who uses the leader's connection holds this.
@@ -103,19 +108,41 @@ impl Snapshot {
         Catalog::new(leader, &self.0.facts.database)
     }
 
-    /// Ends the snapshot after everything was read, and looks whether the types that rows were written by are still what it saw.
+    /// Looks, on a connection of its own, whether everything that a schema is written by is still what the snapshot saw. To be asked when
+    /// the schema has been written; later changes do it no harm.
     ///
     /// # Errors
-    /// [`SnapshotError::TypesChanged`]: what was read may be of two moments. [`SnapshotError::Query`].
+    /// [`SnapshotError::Changed`]: what was written may be of two moments. [`SnapshotError::Connect`], [`SnapshotError::Query`].
+    pub async fn compare_schema(&self) -> Result<(), SnapshotError> {
+        let database = &self.0.facts.database;
+        let session = self
+            .target()
+            .connect(database, "tenure backup")
+            .await
+            .map_err(|source| SnapshotError::Connect { database: database.clone(), source: Box::new(source) })?;
+        session.batch_execute(&statements(&[&NO_TIME_LIMITS])).await.map_err(|source| self.cannot_compare(source))?;
+        self.compare(&session, Scope::Schema).await
+    }
+
+    /// Ends the snapshot after everything was read, and looks whether what rows were written by is still what it saw.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Changed`]: what was read may be of two moments. [`SnapshotError::Query`].
     pub async fn finish(&self) -> Result<(), SnapshotError> {
         let leader = self.leader().await;
-        let database = &self.0.facts.database;
-        let failed = |source| SnapshotError::Query { database: database.clone(), step: "compare types", source };
-        leader.batch_execute("COMMIT").await.map_err(failed)?;
-        if self.0.types.are_the_same(&leader).await.map_err(failed)? {
-            return Ok(());
+        leader.batch_execute("COMMIT").await.map_err(|source| self.cannot_compare(source))?;
+        self.compare(&leader, Scope::Rows).await
+    }
+
+    async fn compare(&self, session: &Session, scope: Scope) -> Result<(), SnapshotError> {
+        match self.0.versions.first_changed(session, scope).await.map_err(|source| self.cannot_compare(source))? {
+            None => Ok(()),
+            Some(what) => Err(SnapshotError::Changed { database: self.0.facts.database.clone(), what }),
         }
-        Err(SnapshotError::TypesChanged { database: database.clone() })
+    }
+
+    fn cannot_compare(&self, source: tokio_postgres::Error) -> SnapshotError {
+        SnapshotError::Query { database: self.0.facts.database.clone(), step: "compare with what there is now", source }
     }
 
     /// Resolves, with why, when the leader's connection has ended, and the snapshot with it: nothing read after that can be trusted to be

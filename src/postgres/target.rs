@@ -351,7 +351,8 @@ fn hosts(settings: &Settings) -> Result<Vec<Host>, ConnInfoError> {
                     });
                 }
                 (Some(name), None) if name.starts_with('/') => Place::Socket(PathBuf::from(name)),
-                (name, address) => Place::Tcp { name, address },
+                // With an address the folder of a socket counts for nothing, in libpq too.
+                (name, address) => Place::Tcp { name: name.filter(|name| !name.starts_with('/')), address },
             };
             Ok(Host { place, port })
         })

@@ -76,7 +76,7 @@ pub(super) enum Roots {
 pub(super) struct ClientCertificate {
     pub certificate: PathBuf,
     pub key: PathBuf,
-    /// Whether it was named, and so must be there.
+    /// Whether it was named, and not only looked for where libpq does.
     named: bool,
 }
 
@@ -249,7 +249,12 @@ impl TlsSettings {
 
     fn client_certificate(&self) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, ConnectCause> {
         let Some(client) = &self.certificate else { return Ok(None) };
-        if !client.named && !client.certificate.exists() {
+        if !client.certificate.exists() {
+            // libpq sends none then; the server decides.
+            if client.named {
+                let path = client.certificate.display();
+                tracing::warn!(file.path = %path, "sslcert {path} does not exist: no client certificate is sent");
+            }
             return Ok(None);
         }
         let chain = certificates("sslcert", &client.certificate)?;

@@ -1,6 +1,7 @@
 //! Connecting to real servers.
 
 mod hosts;
+mod libpq;
 mod names;
 pub(crate) mod pooler;
 mod sources;

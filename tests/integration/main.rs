@@ -4,6 +4,7 @@
 
 mod backup;
 mod capture;
+mod changes;
 mod check;
 mod command_line;
 mod connection;

@@ -7,7 +7,7 @@
 mod disks;
 mod programs;
 mod requests;
-mod sessions;
+pub(crate) mod sessions;
 mod stores;
 
 use std::{collections::BTreeMap, io::Write as _, path::Path, sync::Arc, time::Duration};
@@ -57,15 +57,15 @@ fn walked_through(count: usize, what: &str) {
 }
 
 /// What vault and keyring hold: name and content.
-type Content = BTreeMap<String, Vec<u8>>;
+pub(crate) type Content = BTreeMap<String, Vec<u8>>;
 
-fn content(folder: &Path) -> Content {
+pub(crate) fn content(folder: &Path) -> Content {
     let name = |path: &Path| path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
     files(folder).into_iter().map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
 }
 
 /// Makes a folder hold exactly this.
-fn set(folder: &Path, content: &Content) {
+pub(crate) fn set(folder: &Path, content: &Content) {
     for place in ["vault", "keyring"] {
         for entry in std::fs::read_dir(folder.join(place)).unwrap() {
             let path = entry.unwrap().path();

@@ -9,7 +9,7 @@ use super::ambiguous_tenant;
 use crate::{
     id::RecordId,
     operation::{
-        failure::{Failure, FailureClass, TABLE_LOCKED},
+        failure::{Failure, FailureClass, SCHEMA_CHANGED, TABLE_LOCKED},
         fleet::{Cluster, Fleet, Known},
     },
     postgres::discover::Closed,
@@ -158,9 +158,9 @@ impl BackupResult {
         }
     }
 
-    /// Whether it failed because it and another session wanted the same tables, so that it may go better later.
+    /// Whether it failed because another session wanted the same tables or changed the schema, so that it may go better later.
     pub(super) fn was_in_the_way(&self) -> bool {
-        self.error.as_ref().is_some_and(|error| error.kind == GAVE_WAY || error.kind == TABLE_LOCKED)
+        self.error.as_ref().is_some_and(|error| [GAVE_WAY, TABLE_LOCKED, SCHEMA_CHANGED].contains(&error.kind.as_str()))
     }
 
     pub(super) fn interrupted(tenant: &TenantName) -> Self {

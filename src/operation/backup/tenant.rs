@@ -10,6 +10,7 @@ use super::{
     read::{self, Shared, Writer},
     report::{Done, GAVE_WAY},
     reuse::Reuse,
+    schema,
     sink::Sink,
 };
 use crate::{
@@ -27,12 +28,11 @@ use crate::{
         fleet::Resident,
     },
     postgres::{
-        archive::Archive,
         describe::{Described, Describing},
         lock::{self, TenantLock},
         snapshot::{Opening, Snapshot},
         source_tag::SourceTagger,
-        tools::{Program, Tool},
+        tools::Program,
     },
     seal::TenantRecipient,
     signed::FORMAT,
@@ -191,7 +191,10 @@ impl<'a> Run<'a> {
             exclude_data: &promise.exclude_data,
             tagger: &tagger,
         };
-        let Described { mut description, jobs } = describing.describe(&snapshot).await?;
+        let Described { mut description, jobs } = match describing.describe(&snapshot).await {
+            Ok(described) => described,
+            Err(error) => return Err(schema::or_changed(&snapshot, error.into()).await),
+        };
         let shared = Shared {
             tenant: resident.tenant.clone(),
             snapshot: snapshot.clone(),
@@ -203,9 +206,12 @@ impl<'a> Run<'a> {
         };
         self.stage("copying");
         let readers = self.readers(reader, jobs.len());
-        let archive = self.archive(&shared, &pg_dump, description.schema_archive);
+        let archive = self.schema(lock, &shared, &pg_dump, description.schema_archive);
         let ((archive_entries, warnings), mut entries) = tokio::select! {
-            both = async { tokio::try_join!(archive, read::read(&shared, jobs, readers)) } => both?,
+            both = async { tokio::try_join!(archive, read::read(&shared, jobs, readers)) } => match both {
+                Ok(both) => both,
+                Err(failure) => return Err(schema::or_changed(&snapshot, failure).await),
+            },
             why = snapshot.lost() => return Err(self.snapshot_lost(&why)),
             failure = self.in_the_way(lock, &snapshot) => return Err(failure),
         };
@@ -229,29 +235,6 @@ impl<'a> Run<'a> {
                     .hint("Change the schema when no backup runs, or raise limits.yield_after.")
             }
         }
-    }
-
-    /// Streams `pg_dump`'s archive into chunks.
-    async fn archive(&self, shared: &Shared, pg_dump: &Tool, source: SourceTag) -> Result<(Vec<Entry>, Vec<String>), Failure> {
-        let environment = shared.snapshot.target().child_environment(&self.resident.found.database).await?;
-        let mut archive = Archive::start(pg_dump, &environment, &shared.snapshot)?;
-        let mut cutter = Cutter::new(shared.hasher);
-        let mut writer = Writer::new(shared);
-        cutter.begin(source);
-        while let Some(bytes) = archive.next().await? {
-            cutter.raw(&bytes);
-            for cut in cutter.ready() {
-                writer.push(cut).await?;
-            }
-        }
-        // Only a dump that ended well is complete.
-        let warnings = archive.finish().await?;
-        cutter.end();
-        cutter.flush();
-        for cut in cutter.ready() {
-            writer.push(cut).await?;
-        }
-        Ok((writer.finish().await?, warnings))
     }
 
     async fn manifest(&self, record: &KeyRecord, history: &History, stored: &Stored) -> Result<Manifest, Failure> {

@@ -136,6 +136,15 @@ fn rights(object: &str, role: &str, ready: &[(&Found, DatabaseReadiness)], repor
             ),
         );
     }
+    for (found, answer) in ready {
+        if let Some(first) = answer.misspelt.first() {
+            report.error(
+                format!("tenant {}", found.tenant),
+                format!("{} names are not UTF-8 and stop every backup, one of them: {first}", answer.misspelt.len()),
+                format!("Rename what has them: {}", first.rename),
+            );
+        }
+    }
     let subscriptions = several(|answer| &answer.skipped_subscriptions);
     if !subscriptions.is_empty() {
         report.warning(

@@ -1,6 +1,6 @@
 //! Failures of PostgreSQL and its programs, in words that say what is safe and what to type.
 
-use super::{Failure, FailureClass, TABLE_LOCKED};
+use super::{Failure, FailureClass, SCHEMA_CHANGED, TABLE_LOCKED};
 use crate::{
     operation::backup::sink::SinkError,
     postgres::{
@@ -91,7 +91,11 @@ impl From<StatementError> for Failure {
 impl From<SnapshotError> for Failure {
     fn from(error: SnapshotError) -> Self {
         let hint = error.hint();
-        let kind = if matches!(error, SnapshotError::LockTimeout { .. }) { TABLE_LOCKED } else { "no-snapshot" };
+        let kind = match error {
+            SnapshotError::LockTimeout { .. } => TABLE_LOCKED,
+            SnapshotError::Changed { .. } => SCHEMA_CHANGED,
+            _ => "no-snapshot",
+        };
         wrap(FailureClass::Failed, kind, "snapshot", error, hint)
     }
 }
@@ -105,7 +109,8 @@ impl From<ReadError> for Failure {
 
 impl From<DescribeError> for Failure {
     fn from(error: DescribeError) -> Self {
-        wrap(FailureClass::Failed, "cannot-describe", "database", error, "No backup was made; run it again.".to_owned())
+        let kind = if error.is_lock_timeout() { TABLE_LOCKED } else { "cannot-describe" };
+        wrap(FailureClass::Failed, kind, "database", error, "No backup was made; run it again.".to_owned())
     }
 }
 

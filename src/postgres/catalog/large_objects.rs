@@ -17,6 +17,8 @@ pub struct Block {
     pub count: u32,
     /// What they are, besides their bytes.
     pub groups: Vec<LargeObjectGroup>,
+    /// Those of them that this role may not read.
+    pub unreadable: Vec<u32>,
 }
 
 /// The file that large objects are in.
@@ -61,12 +63,14 @@ impl Catalog<'_> {
     /// # Errors
     /// If the query fails.
     pub async fn large_object_blocks(&self) -> Result<Vec<Block>, CatalogError> {
-        let sql = "SELECT m.oid, pg_catalog.pg_get_userbyid(m.lomowner)::text, m.lomacl::text[], c.description \
+        let sql = format!(
+            "SELECT m.oid, pg_catalog.pg_get_userbyid(m.lomowner)::text, m.lomacl::text[], c.description, {READABLE} \
              FROM pg_catalog.pg_largeobject_metadata m \
              LEFT JOIN pg_catalog.pg_description c ON c.classoid = 'pg_catalog.pg_largeobject'::regclass AND c.objoid = m.oid \
-             ORDER BY m.oid";
+             ORDER BY m.oid"
+        );
         let failed = |source| CatalogError { what: "large objects", database: self.database.to_owned(), source };
-        let rows = self.client.query_raw(sql, std::iter::empty::<&str>()).await.map_err(failed)?;
+        let rows = self.client.query_raw(&sql, std::iter::empty::<&str>()).await.map_err(failed)?;
         let mut rows = std::pin::pin!(rows);
         let mut blocks: Vec<Block> = Vec::new();
         // Row by row: there may be millions.
@@ -75,12 +79,14 @@ impl Catalog<'_> {
             let owner: String = row.try_get(1).map_err(failed)?;
             let acl: Option<Vec<String>> = row.try_get(2).map_err(failed)?;
             let comment: Option<String> = row.try_get(3).map_err(failed)?;
+            let is_readable: bool = row.try_get(4).map_err(failed)?;
             let first_oid = oid - oid % BLOCK_OIDS;
             if blocks.last().is_none_or(|block| block.first_oid != first_oid) {
-                blocks.push(Block { first_oid, count: 0, groups: Vec::new() });
+                blocks.push(Block { first_oid, count: 0, groups: Vec::new(), unreadable: Vec::new() });
             }
             if let Some(block) = blocks.last_mut() {
                 block.add(oid, LargeObjectGroup { owner, acl, comment, oids: Vec::new() });
+                block.unreadable.extend((!is_readable).then_some(oid));
             }
         }
         Ok(blocks)

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use tokio_postgres::error::SqlState;
 
-use crate::{postgres::ConnectError, printable::Printable};
+use crate::{
+    postgres::{ConnectError, spelling::Misspelt},
+    printable::Printable,
+};
 
 /// A session in a queue for a lock with us: before us, or behind us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,11 +117,21 @@ pub enum SnapshotError {
         /// What was found changed the last time.
         what: String,
     },
-    /// A type was changed while rows with values of it were read.
-    #[error("a type of database {database:?} was changed while its tables were being read")]
-    TypesChanged {
+    /// Something that the schema or rows are written by was changed meanwhile.
+    #[error("{} of database {database:?} was changed while it was being backed up", Printable(.what))]
+    Changed {
         /// The database.
         database: String,
+        /// What was changed, by the name that it has now.
+        what: String,
+    },
+    /// Names that cannot be written down.
+    #[error("database {database:?} has names that are not UTF-8: {}", some_of(.misspelt))]
+    Misspelt {
+        /// The database.
+        database: String,
+        /// What has them; not empty.
+        misspelt: Vec<Misspelt>,
     },
     /// Anything else that the server or the connection said.
     #[error("cannot open a snapshot of database {database:?}: {step}")]
@@ -139,6 +152,12 @@ fn tables_of(tables: &[String]) -> String {
         [one] => Printable(one).to_string(),
         [first, rest @ ..] => format!("{} or one of {} more tables", Printable(first), rest.len()),
     }
+}
+
+fn some_of(misspelt: &[Misspelt]) -> String {
+    let shown = misspelt.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let more = misspelt.len().saturating_sub(3);
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
 fn held_by(blockers: &[Blocker]) -> String {
@@ -164,7 +183,11 @@ impl SnapshotError {
                 return format!("GRANT pg_read_all_data TO {role}, and ALTER ROLE {role} BYPASSRLS");
             }
             Self::LockTableFull { .. } => "raise max_locks_per_transaction and restart the server",
-            Self::Unsettled { .. } | Self::TypesChanged { .. } => "run the backup when the schema is not being changed",
+            Self::Unsettled { .. } | Self::Changed { .. } => "run the backup when the schema is not being changed",
+            Self::Misspelt { misspelt, .. } => {
+                let rename = misspelt.first().map(|first| first.rename.clone()).unwrap_or_default();
+                return format!("rename what has them, whatever the client's encoding by its OID: {rename}");
+            }
             Self::Query { source, .. } if source.code() == Some(&SqlState::CHARACTER_NOT_IN_REPERTOIRE) => {
                 "the database has names that are not UTF-8: rename what has them"
             }

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_postgres::error::SqlState;
 
-use super::{Facts, Inner, Snapshot, SnapshotError, locks, types::Types};
+use super::{Facts, Inner, Snapshot, SnapshotError, locks, versions::Versions};
 use crate::postgres::{
     Session, Target,
     session_settings::{NO_TIME_LIMITS, READING, ROW_TEXT, statements},
     source_tag::DatabaseFiles,
+    spelling,
 };
 
 /// How often a database that does not hold still is tried.
@@ -79,10 +80,10 @@ impl Opening<'_> {
         for attempt in 1..=ATTEMPTS {
             steps.reached(Step::Connected, attempt).await;
             match self.attempt(&leader, steps, attempt).await? {
-                Ok((facts, types)) => {
+                Ok((facts, versions)) => {
                     return Ok(Snapshot(Arc::new(Inner {
                         facts,
-                        types,
+                        versions,
                         lock_timeout: self.lock_timeout,
                         leader,
                         turn: Mutex::new(()),
@@ -129,6 +130,10 @@ impl Opening<'_> {
         if found != self.expected_oid {
             return Err(SnapshotError::OtherDatabase { database: self.database.to_owned(), expected: self.expected_oid, found });
         }
+        let misspelt = spelling::misspelt(leader).await.map_err(&failed)?;
+        if !misspelt.is_empty() {
+            return Err(SnapshotError::Misspelt { database: self.database.to_owned(), misspelt });
+        }
         Ok(())
     }
 
@@ -137,7 +142,7 @@ impl Opening<'_> {
         leader: &Session,
         steps: &dyn Steps,
         attempt: u32,
-    ) -> Result<Result<(Facts, Types), Changed>, SnapshotError> {
+    ) -> Result<Result<(Facts, Versions), Changed>, SnapshotError> {
         // Listed outside the transaction: any query in it would take its snapshot before the locks.
         let listed = locks::list(leader).await.map_err(self.query("list tables"))?;
         steps.reached(Step::Listed, attempt).await;
@@ -161,8 +166,8 @@ impl Opening<'_> {
         if let Some(table) = locks::rewritten(leader).await.map_err(&failed)? {
             return Ok(Err(Changed(format!("{table} was emptied, rewritten or turned into something else"))));
         }
-        let types = Types::seen(leader).await.map_err(self.query("list types"))?;
-        Ok(Ok((facts, types)))
+        let versions = Versions::seen(leader).await.map_err(self.query("read versions"))?;
+        Ok(Ok((facts, versions)))
     }
 
     async fn lock(&self, leader: &Session, tables: &[locks::Named], all: usize) -> Result<(), SnapshotError> {

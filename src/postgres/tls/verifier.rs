@@ -46,7 +46,9 @@ impl Verifier {
         let has_revocations = !revocations.is_empty();
         let build = |roots: Roots| -> Result<Trust, VerifierBuilderError> {
             let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots.store), Arc::clone(provider));
-            Ok(Trust { chain: builder.with_crls(revocations).build()?, roots: roots.certificates, has_revocations })
+            // As in libpq, a list that is out of date says nothing of today.
+            let builder = builder.with_crls(revocations).enforce_revocation_expiration();
+            Ok(Trust { chain: builder.build()?, roots: roots.certificates, has_revocations })
         };
         let trust = roots.map(build).transpose()?;
         Ok(Self { trust, check_name, algorithms: provider.signature_verification_algorithms })

@@ -177,16 +177,54 @@ async fn a_database_that_never_holds_still_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_not_utf_8_is_explained() {
+async fn names_that_are_not_utf_8_are_told_with_what_renames_them() {
     let cluster = shared();
     let database = crate::harness::postgres::unique("capture_bytes");
     cluster.sql("postgres", &format!("CREATE DATABASE {database} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'"));
-    cluster.sql(
-        &database,
-        "DO $$ BEGIN EXECUTE convert_from(convert_to('CREATE TABLE t', 'SQL_ASCII') || '\\xe9' || convert_to(' ()', 'SQL_ASCII'), 'SQL_ASCII'); END $$",
+    let role = crate::harness::postgres::unique("capture_r");
+    let latin = |sql: &str| {
+        let bytes = sql.replace('é', "' || chr(233) || '");
+        cluster.sql(&database, &format!("DO $$ BEGIN EXECUTE '{bytes}'; END $$"));
+    };
+    // UTF-8, and names that no backup needs, do no harm.
+    latin("CREATE FUNCTION fé() RETURNS int LANGUAGE sql AS ''SELECT 1''");
+    cluster.sql(&database, "CREATE TABLE \"größe\" AS SELECT 1 AS \"käse\"");
+    assert_eq!(names(&describe(&open(cluster, &database).await.unwrap()).await.description), ["public.größe"]);
+    for sql in [
+        "CREATE SCHEMA sé",
+        "CREATE SEQUENCE sé.qé",
+        "CREATE TABLE public.té (a int, bé int)",
+        &format!("CREATE ROLE {role}é"),
+        &format!("ALTER TABLE public.té OWNER TO {role}é"),
+    ] {
+        latin(sql);
+    }
+    let mut told = Vec::new();
+    loop {
+        let error = match open(cluster, &database).await {
+            Ok(snapshot) => {
+                describe(&snapshot).await;
+                break;
+            }
+            Err(error) => error,
+        };
+        assert!(error.to_string().starts_with(&format!("database {database:?} has names that are not UTF-8: ")), "{error}");
+        told.push(error.to_string().split(": ").nth(1).unwrap().split(", ").next().unwrap().to_owned());
+        // The statement does what it says.
+        let rename = error.hint().split_once("OID: ").unwrap().1.to_owned();
+        let new = if told.last().is_some_and(|told| told.starts_with("role")) {
+            format!("{role}_renamed")
+        } else {
+            "renamed".to_owned()
+        };
+        cluster.sql(&database, &rename.replace('…', &new));
+    }
+    let role = format!("role {role}\\xe9");
+    assert_eq!(
+        told,
+        ["schema s\\xe9", "sequence renamed.q\\xe9", "table public.t\\xe9", "column public.renamed.b\\xe9", &role]
+            .map(str::to_owned)
     );
-    let error = open(cluster, &database).await.err().unwrap();
-    assert!(error.hint().contains("not UTF-8"), "{error}: {}", error.hint());
 }
 
 /// Planning a read of pages runs what is in an index's expression: it is asked for again before each.
@@ -499,7 +537,7 @@ async fn every_change_between_any_two_steps_is_all_in_or_all_out() {
             let after = everything(client).await;
             let is_one = captured == before || captured == after;
             assert!(
-                is_one || matches!(finished, Err(SnapshotError::TypesChanged { .. })),
+                is_one || matches!(finished, Err(SnapshotError::Changed { .. })),
                 "{change} at {step:?}: {captured:#?}\nbefore: {before:#?}\nafter: {after:#?}"
             );
         }
@@ -531,6 +569,84 @@ async fn types_that_change_while_rows_are_read_are_noticed() {
             cluster.sql(&database, statement);
         }
         let finished = snapshot.finish().await;
-        assert_eq!(matches!(finished, Err(SnapshotError::TypesChanged { .. })), noticed, "{change}: {finished:?}");
+        assert_eq!(matches!(finished, Err(SnapshotError::Changed { .. })), noticed, "{change}: {finished:?}");
+    }
+}
+
+/// What `pg_dump` writes by is looked up in the present, and so is what `regclass` and its like are written by: as far as each is used.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_looked_up_in_the_present_is_compared() {
+    let cluster = shared();
+    let owner = crate::harness::postgres::unique("capture_named");
+    cluster.sql("postgres", &format!("CREATE ROLE {owner}; CREATE ROLE {owner}_other"));
+    let setup = format!(
+        "CREATE SCHEMA app; CREATE FUNCTION f(i int) RETURNS int LANGUAGE sql IMMUTABLE RETURN i;
+         CREATE DOMAIN dom AS int CHECK (VALUE > 0); CREATE SEQUENCE s; CREATE TABLE t (id int DEFAULT nextval('s'), d dom, v text);
+         CREATE INDEX i ON t (f(id)); CREATE VIEW v AS SELECT f(id) AS more FROM t; CREATE MATERIALIZED VIEW m AS SELECT 1 AS one;
+         CREATE FUNCTION fired() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+         CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION fired(); CREATE STATISTICS st ON id, v FROM t;
+         ALTER TABLE t OWNER TO {owner}; CREATE TYPE bare AS (); CREATE TABLE log (what text)"
+    );
+    // What changes, whether the schema is written by it, and rows that hold no names.
+    for (change, schema, rows) in [
+        ("ALTER SCHEMA app RENAME TO app2", true, false),
+        ("ALTER FUNCTION f(int) RENAME TO g", true, false),
+        ("ALTER FUNCTION f(int) RENAME TO g; ALTER FUNCTION g(int) RENAME TO f", true, false),
+        ("CREATE OR REPLACE FUNCTION f(i int) RETURNS int LANGUAGE sql IMMUTABLE RETURN i + 1", true, false),
+        ("ALTER DOMAIN dom RENAME TO positive", true, false),
+        ("ALTER SEQUENCE s RENAME TO s2", true, false),
+        ("ALTER SEQUENCE s RESTART", true, false),
+        ("ALTER INDEX i RENAME TO j", true, false),
+        ("CREATE OR REPLACE VIEW v AS SELECT f(id) AS more, 1 AS extra FROM t", true, false),
+        ("DROP VIEW v", true, false),
+        ("ALTER MATERIALIZED VIEW m RENAME TO n", true, false),
+        ("CREATE OR REPLACE TRIGGER tr AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION fired()", true, false),
+        ("ALTER STATISTICS st RENAME TO st2", true, false),
+        ("ALTER ROLE {owner} RENAME TO {owner}_2; ALTER ROLE {owner}_2 RENAME TO {owner}_3", true, false),
+        ("ALTER TYPE bare ADD ATTRIBUTE a int", true, true),
+        (
+            "ALTER ROLE {owner}_other RENAME TO {owner}_stranger; ALTER ROLE {owner}_stranger RENAME TO {owner}_other_2",
+            false,
+            false,
+        ),
+        ("REFRESH MATERIALIZED VIEW m; REINDEX INDEX i; ANALYZE t; CREATE INDEX later ON t (v)", false, false),
+        ("CREATE TABLE more (id int); CREATE FUNCTION more() RETURNS int LANGUAGE sql RETURN 1", false, false),
+        ("CREATE TEMP TABLE mine (id int); INSERT INTO log VALUES ('x')", false, false),
+    ] {
+        for names in [false, true] {
+            let database = cluster.database("capture_present");
+            cluster.sql(&database, &setup);
+            if names {
+                cluster.sql(
+                    &database,
+                    "CREATE DOMAIN deep AS regclass[]; CREATE TYPE deeper AS (a deep); CREATE TABLE holds (x deeper[])",
+                );
+            }
+            let other = cluster.client(&database).await;
+            other.batch_execute("CREATE TEMP TABLE earlier (id int)").await.unwrap();
+            let snapshot = open(cluster, &database).await.unwrap();
+            other.batch_execute("ALTER TABLE earlier ADD COLUMN more int; DROP TABLE earlier").await.unwrap();
+            for statement in change.split("; ") {
+                other
+                    .batch_execute(&statement.replace("{owner}", &owner))
+                    .await
+                    .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+            }
+            let compared = snapshot.compare_schema().await;
+            // Rows that hold names hold any role's.
+            let any_role = names && change.contains("{owner}_other");
+            assert_eq!(matches!(compared, Err(SnapshotError::Changed { .. })), schema || any_role, "{change}: {compared:?}");
+            if let Err(SnapshotError::Changed { what, .. }) = &compared {
+                assert_eq!(what == "something in the schema", change.starts_with("DROP"), "{change}: {what}");
+            }
+            let finished = snapshot.finish().await;
+            let expected = rows || names && (schema || any_role);
+            assert_eq!(matches!(finished, Err(SnapshotError::Changed { .. })), expected, "{change}: names {names}: {finished:?}");
+            for statement in
+                [format!("ALTER ROLE {owner}_3 RENAME TO {owner}"), format!("ALTER ROLE {owner}_other_2 RENAME TO {owner}_other")]
+            {
+                other.batch_execute(&statement).await.ok();
+            }
+        }
     }
 }

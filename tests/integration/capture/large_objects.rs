@@ -118,3 +118,32 @@ async fn owner_rights_comment_and_bytes_come_back() {
     assert_eq!(groups[1].oids, [(1010, 1011), (1016, 1020)]);
     assert_eq!(groups.len(), 6);
 }
+
+/// What the description says is there is read, or the backup fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_that_are_lost_while_a_backup_runs_are_an_error() {
+    let cluster = shared();
+    let database = cluster.database("capture_lo_lost");
+    let (reader, group) = (unique("capture_reader"), unique("capture_group"));
+    cluster.sql(
+        &database,
+        &format!(
+            "CREATE ROLE {group}; CREATE ROLE {reader} LOGIN IN ROLE {group}; SELECT lo_from_bytea(20000, '\\x01'), lo_from_bytea(20001, '\\x02');
+             GRANT SELECT ON LARGE OBJECT 20000 TO {group}"
+        ),
+    );
+    let target = target(cluster).with_login(&reader, "".to_owned().into());
+    let expected_oid = oid_of(cluster, &database);
+    let snapshot = Opening { target: &target, database: &database, expected_oid, lock_timeout: PATIENT }.open().await.unwrap();
+    let described = describe(&snapshot).await;
+    assert_eq!(described.description.not_captured[0].object, "1 of role postgres");
+    assert_eq!(read_all(&snapshot, &described).await["large objects 19456..20480"], ["20000\t0\t\\\\x01"]);
+    cluster.sql(&database, &format!("REVOKE {group} FROM {reader}"));
+    let mut reader = snapshot.reader().await.unwrap();
+    let source = described.jobs.iter().flat_map(Job::sources).next().unwrap();
+    let error = match reader.rows(source).await {
+        Err(error) => error,
+        Ok(mut rows) => rows.next().await.expect_err("left out in silence"),
+    };
+    assert!(error.hint().contains("LARGE OBJECT"), "{error}: {}", error.hint());
+}

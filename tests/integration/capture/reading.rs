@@ -202,29 +202,42 @@ async fn the_encoding_is_the_databases() {
     }
 }
 
+/// A role that may read everything, and one that owns the table, but not past policies.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_a_policy_hides_are_an_error() {
     let cluster = shared();
-    let database = cluster.database("capture_policy");
-    let role = unique("capture_hidden");
-    cluster.sql(
-        &database,
-        &format!(
-            "CREATE TABLE t AS SELECT 1 AS id; ALTER TABLE t ENABLE ROW LEVEL SECURITY;
-             CREATE ROLE {role} LOGIN; GRANT SELECT ON t TO {role}; ALTER ROLE {role} SET row_security = on"
-        ),
-    );
-    let target = target(cluster).with_login(&role, "".to_owned().into());
-    let expected_oid = oid_of(cluster, &database);
-    let snapshot = Opening { target: &target, database: &database, expected_oid, lock_timeout: PATIENT }.open().await.unwrap();
-    let described = describe(&snapshot).await;
-    let source = &described.jobs[0].sources()[0];
-    let mut reader = snapshot.reader().await.unwrap();
-    let error = match reader.rows(source).await {
-        Err(error) => error,
-        Ok(mut rows) => rows.next().await.expect_err("hidden rows passed for none"),
-    };
-    assert!(format!("{:?}", std::error::Error::source(&error)).contains("row-level security"), "{error}");
+    for policy in ["GRANT pg_read_all_data TO {role}", "ALTER TABLE t OWNER TO {role}; ALTER TABLE t FORCE ROW LEVEL SECURITY"] {
+        let database = cluster.database("capture_policy");
+        let role = unique("capture_hidden");
+        cluster.sql(
+            &database,
+            &format!(
+                "CREATE TABLE t AS SELECT 1 AS id; ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+                 CREATE ROLE {role} LOGIN; ALTER ROLE {role} SET row_security = on; {}",
+                policy.replace("{role}", &role)
+            ),
+        );
+        let target = target(cluster).with_login(&role, "".to_owned().into());
+        let session = target.connect(&database, "t").await.unwrap();
+        let ready = tenure::postgres::readiness::database(&session, &database).await.unwrap();
+        assert_eq!((ready.guarded.count, ready.unreadable.count), (1, 0), "{policy}");
+        assert_eq!(ready.guarded.examples, ["public.t"]);
+        let expected_oid = oid_of(cluster, &database);
+        let snapshot =
+            Opening { target: &target, database: &database, expected_oid, lock_timeout: PATIENT }.open().await.unwrap();
+        let described = describe(&snapshot).await;
+        let source = &described.jobs[0].sources()[0];
+        let mut reader = snapshot.reader().await.unwrap();
+        let error = match reader.rows(source).await {
+            Err(error) => error,
+            Ok(mut rows) => rows.next().await.expect_err("hidden rows passed for none"),
+        };
+        assert!(error.to_string().contains("\"public\".\"t\""), "{error}");
+        assert_eq!(
+            error.hint(),
+            format!("ALTER ROLE \"{role}\" BYPASSRLS (a superuser may): a policy hides rows of it from that role")
+        );
+    }
 }
 
 /// Values whose text depends on settings come back the same: the settings are ours, not the role's or the database's.

@@ -105,7 +105,7 @@ async fn prefer_and_allow_find_the_way_that_the_server_takes() {
 }
 
 /// A revocation list of the cluster's CA, on which the server's certificate stands or does not.
-fn revocations(cluster: &Cluster, name: &str, revoke: bool) -> std::path::PathBuf {
+pub(super) fn revocations(cluster: &Cluster, name: &str, revoke: bool, options: &str) -> std::path::PathBuf {
     let folder = cluster.tls().ca.parent().unwrap();
     let text = "[ca]\ndefault_ca = c\n[c]\ndatabase = NAME.txt\ncrlnumber = NAME.number\ndefault_md = sha256\ndefault_crl_days = 5\n\
                 certificate = ca.crt\nprivate_key = ca.key\n";
@@ -116,7 +116,7 @@ fn revocations(cluster: &Cluster, name: &str, revoke: bool) -> std::path::PathBu
     if revoke {
         openssl(&format!("ca -config {name}.cnf -revoke server.crt"));
     }
-    openssl(&format!("ca -config {name}.cnf -gencrl -out {name}.crl"));
+    openssl(&format!("ca -config {name}.cnf -gencrl -out {name}.crl{options}"));
     folder.join(format!("{name}.crl"))
 }
 
@@ -124,7 +124,7 @@ fn revocations(cluster: &Cluster, name: &str, revoke: bool) -> std::path::PathBu
 async fn a_revoked_certificate_is_refused() {
     let cluster = cluster(Certificate::Modern);
     let ca = cluster.tls().ca.display();
-    let (none, this) = (revocations(&cluster, "none", false), revocations(&cluster, "this", true));
+    let (none, this) = (revocations(&cluster, "none", false, ""), revocations(&cluster, "this", true, ""));
     let rest = |list: &std::path::Path| format!("sslmode=verify-full sslrootcert={ca} sslcrl={}", list.display());
     assert!(at(&cluster, "localhost", &rest(&none)).connect("postgres", "t").await.unwrap().is_encrypted());
     let cause = refusal(&at(&cluster, "localhost", &rest(&this)), "postgres").await;

@@ -41,6 +41,8 @@ pub enum Certificate {
     /// Version 3 with the name among the alternative names.
     #[default]
     Modern,
+    /// For `*.example.test` and the address 127.0.0.1, and not for `localhost`.
+    Wildcard,
     /// As PostgreSQL's documentation makes it: version 1, the name in the subject only.
     Version1,
     /// Signed by itself, the name in the subject only; its own root.
@@ -444,9 +446,11 @@ fn make_certificates(folder: &Path, data: &Path, kind: Certificate) -> Tls {
     for ca in ["ca", "other"] {
         openssl(&format!("req -x509 {new_key} -days 30 -subj /CN=tenure-test-{ca} -keyout {ca}.key -out {ca}.crt"));
     }
-    for (name, subject, extension) in
-        [("server", "localhost", "subjectAltName=DNS:localhost"), ("client", "certified", "extendedKeyUsage=clientAuth")]
-    {
+    let names = if kind == Certificate::Wildcard { "DNS:*.example.test,IP:127.0.0.1" } else { "DNS:localhost" };
+    for (name, subject, extension) in [
+        ("server", "localhost", format!("subjectAltName={names}")),
+        ("client", "certified", "extendedKeyUsage=clientAuth".to_owned()),
+    ] {
         openssl(&format!("req {new_key} -subj /CN={subject} -keyout {name}.key -out {name}.csr"));
         std::fs::write(tls.join(format!("{name}.ext")), extension).unwrap();
         let extensions =

@@ -1,4 +1,4 @@
-//! Between tenure and a PostgreSQL server: sees every statement, and breaks the connection at the one that it is told.
+//! Between tenure and a PostgreSQL server: sees every statement, and breaks the connection or stops at the one that it is told.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::postgres::Cluster;
@@ -24,6 +25,27 @@ pub enum Break {
     Silence,
     /// It does not break: the server has done it, and nothing is heard any more.
     Deaf,
+    /// It does not break: the server sees the statement when the test lets it go on. See [`SessionProxy::stop_before`].
+    Stop,
+}
+
+/// A statement that the server does not see yet.
+#[derive(Default)]
+pub struct Stopped {
+    reached: Notify,
+    go_on: Notify,
+}
+
+impl Stopped {
+    /// Resolves when it came.
+    pub async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    /// Lets it go on, now or when it comes.
+    pub fn go_on(&self) {
+        self.go_on.notify_one();
+    }
 }
 
 /// The proxy, for as long as the test's runtime lives.
@@ -37,6 +59,7 @@ struct Shared {
     server: PathBuf,
     statements: Mutex<Vec<String>>,
     plan: Mutex<Option<(String, usize, Break)>>,
+    stopped: Mutex<Arc<Stopped>>,
 }
 
 impl SessionProxy {
@@ -46,7 +69,12 @@ impl SessionProxy {
         let socket = format!(".s.PGSQL.{}", server.port());
         let listener = UnixListener::bind(folder.path().join(&socket)).unwrap();
         let server_socket = server.socket_folder().join(&socket);
-        let shared = Arc::new(Shared { server: server_socket, statements: Mutex::default(), plan: Mutex::default() });
+        let shared = Arc::new(Shared {
+            server: server_socket,
+            statements: Mutex::default(),
+            plan: Mutex::default(),
+            stopped: Mutex::default(),
+        });
         let serving = shared.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -77,6 +105,14 @@ impl SessionProxy {
         *self.shared.plan.lock().unwrap() = Some((statement.to_owned(), nth, how));
     }
 
+    /// As [`SessionProxy::plan`], to stop there.
+    pub fn stop_before(&self, statement: &str, nth: usize) -> Arc<Stopped> {
+        let stopped = Arc::<Stopped>::default();
+        *self.shared.stopped.lock().unwrap() = stopped.clone();
+        self.plan(statement, nth, Break::Stop);
+        stopped
+    }
+
     /// Forgets what came and what was planned. Gives whether it never happened.
     pub fn reset(&self) -> bool {
         self.shared.statements.lock().unwrap().clear();
@@ -105,6 +141,11 @@ impl Shared {
 /// Without what is random or counted.
 fn shape(statement: &str) -> String {
     let statement = statement.split(" PASSWORD ").next().unwrap_or_default();
+    if let Some((before, (_, after))) =
+        statement.split_once(" SNAPSHOT '").and_then(|(b, rest)| Some((b, rest.split_once('\'')?)))
+    {
+        return format!("{} SNAPSHOT{}", shape(before), shape(after));
+    }
     let mut shape = String::new();
     for word in statement.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
         let (stem, end) = word.split_at(word.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(word.len()));
@@ -145,7 +186,7 @@ async fn serve(mut client: UnixStream, shared: Arc<Shared>) {
         startup[4..].split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     let application =
         words.iter().position(|word| word == "application_name").map(|at| shape(&words[at + 1])).unwrap_or_default();
-    if words.iter().any(|word| word == "user") && connection.meet(format!("{application}: connect")).is_err() {
+    if words.iter().any(|word| word == "user") && connection.meet(format!("{application}: connect")).await.is_err() {
         if !connection.broken.is_cancelled() {
             while client.read_u8().await.is_ok() {}
         }
@@ -164,7 +205,7 @@ async fn serve(mut client: UnixStream, shared: Arc<Shared>) {
 
 impl Connection {
     /// Looks whether a statement is the one; `Err` means that it goes no further.
-    fn meet(&self, statement: String) -> Result<(), ()> {
+    async fn meet(&self, statement: String) -> Result<(), ()> {
         match self.shared.due(statement) {
             None => Ok(()),
             Some(Break::Before) => {
@@ -172,6 +213,12 @@ impl Connection {
                 Err(())
             }
             Some(Break::Silence) => Err(()),
+            Some(Break::Stop) => {
+                let stopped = self.shared.stopped.lock().unwrap().clone();
+                stopped.reached.notify_one();
+                stopped.go_on.notified().await;
+                Ok(())
+            }
             Some(how) => {
                 *self.answer.lock().unwrap() = Some(how);
                 Ok(())
@@ -205,7 +252,7 @@ impl Connection {
             };
             copying = kind == b'd';
             if let Some(statement) = statement
-                && self.meet(shape(&format!("{application}: {statement}"))).is_err()
+                && self.meet(shape(&format!("{application}: {statement}"))).await.is_err()
             {
                 // Where it is not broken, everything is swallowed, until the client gives it up.
                 while from.read_u8().await.is_ok() {}

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The site through the proxy.
-fn through_proxy(site: &Site, proxy: &SessionProxy) -> Backup {
+pub(crate) fn through_proxy(site: &Site, proxy: &SessionProxy) -> Backup {
     let environment = LibpqEnvironment { home: None, user: "nobody".into(), variables: BTreeMap::new() };
     let mut backup = site.backup.clone();
     backup.clusters[0].target = Target::parse(&proxy.description(), &environment).unwrap();

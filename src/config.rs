@@ -106,6 +106,9 @@ impl Config {
         cluster::check(&self.cluster, places)?;
         limits::check(&self.limits, places)?;
         policy::check(&self.policy, places)?;
+        if let Some(window) = self.vault.lock.0 {
+            policy::check_lock(&self.policy, window, places)?;
+        }
         restore::check(&self.restore, places)?;
         lifecycle::check(&self.approvals, places)
     }

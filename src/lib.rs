@@ -12,6 +12,7 @@ mod hex_id;
 pub mod id;
 pub mod keyring;
 pub mod name_key;
+pub mod object_lock;
 pub mod object_name;
 pub mod observe;
 pub mod operation;

@@ -1,6 +1,6 @@
 //! How long a backup is kept: calendar arithmetic, and nothing else.
 
-use chrono::{DateTime, Days, Months, Utc};
+use chrono::{DateTime, Days, Months, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 /// A span of calendar time: `6 months`, `40 days`, `2 weeks`, `1 year`.
@@ -42,6 +42,18 @@ impl Keep {
             Unit::Year => taken_at.checked_add_months(Months::new(self.count * 12)),
         };
         end.unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+}
+
+impl Keep {
+    /// The shortest that it ever lasts: `1 month` is 28 days in some Februaries.
+    #[must_use]
+    pub fn shortest(self) -> TimeDelta {
+        // Four years have every sequence of months, but for the day that 2100 lacks. From the first of a month on it is as long as from
+        // the last day of the one before.
+        let begin = DateTime::UNIX_EPOCH;
+        let starts = (0..48).map(|months| begin + Months::new(months));
+        starts.map(|start| self.expiry(start) - start).min().unwrap_or_default()
     }
 }
 
@@ -107,6 +119,14 @@ mod tests {
         assert_eq!(after("2028-02-29T00:00:00Z", "1 year"), "2029-02-28T00:00:00Z");
         assert_eq!(after("2026-03-28T02:30:00Z", "2 days"), "2026-03-30T02:30:00Z");
         assert_eq!(after("2026-12-30T00:00:00Z", "1 week"), "2027-01-06T00:00:00Z");
+    }
+
+    #[test]
+    fn the_shortest_month_is_february() {
+        let shortest = |keep: &str| keep.parse::<Keep>().unwrap().shortest().num_days();
+        assert_eq!((shortest("40 days"), shortest("2 weeks")), (40, 14));
+        assert_eq!((shortest("1 month"), shortest("2 months"), shortest("6 months")), (28, 59, 181));
+        assert_eq!((shortest("1 year"), shortest("4 years")), (365, 1461));
     }
 
     #[test]

@@ -126,6 +126,12 @@ impl DocumentError {
         matches!(self, Self::Store { source, .. } if source.kind == StoreErrorKind::Denied)
     }
 
+    /// Whether it was stored, and the store does not lock it as it was asked to.
+    #[must_use]
+    pub fn is_not_locked(&self) -> bool {
+        matches!(self, Self::Store { source, .. } if source.kind == StoreErrorKind::NotLocked)
+    }
+
     /// What is wrong, without the object's name: for a list that shows it already.
     #[must_use]
     pub fn what(&self) -> String {

@@ -5,6 +5,7 @@
 
 pub mod directory;
 pub mod fault;
+pub mod locked;
 mod open;
 mod probe;
 mod retry;
@@ -16,6 +17,8 @@ pub use open::{Location, create, open};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
+
+use crate::object_lock::{Lock, Window};
 
 /// Whether a PUT may meet an object that is already there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub struct Listed {
     pub modified: DateTime<Utc>,
     /// What somebody did to it, on a store that keeps versions.
     pub tampering: Option<Tampering>,
+    /// Which version it is, on a store that keeps versions: the one that was first written.
+    pub version: Option<String>,
 }
 
 /// What was done to an object that is written once. Only a store that keeps versions can tell.
@@ -76,12 +81,29 @@ pub struct StoreFacts {
     pub versioning: Option<Versioning>,
     /// Whether object lock is enabled on the bucket. Always `Some(false)` for a directory.
     pub object_lock: Option<bool>,
+    /// How long the bucket locks what is stored without a lock of its own, in words.
+    pub default_retention: Option<String>,
     /// Lifecycle rules that expire current objects, one line of text each.
     pub expiring_rules: Option<Vec<String>>,
     /// Whether [`PutMode::CreateOnly`] is decided by the store itself, as a probe in this bucket showed.
     pub create_only: Option<bool>,
     /// The store's clock minus ours, in seconds, where the store has a clock of its own.
     pub clock_ahead_seconds: Option<i64>,
+}
+
+/// What a trial of locks showed, for `tenure check`. Nothing of it should be so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockTrial {
+    /// A lock was made shorter.
+    pub shortened: bool,
+    /// What was locked was removed as if it were not.
+    pub removed: bool,
+    /// What was locked was removed by asking to bypass governance.
+    pub bypassed: bool,
+    /// Requests to lock for as long as the window asks that were refused.
+    pub refused: Vec<String>,
+    /// Requests to lock for ten years that were not refused. `None` where that cannot be asked without locking something.
+    pub ten_years: Option<Vec<String>>,
 }
 
 /// Versioning of a bucket.
@@ -138,6 +160,38 @@ pub trait Store: Send + Sync + 'static {
 
     /// What the store says of itself. Probing writes objects under `probe/`, and may leave one there.
     async fn facts(&self) -> Result<StoreFacts, StoreError>;
+
+    /// For how long what is put here is locked, where it is: see [`locked::LockedStore`].
+    fn window(&self) -> Option<Window> {
+        None
+    }
+
+    /// Whether objects can be locked here; `None` when the store would not tell.
+    async fn can_lock(&self) -> Result<Option<bool>, StoreError> {
+        Ok(Some(false))
+    }
+
+    /// [`Store::put`] with [`PutMode::CreateOnly`], under a lock from the first moment on. After `Ok(Stored)` the store has been asked,
+    /// and says that the version that holds these bytes is locked as asked for; [`StoreErrorKind::NotLocked`] if it is less.
+    async fn create_locked(&self, name: &str, _: Bytes, _: Lock) -> Result<PutOutcome, StoreError> {
+        Err(StoreError::at_once("put and lock", self.address(), name, StoreErrorKind::NoLocks))
+    }
+
+    /// The lock of an object as it was listed; `None` where it has none.
+    async fn lock_of(&self, object: &Listed) -> Result<Option<Lock>, StoreError> {
+        Err(StoreError::at_once("read the lock of", self.address(), &object.name, StoreErrorKind::NoLocks))
+    }
+
+    /// Locks an object as it was listed for at least as long, never shorter than it was, and gives the lock that the store then says
+    /// it has. Its mode stays what it was. [`StoreErrorKind::NotLocked`] if it is not as long as asked for.
+    async fn extend_lock(&self, object: &Listed, _: Lock) -> Result<Lock, StoreError> {
+        Err(StoreError::at_once("lock", self.address(), &object.name, StoreErrorKind::NoLocks))
+    }
+
+    /// Tries locks out, on an object under `probe/` that stays there and is locked for a few minutes.
+    async fn try_locks(&self, _: Window, _: DateTime<Utc>) -> Result<LockTrial, StoreError> {
+        Err(StoreError::at_once("try locks in", self.address(), "", StoreErrorKind::NoLocks))
+    }
 }
 
 /// A store call that failed: what it was, on what, how often it was tried, and why.
@@ -204,6 +258,12 @@ pub enum StoreErrorKind {
     /// A symbolic link, a directory in an object's place, or another thing that we did not put there.
     #[error("not a plain object")]
     Foreign,
+    /// It has no object lock, or does not tell.
+    #[error("it has no object lock, or does not tell")]
+    NoLocks,
+    /// The lock that the store says is less than was asked for.
+    #[error("the store does not lock it as it was asked to")]
+    NotLocked,
     /// The name breaks the rules of [`Store`].
     #[error("not a valid object name")]
     BadName,

@@ -42,7 +42,10 @@ async fn request(config: &Config, edge: &Edge) -> Request {
     Request {
         clusters: clusters(config),
         tools: tools(config),
-        vault: store(&config.vault.opening(Role::Writer), config).await,
+        vault: StoreToCheck {
+            store: stores::open_vault(config, Role::Writer).await,
+            ..store(&config.vault.opening(Role::Writer), config).await
+        },
         keyring: store(&config.keyring.opening(Role::Writer), config).await,
         mirrors,
         accept_single_keyring: config.keyring.accept_single_keyring,

@@ -3,10 +3,14 @@
 use std::{path::Path, sync::Arc};
 
 use crate::{
-    config::store::{Opening, StoreUrl},
+    config::{
+        Config,
+        store::{Opening, Role, StoreUrl},
+    },
     operation::failure::{Failure, FailureClass},
     store::{
         self, Location, Store, StoreError, StoreErrorKind,
+        locked::LockedStore,
         s3::{Credentials, S3Settings},
         unreachable::Unreachable,
     },
@@ -32,6 +36,18 @@ pub(super) async fn open_if_there(opening: &Opening<'_>, folder: &Path) -> Arc<d
 /// As [`open`].
 pub(super) async fn open_or_create(opening: &Opening<'_>, folder: &Path) -> Result<Arc<dyn Store>, Failure> {
     store::create(&location(opening, folder)).await.map_err(|error| cannot_open(opening.url, error))
+}
+
+/// Opens the vault. What is created in it is locked, where the configuration says so.
+///
+/// # Errors
+/// As [`open`].
+pub(super) async fn open_vault(config: &Config, role: Role) -> Result<Arc<dyn Store>, Failure> {
+    let store = open(&config.vault.opening(role), &config.folder).await?;
+    Ok(match config.vault.lock.0 {
+        Some(window) => Arc::new(LockedStore::new(store, window, chrono::Utc::now)),
+        None => store,
+    })
 }
 
 /// Where a configured store is.

@@ -3,8 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{duration::Span, error::ConfigError, glob::Glob, place::Places};
-use crate::{retention::Keep, tenant::TenantName};
+use super::{
+    duration::Span,
+    error::ConfigError,
+    glob::Glob,
+    place::{Places, Step},
+};
+use crate::{object_lock::Window, retention::Keep, tenant::TenantName};
 
 /// One `[[policy]]`. The first that covers a tenant counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +49,32 @@ impl Policy {
     pub fn covers(&self, tenant: &TenantName) -> bool {
         self.tenants.iter().any(|glob| glob.matches(tenant.as_str()))
     }
+}
+
+/// Backups must be kept longer than anything is locked, or they would expire and could not be removed.
+pub(super) fn check_lock(policies: &[Policy], window: Window, places: &Places<'_>) -> Result<(), ConfigError> {
+    let too_short = |policy: &Policy| policy.keep.shortest() <= window.longest();
+    let refuse = |path: &[Step<'_>], keep: Keep, whose: &str| {
+        let message = format!(
+            "`keep` is {keep}{whose}, and `vault.lock`, \"{window}\", locks for up to {}: backups would expire before they could be removed",
+            days(window)
+        );
+        places.refuse(path, message, "keep backups longer than one and a half times the days of the lock, or lock for fewer days")
+    };
+    if let Some((n, policy)) = policies.iter().enumerate().find(|(_, policy)| too_short(policy)) {
+        return Err(refuse(&["policy".into(), n.into(), "keep".into()], policy.keep, ""));
+    }
+    let default = Policy::default();
+    if !policies.iter().any(Policy::covers_all) && too_short(&default) {
+        return Err(refuse(&["vault".into(), "lock".into()], default.keep, " by default"));
+    }
+    Ok(())
+}
+
+/// How long a window locks, in days.
+fn days(window: Window) -> String {
+    let hours = window.longest().num_hours();
+    format!("{}{} days", hours / 24, if hours % 24 == 0 { "" } else { ".5" })
 }
 
 pub(super) fn check(policies: &[Policy], places: &Places<'_>) -> Result<(), ConfigError> {

@@ -9,6 +9,7 @@ use super::{
     error::ConfigError,
     place::{Places, Step},
 };
+use crate::object_lock::{Window, WindowError};
 
 /// `[vault]`: where sealed backups go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,9 +38,9 @@ pub struct Vault {
     /// Credentials by role.
     #[serde(default)]
     pub profiles: Profiles,
-    /// Object lock. Only `none` is built.
-    #[serde(default = "no_lock")]
-    pub lock: String,
+    /// Object lock: for how long what the newest backups need cannot be removed. `governance 35 days`, `compliance 35 days`, or `none`.
+    #[serde(default)]
+    pub lock: ObjectLock,
 }
 
 /// `[keyring]`: where keys go.
@@ -163,8 +164,23 @@ impl Profiles {
     }
 }
 
-fn no_lock() -> String {
-    "none".into()
+/// `none`, or a window of object lock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct ObjectLock(pub Option<Window>);
+
+impl TryFrom<String> for ObjectLock {
+    type Error = WindowError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Ok(Self(if text == "none" { None } else { Some(text.parse()?) }))
+    }
+}
+
+impl From<ObjectLock> for String {
+    fn from(ObjectLock(window): ObjectLock) -> Self {
+        window.map_or_else(|| "none".to_owned(), |window| window.to_string())
+    }
 }
 
 /// The address of a store.
@@ -346,12 +362,10 @@ impl Mirror {
 }
 
 pub(super) fn check(vault: &Vault, keyring: &Keyring, places: &Places<'_>) -> Result<(), ConfigError> {
-    if vault.lock != "none" {
-        return Err(places.not_built(
-            &["vault".into(), "lock".into()],
-            "object lock",
-            "write lock = \"none\", or remove the line",
-        ));
+    if let (Some(window), StoreUrl::Directory(_)) = (vault.lock.0, &vault.url) {
+        let message = format!("`vault.lock` is \"{window}\", and the vault is a directory, which cannot lock what is in it");
+        let hint = "use a bucket with object lock for the vault, or write lock = \"none\"";
+        return Err(places.refuse(&["vault".into(), "lock".into()], message, hint));
     }
     let mut stores: Vec<(Vec<Step<'_>>, String, &StoreUrl, Option<&str>)> =
         vec![(vec!["vault".into(), "url".into()], "the vault".into(), &vault.url, vault.endpoint.as_deref())];

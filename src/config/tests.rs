@@ -187,9 +187,29 @@ fn stores_must_be_apart() {
 fn what_is_missing_is_named() {
     assert!(refused("").contains("there is no [vault]"));
     assert!(refused(&SMALL.replace("recipients", "# ")).contains("line 5: [keyring] has no `recipients`"));
-    assert!(
-        refused(&SMALL.replace("[vault]", "[vault]\nlock = \"governance 35 days\""))
-            .contains("`vault.lock`: object lock is not built yet")
-    );
     assert!(refused("[vault\n").contains("line 1"));
+}
+
+#[test]
+fn a_lock_needs_a_bucket_and_backups_that_are_kept_longer() {
+    let with = |lock: &str, more: &str| {
+        SMALL.replace("file:///srv/vault", "s3://vault").replace("[vault]", &format!("[vault]\nlock = \"{lock}\"")) + more
+    };
+    let config = parse(&with("compliance 5 weeks", "")).unwrap();
+    assert_eq!(config.vault.lock.0.unwrap().to_string(), "compliance 35 days");
+    assert_eq!(parse(&with("none", "")).unwrap().vault.lock.0, None);
+    assert!(refused(&SMALL.replace("[vault]", "[vault]\nlock = \"governance 35 days\"")).contains("the vault is a directory"));
+    assert!(refused(&with("governance", "")).contains("`vault.lock`: `governance` is not an object lock"));
+
+    // 52.5 days, and 53 in which nothing expires.
+    let keep = |keep: &str| format!("\n[[policy]]\ntenants = [\"bank_*\"]\nkeep = \"{keep}\"\n");
+    assert!(parse(&with("governance 35 days", &keep("53 days"))).is_ok());
+    let refusal = refused(&with("governance 35 days", &keep("52 days")));
+    for words in ["`keep` is 52 days", "\"governance 35 days\", locks for up to 52.5 days"] {
+        assert!(refusal.contains(words), "{refusal}");
+    }
+    // 59 days in some years; and what no policy names is kept for six months.
+    assert!(refused(&with("governance 40 days", &keep("2 months"))).contains("`keep` is 2 months"));
+    assert!(refused(&with("governance 121 days", &keep("1 year"))).contains("`keep` is 6 months by default"));
+    assert!(parse(&with("governance 120 days", "")).is_ok());
 }

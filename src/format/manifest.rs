@@ -42,6 +42,9 @@ pub struct Manifest {
     pub description: Vec<Entry>,
     /// Every index page, in order.
     pub pages: Vec<Page>,
+    /// Until when the description's chunks are locked at least, when the vault is locked. Left out otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description_locked_until: Option<DateTime<Utc>>,
     /// How many things could not be captured; the description says which.
     pub not_captured: u64,
     /// What it took.
@@ -90,8 +93,17 @@ pub struct Page {
     pub size: u64,
     /// Number of entries.
     pub entries: u32,
-    /// Object lock of the page and its chunks, when the vault is locked.
+    /// Until when the page and all chunks that it names are locked at least, when the vault is locked.
     pub locked_until: Option<DateTime<Utc>>,
+}
+
+impl Manifest {
+    /// Until when everything that the backup needs is locked at least, as far as was known when it was made. Its manifest is locked for
+    /// longer. Later backups may have extended what they share with it. `None` where the vault was not locked.
+    #[must_use]
+    pub fn locked_until(&self) -> Option<DateTime<Utc>> {
+        self.pages.iter().map(|page| page.locked_until).fold(self.description_locked_until, Option::min)
+    }
 }
 
 /// What the run read and stored. Bytes are of plaintext for `read`, of sealed objects for `stored` and `reused`.

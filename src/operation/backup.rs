@@ -3,6 +3,7 @@
 mod commit;
 mod findings;
 mod key;
+mod locks;
 mod pages;
 mod read;
 mod report;
@@ -134,6 +135,7 @@ impl Backup {
         self.vault
             .check_signer(&self.signer, Namespace::Manifest, (self.clock)())
             .map_err(|error| Failure::key_not_allowed("worker", error))?;
+        locks::prepare(&self).await?;
         let mut report = BackupReport::new(RecordId::random());
         report.findings.extend(findings::of_clock("vault", self.vault.store().clock_ahead_seconds().await?.unwrap_or(0)));
         let known = Known::read(&self.vault, &self.keyring).await?;

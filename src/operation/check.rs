@@ -5,6 +5,7 @@
 mod canary;
 mod host;
 mod installation;
+mod locks;
 mod places;
 mod programs;
 mod report;

@@ -31,6 +31,8 @@ pub struct ShowReport {
     pub previous: Option<String>,
     /// Retention in force when it was taken.
     pub keep: String,
+    /// Until when nothing that it needs can be removed, as far as was known when it was taken. `null` where the vault was not locked.
+    pub locked_until: Option<DateTime<Utc>>,
     /// The tenant key that its chunks are sealed with.
     pub key_id: String,
     /// Its home in the vault.
@@ -111,6 +113,7 @@ pub async fn show(
         sequence: manifest.sequence,
         previous: manifest.previous.as_ref().map(|previous| previous.backup.to_string()),
         keep: manifest.keep.to_string(),
+        locked_until: manifest.locked_until(),
         key_id: manifest.key_id.to_string(),
         locker: locker.to_string(),
         system_identifier: manifest.server.system_identifier.clone(),

@@ -138,6 +138,7 @@ impl Store for DirectoryStore {
         Ok(StoreFacts {
             versioning: Some(Versioning::Off),
             object_lock: Some(false),
+            default_retention: None,
             expiring_rules: Some(Vec::new()),
             create_only: probe::create_only(self).await?,
             clock_ahead_seconds: None,
@@ -202,7 +203,13 @@ impl Shared {
             return Ok(None);
         };
         tree::require_object(&stat)?;
-        Ok(Some(Listed { name: name.to_owned(), size: tree::size(&stat), modified: tree::modified(&stat), tampering: None }))
+        Ok(Some(Listed {
+            name: name.to_owned(),
+            size: tree::size(&stat),
+            modified: tree::modified(&stat),
+            tampering: None,
+            version: None,
+        }))
     }
 
     fn delete(&self, name: &str) -> Result<(), Problem> {

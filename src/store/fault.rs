@@ -6,12 +6,15 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
-use super::{Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, Stored};
+use chrono::{DateTime, Utc};
+
+use super::{Listed, LockTrial, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, Stored};
+use crate::object_lock::{Lock, Window};
 
 /// A method of [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
-    /// [`Store::put`].
+    /// [`Store::put`] and [`Store::create_locked`].
     Put,
     /// [`Store::get`].
     Get,
@@ -27,8 +30,12 @@ pub enum Operation {
     Delete,
     /// [`Store::clock_ahead_seconds`].
     Clock,
-    /// [`Store::facts`].
+    /// [`Store::facts`], [`Store::can_lock`] and [`Store::try_locks`].
     Facts,
+    /// [`Store::lock_of`].
+    LockOf,
+    /// [`Store::extend_lock`].
+    ExtendLock,
 }
 
 /// How a call fails.
@@ -176,6 +183,30 @@ impl Store for FaultStore {
 
     async fn facts(&self) -> Result<StoreFacts, StoreError> {
         self.call(Operation::Facts, "", self.inner.facts()).await
+    }
+
+    fn window(&self) -> Option<Window> {
+        self.inner.window()
+    }
+
+    async fn can_lock(&self) -> Result<Option<bool>, StoreError> {
+        self.call(Operation::Facts, "", self.inner.can_lock()).await
+    }
+
+    async fn create_locked(&self, name: &str, body: Bytes, lock: Lock) -> Result<PutOutcome, StoreError> {
+        self.call(Operation::Put, name, self.inner.create_locked(name, body, lock)).await
+    }
+
+    async fn lock_of(&self, object: &Listed) -> Result<Option<Lock>, StoreError> {
+        self.call(Operation::LockOf, &object.name, self.inner.lock_of(object)).await
+    }
+
+    async fn extend_lock(&self, object: &Listed, lock: Lock) -> Result<Lock, StoreError> {
+        self.call(Operation::ExtendLock, &object.name, self.inner.extend_lock(object, lock)).await
+    }
+
+    async fn try_locks(&self, window: Window, now: DateTime<Utc>) -> Result<LockTrial, StoreError> {
+        self.call(Operation::Facts, "", self.inner.try_locks(window, now)).await
     }
 }
 

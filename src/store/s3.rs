@@ -7,6 +7,9 @@ mod answer;
 mod connect;
 mod facts;
 mod list;
+mod lock_trial;
+mod locks;
+mod put;
 mod versions;
 
 use std::path::PathBuf;
@@ -18,15 +21,14 @@ use bytes::{Bytes, BytesMut};
 use chrono::Utc;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryFutureExt};
-use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 pub use super::retry::Limits;
 use super::retry::{Call, Failure, retry};
-use super::{Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, Stored, is_valid_name, is_valid_prefix};
-
-/// The object that create-only PUTs are tried with. It stays, so that many processes can try at once.
-const PROBE: &str = "probe/create-only";
+use super::{
+    Listed, LockTrial, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, Stored, is_valid_name, is_valid_prefix,
+};
+use crate::object_lock::{Lock, Window};
 
 /// Where a bucket is and how to reach it. Holds no secret.
 #[derive(Debug, Clone)]
@@ -104,15 +106,6 @@ pub struct S3Store {
     versioned: OnceCell<bool>,
 }
 
-/// What became of one PUT.
-enum Put {
-    Done,
-    /// The condition did not hold.
-    Taken,
-    /// The server knows no conditions.
-    NoConditions,
-}
-
 impl S3Store {
     /// Finds credentials and region. The bucket itself is not looked at yet.
     ///
@@ -163,63 +156,15 @@ impl S3Store {
         tokio::time::timeout(limit, call).await.map_err(|_| Failure::passing(format!("no answer within {limit:?}")))
     }
 
-    async fn put_once(&self, name: &str, body: &Bytes, if_absent: bool) -> Result<Put, Failure> {
-        let call = self
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(self.key(name))
-            .set_if_none_match(if_absent.then(|| "*".to_owned()))
-            .set_server_side_encryption(self.sse.clone())
-            .set_storage_class(self.storage_class.clone())
-            .checksum_sha256(aws_smithy_types::base64::encode(Sha256::digest(body)))
-            .body(body.clone().into());
-        match self.in_time(body.len() as u64, call.send()).await? {
-            Ok(_) => Ok(Put::Done),
-            Err(error) if if_absent && answer::status_and_code(&error).0 == 412 => Ok(Put::Taken),
-            Err(error) if if_absent && answer::status_and_code(&error).0 == 501 => Ok(Put::NoConditions),
-            Err(error) => Err(answer::failure(error, &self.credentials)),
-        }
-    }
-
-    async fn create(&self, name: &str, body: &Bytes, attempt: u32) -> Result<PutOutcome, Failure> {
-        if self.conditional.get().copied().unwrap_or(false) {
-            return match self.put_once(name, body, true).await? {
-                Put::Done => Ok(PutOutcome::Stored),
-                Put::Taken => self.compare(name, body, attempt > 1).await,
-                Put::NoConditions => Err(Failure::lasting(StoreErrorKind::Refused, "the server no longer knows conditions")),
-            };
-        }
-        // As good as it gets here: two who look at the same moment both write, and the later one wins. Both read back what stays.
-        if self.head_once(name).await?.is_none() {
-            self.put_once(name, body, false).await?;
-        }
-        self.compare(name, body, true).await
-    }
-
-    /// What a taken name means for who wanted to create it, and who may have done so in a try whose answer was lost.
-    async fn compare(&self, name: &str, body: &Bytes, may_be_ours: bool) -> Result<PutOutcome, Failure> {
-        match self.get_once(name, None, body.len() as u64).await {
-            Ok(present) if present == body => Ok(PutOutcome::Stored),
-            Ok(_) | Err(Failure { kind: StoreErrorKind::TooLarge, .. }) => Ok(PutOutcome::Exists),
-            Err(Failure { kind: StoreErrorKind::NotFound, .. }) => Err(Failure::passing("the object was removed meanwhile")),
-            Err(Failure { kind: StoreErrorKind::Denied, .. }) if !may_be_ours => Ok(PutOutcome::Exists),
-            // Nobody can say what became of it.
-            Err(Failure { kind: StoreErrorKind::Denied, source, .. }) => {
-                Err(Failure { kind: StoreErrorKind::Unavailable, passing: false, source })
-            }
-            Err(failure) => Err(failure),
-        }
-    }
-
-    async fn get_once(&self, name: &str, version: Option<&String>, limit: u64) -> Result<Bytes, Failure> {
+    /// The bytes, and which version they are where versions are kept.
+    async fn get_once(&self, name: &str, version: Option<&String>, limit: u64) -> Result<(Bytes, Option<String>), Failure> {
         let call = self.client.get_object().bucket(&self.bucket).key(self.key(name)).set_version_id(version.cloned());
         let answer = self.in_time(0, call.send()).await?.map_err(|error| answer::failure(error, &self.credentials))?;
         let length = u64::try_from(answer.content_length.unwrap_or(0)).unwrap_or(0);
         if length > limit {
             return Err(StoreErrorKind::TooLarge.into());
         }
-        let mut body = answer.body;
+        let (mut body, version) = (answer.body, answer.version_id);
         let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
         self.in_time(length, async {
             while let Some(part) = body.try_next().await.map_err(Failure::passing)? {
@@ -232,7 +177,7 @@ impl S3Store {
             Ok(())
         })
         .await??;
-        Ok(bytes.freeze())
+        Ok((bytes.freeze(), version))
     }
 
     /// One version; without one, what is there, or a delete marker where versions are kept.
@@ -249,7 +194,13 @@ impl S3Store {
         match self.in_time(0, call.send()).await? {
             Ok(head) => {
                 let size = u64::try_from(head.content_length.unwrap_or(0)).unwrap_or(0);
-                Ok(Some(Listed { name: name.to_owned(), size, modified: time(head.last_modified)?, tampering: None }))
+                Ok(Some(Listed {
+                    name: name.to_owned(),
+                    size,
+                    modified: time(head.last_modified)?,
+                    tampering: None,
+                    version: None,
+                }))
             }
             Err(error) if answer::status_and_code(&error).0 == 404 => {
                 self.require_bucket().await?;
@@ -274,24 +225,6 @@ impl S3Store {
             },
         }
     }
-
-    /// Whether a second creation of one name is refused by the server. Tried in this bucket, once per process, by the first who needs it.
-    async fn decides_create_only(&self) -> Result<bool, StoreError> {
-        let tried = self.conditional.get_or_try_init(|| {
-            self.attempt("put", PROBE, |_| async {
-                // The object's being there, from this or an earlier process, is what the last PUT is to be refused for.
-                for _ in 0..2 {
-                    match self.put_once(PROBE, &Bytes::from_static(b"tenure"), true).await? {
-                        Put::Done => {}
-                        Put::Taken => return Ok(true),
-                        Put::NoConditions => return Ok(false),
-                    }
-                }
-                Ok(false)
-            })
-        });
-        tried.await.copied()
-    }
 }
 
 #[async_trait::async_trait]
@@ -305,19 +238,21 @@ impl Store for S3Store {
         let body = &body;
         match mode {
             PutMode::Replace => {
-                self.attempt("put", name, |_| self.put_once(name, body, false)).await?;
+                self.attempt("put", name, |_| self.put_once(name, body, false, None)).await?;
                 Ok(PutOutcome::Stored)
             }
             PutMode::CreateOnly => {
                 self.decides_create_only().await?;
-                self.attempt("put", name, |attempt| self.create(name, body, attempt)).await
+                let (outcome, _) = self.attempt("put", name, |attempt| self.create(name, body, attempt, None)).await?;
+                Ok(outcome)
             }
         }
     }
 
     async fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {
         self.require(is_valid_name(name), "get", name)?;
-        self.attempt("get", name, |_| self.get_once(name, None, limit)).await
+        let (bytes, _) = self.attempt("get", name, |_| self.get_once(name, None, limit)).await?;
+        Ok(bytes)
     }
 
     async fn versions(&self, name: &str, limit: u64) -> Result<Vec<Stored>, StoreError> {
@@ -359,6 +294,27 @@ impl Store for S3Store {
 
     async fn facts(&self) -> Result<StoreFacts, StoreError> {
         facts::facts(self).await
+    }
+
+    async fn can_lock(&self) -> Result<Option<bool>, StoreError> {
+        Ok(facts::object_lock(self).await?.map(|lock| lock.is_some()))
+    }
+
+    async fn create_locked(&self, name: &str, body: Bytes, lock: Lock) -> Result<PutOutcome, StoreError> {
+        self.require(is_valid_name(name), "put and lock", name)?;
+        locks::create(self, name, &body, lock).await
+    }
+
+    async fn lock_of(&self, object: &Listed) -> Result<Option<Lock>, StoreError> {
+        locks::read(self, &object.name, object.version.as_ref()).await
+    }
+
+    async fn extend_lock(&self, object: &Listed, lock: Lock) -> Result<Lock, StoreError> {
+        locks::extend(self, &object.name, object.version.as_ref(), lock).await
+    }
+
+    async fn try_locks(&self, window: Window, now: chrono::DateTime<Utc>) -> Result<LockTrial, StoreError> {
+        lock_trial::run(self, window, now).await
     }
 }
 

@@ -15,7 +15,7 @@ const ROWS: [(&str, &[&str]); 7] = [
     ("operations", &["operation"]),
     ("what the names and bytes mean", &["postgres", "vault", "keyring", "signed"]),
     ("objects by name", &["store"]),
-    ("pure", &["chunk", "compress", "seal", "signature", "format", "retention", "object_name"]),
+    ("pure", &["chunk", "compress", "seal", "signature", "format", "retention", "object_lock", "object_name"]),
     ("types only", &["tenant", "backup_id", "id", "hex_id", "secret", "printable", "name_key"]),
 ];
 

@@ -177,3 +177,65 @@ async fn what_somebody_hides_or_writes_over_in_versioned_buckets_is_reported_and
     let list = tenure.done(&["list", "acme"]);
     assert_eq!((&list["backups"][0]["id"], &list["backups"][0]["state"]), (&next["backup"], &"good".into()), "{list:#}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_with_object_lock() {
+    let (server, cluster) = (s3::shared(), shared());
+    let (vault, keyring) = (server.bucket_with_locks("locked-vault").await, server.bucket("locked-keyring").await);
+    let client = server.client();
+    let stem = unique("locked");
+    let database = format!("{stem}_acme");
+    cluster.create_database(&database);
+    cluster.sql(
+        &database,
+        "CREATE TABLE t (id int PRIMARY KEY, s text); INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 20000) n",
+    );
+    let scratch = tempfile::tempdir().unwrap();
+    let tenure = Program { folder: scratch.path() };
+    let (vault_url, keyring_url) = (format!("s3://{vault}"), format!("s3://{keyring}"));
+    let here = format!("here={}", cluster.description());
+    let init = ["init", "--vault", &vault_url, "--keyring", &keyring_url, "--endpoint", &server.endpoint, "--cluster", &here];
+    tenure.done(&[&init[..], &["--databases", &format!("{stem}_{{tenant}}")]].concat());
+    let file = scratch.path().join("tenure.toml");
+    let configured = std::fs::read_to_string(&file).unwrap();
+    assert!(configured.contains("lock = \"none\""), "{configured}");
+    std::fs::write(&file, configured.replace("lock = \"none\"", "lock = \"compliance 2 days\"")).unwrap();
+
+    let (_, check) = tenure.run(&["check"]);
+    let says = |level: &str, words: &str| {
+        let mut findings = check["findings"].as_array().unwrap().iter();
+        findings.any(|finding| finding["level"] == level && finding["message"].as_str().unwrap().contains(words))
+    };
+    assert!(says("ok", "what is stored is locked, compliance 2 days"), "{check:#}");
+    assert!(says("warning", "a lock of ten years is not refused"), "{check:#}");
+    let first = &tenure.done(&["backup", "acme"])["results"][0];
+    let shown = tenure.done(&["show", "acme", "latest"]);
+    let until: chrono::DateTime<chrono::Utc> = shown["locked_until"].as_str().unwrap().parse().unwrap();
+    let hours = (until - chrono::Utc::now()).num_minutes() as f64 / 60.0;
+    assert!((71.5..72.1).contains(&hours), "{shown:#}");
+    let second = &tenure.done(&["backup", "acme"])["results"][0];
+    assert_eq!(second["chunks_stored"], 0, "{first:#} {second:#}");
+    assert_eq!(tenure.done(&["verify", "--all", "--identity", "recovery-kit.txt"])["problems"], serde_json::json!([]));
+
+    // Nobody removes a version; what hides one, or lies over it, is found.
+    let listed = client.list_object_versions().bucket(&vault).send().await.unwrap();
+    let version =
+        |part: &str| listed.versions().iter().find(|version| version.key().is_some_and(|key| key.contains(part))).unwrap();
+    let (chunk, manifest) = (version("/c/"), version("/b/"));
+    for version in [chunk, manifest, version("vault.json"), version("/s/"), version("signers/1")] {
+        let remove = client.delete_object().bucket(&vault).key(version.key().unwrap()).version_id(version.version_id().unwrap());
+        assert_eq!(remove.send().await.unwrap_err().raw_response().unwrap().status().as_u16(), 403, "{version:?}");
+    }
+    client.delete_object().bucket(&vault).key(chunk.key().unwrap()).send().await.unwrap();
+    client.put_object().bucket(&vault).key(manifest.key().unwrap()).body(b"x".to_vec().into()).send().await.unwrap();
+    let (code, report) = tenure.run(&["verify", "--all"]);
+    assert_eq!(code, 5, "{report:#}");
+    for key in [chunk.key().unwrap(), manifest.key().unwrap()] {
+        let object = format!("s3://{vault}/{key}");
+        let mut problems = report["problems"].as_array().unwrap().iter();
+        assert!(problems.any(|problem| problem["object"] == object.as_str()), "{object}: {report:#}");
+    }
+    let copy = unique("locked_copy");
+    let restored = tenure.done(&["restore", "acme", "--identity", "recovery-kit.txt", "--into", &copy]);
+    assert_eq!(restored["proven"], true, "{restored:#}");
+}

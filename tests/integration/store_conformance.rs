@@ -72,6 +72,22 @@ async fn a_bucket_of_another_server_that_keeps_versions_conforms() {
     tells_tampering(server, &bucket).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_with_object_lock_conforms() {
+    let server = s3::shared();
+    let bucket = server.bucket_with_locks("lockable").await;
+    conforms(Arc::new(S3Store::connect(server.settings(&bucket)).await.unwrap()), 1100).await;
+    tells_tampering(server, &bucket).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_of_another_server_with_object_lock_conforms() {
+    let server = radosgw::shared();
+    let bucket = server.bucket_with_locks("lockable").await;
+    conforms(Arc::new(S3Store::connect(server.settings(&bucket)).await.unwrap()), 1100).await;
+    tells_tampering(server, &bucket).await;
+}
+
 /// What somebody with the rights to write and to delete does behind our back.
 async fn tells_tampering(server: &impl S3Server, bucket: &str) {
     let (store, client) = (S3Store::connect(server.settings(bucket)).await.unwrap(), server.client());

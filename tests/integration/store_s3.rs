@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use tenure::store::s3::{Credentials, Limits, S3Settings, S3Store};
-use tenure::store::{PutMode, PutOutcome, Store, StoreError, StoreErrorKind, Versioning};
+use tenure::store::{PutMode, PutOutcome, Store, StoreError, StoreErrorKind, Tampering, Versioning};
 
 use crate::harness::http::{Action, Proxy, Request};
 use crate::harness::s3::{self, OWNER, S3Server, WRITER};
@@ -109,6 +109,29 @@ async fn a_profile_goes_before_the_environment_and_is_named_when_it_fails() {
         let said = String::from_utf8(child.stdout).unwrap();
         assert!(said.contains(says), "{profile}: {said}");
         assert!(!said.contains("secret"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_used() {
+    let server = s3::shared();
+    let bucket = server.bucket("proxied").await;
+    for (no_proxy, through) in [("", true), ("127.0.0.1", false)] {
+        let proxy = Proxy::start(Some(&server.endpoint), |_, _| Action::Forward).await;
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child
+            .args(["--exact", "store_s3::a_process_with_a_profile", "--nocapture"])
+            .env(CHILD, format!("{OWNER} {} {bucket}", server.endpoint))
+            .env("AWS_SHARED_CREDENTIALS_FILE", &server.credentials_file)
+            .envs([("AWS_CONFIG_FILE", "/dev/null"), ("AWS_EC2_METADATA_DISABLED", "true"), ("NO_PROXY", no_proxy)])
+            .env("HTTP_PROXY", &proxy.endpoint)
+            .stdin(Stdio::null());
+        // The proxy is this process's: it must go on meanwhile.
+        let output = tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("stored"), "{output:?}");
+        let requests = proxy.requests();
+        assert_eq!(requests.iter().any(|request| request.path.starts_with(&server.endpoint)), through, "{no_proxy:?}");
+        assert_eq!(requests.is_empty(), !through);
     }
 }
 
@@ -384,6 +407,27 @@ async fn what_may_not_be_asked_is_unknown() {
     let facts = store.await.unwrap().facts().await.unwrap();
     assert_eq!((facts.versioning, facts.object_lock, facts.create_only, &facts.expiring_rules), (None, None, None, &None));
     assert!(facts.clock_ahead_seconds.is_some(), "a refusal has a date");
+}
+
+#[tokio::test]
+async fn who_may_not_ask_for_versioning_still_sees_versions_if_allowed_to_list_them() {
+    let server = s3::shared();
+    let rights = ["s3:PutObject", "s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:ListBucketVersions"];
+    for (versions, seen) in [(true, Some(Tampering::Hidden)), (false, None)] {
+        let (client, bucket) = (server.client(), server.bucket("unasked").await);
+        if versions {
+            s3::keep_versions(&client, &bucket).await;
+        }
+        s3::grant(&client, &bucket, WRITER, &rights).await;
+        let settings = S3Settings { credentials: Credentials::Given(s3::credentials(WRITER)), ..server.settings(&bucket) };
+        let store = S3Store::connect(settings).await.unwrap();
+        store.put("t/object", "x".into(), PutMode::CreateOnly).await.unwrap();
+        assert!(store.head("t/object").await.unwrap().is_some_and(|object| object.tampering.is_none()));
+        assert_eq!(store.facts().await.unwrap().versioning, None);
+        client.delete_object().bucket(&bucket).key("t/object").send().await.unwrap();
+        assert_eq!(store.head("t/object").await.unwrap().and_then(|object| object.tampering), seen, "{bucket}");
+        assert_eq!(store.list("t/").try_collect::<Vec<_>>().await.unwrap().len(), usize::from(versions));
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{key, reuse, tenant::Run};
 use crate::{
     format::{key_record::KeyRecord, manifest::Manifest, record::Void},
+    object_name::Document,
     operation::failure::{Failure, FailureClass},
     postgres::lock::TenantLock,
     signed::FORMAT,
@@ -25,19 +26,32 @@ impl Run<'_> {
     /// When a condition does not hold; then no backup exists, or a void one that nobody uses.
     pub(super) async fn commit(&self, manifest: &Manifest, conditions: &Conditions<'_>) -> Result<(), Failure> {
         self.holds(conditions).await?;
-        self.backup.vault.put_manifest(manifest, &self.backup.signer).await?;
+        if let Err(error) = self.backup.vault.put_manifest(manifest, &self.backup.signer).await {
+            // It may be there; but anybody who may delete could remove it.
+            let manifest_name = Document::Manifest(manifest.locker, manifest.backup).to_string();
+            let not_locked = error.is_not_locked() && error.object().ends_with(&manifest_name);
+            let failure = Failure::from(error);
+            if not_locked {
+                self.declare_void(manifest, failure.kind).await?;
+            }
+            return Err(failure);
+        }
         if let Err(failure) = self.holds(conditions).await {
-            let void = Void {
-                format: FORMAT,
-                installation: manifest.installation,
-                locker: manifest.locker,
-                backup: manifest.backup,
-                reason: failure.kind.to_owned(),
-            };
-            self.backup.vault.put_void(&void, &self.backup.signer).await?;
+            self.declare_void(manifest, failure.kind).await?;
             return Err(failure);
         }
         Ok(())
+    }
+
+    async fn declare_void(&self, manifest: &Manifest, reason: &str) -> Result<(), Failure> {
+        let void = Void {
+            format: FORMAT,
+            installation: manifest.installation,
+            locker: manifest.locker,
+            backup: manifest.backup,
+            reason: reason.to_owned(),
+        };
+        Ok(self.backup.vault.put_void(&void, &self.backup.signer).await?)
     }
 
     async fn holds(&self, conditions: &Conditions<'_>) -> Result<(), Failure> {

@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::sink::{Sink, SinkError};
+use super::{
+    reuse::StoredPage,
+    sink::{Sink, SinkError},
+};
 use crate::{
     format::{
         description::Description,
@@ -69,26 +72,28 @@ pub fn group(description: &Description, entries: Vec<Entry>) -> Vec<IndexPage> {
     grouped
 }
 
-/// Stores the pages that are not stored yet, and returns what the manifest says of all of them.
+/// Stores the pages that are not stored yet, and returns what the manifest says of all of them, in the same order. `locked_until` is of
+/// the page alone here.
 ///
 /// # Errors
 /// As [`Sink::store`].
-pub async fn store(vault: &Vault, locker: Locker, sink: &Sink, pages: Vec<IndexPage>) -> Result<Vec<Page>, SinkError> {
+pub async fn store(vault: &Vault, locker: Locker, sink: &Sink, pages: &[IndexPage]) -> Result<Vec<Page>, SinkError> {
     let mut listed: Vec<Page> = Vec::new();
     for page in pages {
-        let bytes = bytes::Bytes::from(serde_json::to_vec(&page).expect("an index page has no map with other keys than text"));
+        let bytes = bytes::Bytes::from(serde_json::to_vec(page).expect("an index page has no map with other keys than text"));
         let sha256 = crate::id::Sha256Digest::of(&bytes);
         let size = bytes.len() as u64;
-        let birth = match sink.reuse().page(sha256) {
-            Some(birth) => birth,
+        let StoredPage { birth, locked_until } = match sink.reuse().page(sha256) {
+            Some(stored) => stored,
             None => {
+                let locked_until = sink.fresh_until();
                 vault.put_page(locker, sink.backup(), bytes).await?;
                 sink.page_stored(size);
-                sink.backup()
+                StoredPage { birth: sink.backup(), locked_until }
             }
         };
         let entries = u32::try_from(page.entries.len()).expect("at most a thousand");
-        listed.push(Page { sha256, birth, size, entries, locked_until: None });
+        listed.push(Page { sha256, birth, size, entries, locked_until });
     }
     Ok(listed)
 }

@@ -31,6 +31,17 @@ pub struct StoredChunk {
     pub size: u64,
     /// SHA-256 of the stored object.
     pub sha256: Sha256Digest,
+    /// Until when it is locked at least, where that is known.
+    pub locked_until: Option<DateTime<Utc>>,
+}
+
+/// A page as the newest backup refers to it.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredPage {
+    /// Who wrote it.
+    pub birth: BackupId,
+    /// Until when it is locked at least, where that is known.
+    pub locked_until: Option<DateTime<Utc>>,
 }
 
 /// The newest live backup under the same key, and what of it the store still lists.
@@ -39,7 +50,7 @@ pub struct Reuse {
     /// That backup: it must still be there when the new one is committed.
     pub base: Option<BackupId>,
     chunks: HashMap<ChunkName, StoredChunk>,
-    pages: HashMap<Sha256Digest, BackupId>,
+    pages: HashMap<Sha256Digest, StoredPage>,
     /// What of it could not be used, for the report: it is stored again.
     pub lost: Vec<String>,
     /// Findings that could not be read, for the report: they stop nothing.
@@ -69,17 +80,20 @@ impl Reuse {
         let findings = vault.findings(locker).await?;
         let unreadable_findings = findings.unreadable.iter().map(|error| format!("{error}; run `tenure verify`")).collect();
         let mut reuse = Self { base: Some(base.manifest.backup), unreadable_findings, ..Self::default() };
-        let take = |reuse: &mut Self, entry: &Entry| {
+        let take = |reuse: &mut Self, entry: &Entry, locked_until: Option<DateTime<Utc>>| {
             if findings.ever_damaged(StoredObject::Chunk { birth: entry.birth, name: entry.name }) {
                 reuse.lost.push(format!("chunk {} was found damaged", entry.name));
             } else if listed.get(&(entry.name, entry.birth)) == Some(&entry.size) {
-                let stored = StoredChunk { birth: entry.birth, size: entry.size, sha256: entry.sha256 };
+                // Pages may share a chunk: it is locked for as long as the page that says most.
+                let locked_until = locked_until.max(reuse.chunks.get(&entry.name).and_then(|other| other.locked_until));
+                let stored = StoredChunk { birth: entry.birth, size: entry.size, sha256: entry.sha256, locked_until };
                 reuse.chunks.insert(entry.name, stored);
             } else {
                 reuse.lost.push(format!("chunk {} is missing or has another length", entry.name));
             }
         };
-        base.manifest.description.iter().for_each(|entry| take(&mut reuse, entry));
+        let held = base.manifest.description_locked_until;
+        base.manifest.description.iter().for_each(|entry| take(&mut reuse, entry, held));
         let mut pages = stream::iter(base.manifest.pages.clone())
             .map(|page| async move {
                 let read = vault.page(locker, &page).await;
@@ -91,9 +105,10 @@ impl Reuse {
                 Ok(read) => {
                     let suspect = findings.ever_damaged(StoredObject::Page { birth: page.birth, sha256: page.sha256 });
                     if !suspect && listed_pages.get(&(page.sha256, page.birth)) == Some(&page.size) {
-                        reuse.pages.insert(page.sha256, page.birth);
+                        let stored = StoredPage { birth: page.birth, locked_until: page.locked_until };
+                        reuse.pages.insert(page.sha256, stored);
                     }
-                    read.entries.iter().for_each(|entry| take(&mut reuse, entry));
+                    read.entries.iter().for_each(|entry| take(&mut reuse, entry, page.locked_until));
                 }
                 Err(ObjectError::Store { object, source }) => return Err(DocumentError::Store { object, source }),
                 Err(damage) => reuse.lost.push(damage.to_string()),
@@ -108,9 +123,9 @@ impl Reuse {
         self.chunks.get(&name).copied()
     }
 
-    /// The birth of the page of this digest, if it may be referred to.
+    /// The page of this digest, if it may be referred to.
     #[must_use]
-    pub fn page(&self, sha256: Sha256Digest) -> Option<BackupId> {
+    pub fn page(&self, sha256: Sha256Digest) -> Option<StoredPage> {
         self.pages.get(&sha256).copied()
     }
 }

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use chrono::{DateTime, Utc};
 use tokio::sync::OnceCell;
 
 use super::reuse::{Reuse, StoredChunk};
@@ -50,6 +51,7 @@ struct Inner {
     recipient: TenantRecipient,
     key: ChunkNameKey,
     reuse: Reuse,
+    clock: fn() -> DateTime<Utc>,
     /// What this run met: each plaintext is stored once, however often it occurs.
     met: Mutex<HashMap<ChunkName, Arc<OnceCell<StoredChunk>>>>,
     totals: Counters,
@@ -64,6 +66,13 @@ struct Counters {
     bytes_reused: AtomicU64,
 }
 
+impl Inner {
+    fn fresh_until(&self) -> Option<DateTime<Utc>> {
+        let window = self.vault.store().window()?;
+        Some(window.fresh((self.clock)()).until)
+    }
+}
+
 impl Sink {
     /// A sink for one run.
     #[must_use]
@@ -74,9 +83,10 @@ impl Sink {
         recipient: TenantRecipient,
         key: ChunkNameKey,
         reuse: Reuse,
+        clock: fn() -> DateTime<Utc>,
     ) -> Self {
         let (met, totals) = (Mutex::default(), Counters::default());
-        Self(Arc::new(Inner { vault, locker, backup, recipient, key, reuse, met, totals }))
+        Self(Arc::new(Inner { vault, locker, backup, recipient, key, reuse, clock, met, totals }))
     }
 
     /// What may be re-used.
@@ -110,6 +120,7 @@ impl Sink {
                 if let Some(stored) = inner.reuse.chunk(name) {
                     return Ok(stored);
                 }
+                let locked_until = inner.fresh_until();
                 let recipient = inner.recipient.clone();
                 let sealed = tokio::task::spawn_blocking(move || Ok::<_, SinkError>(seal(pack(chunk)?, &recipient)?))
                     .await
@@ -120,6 +131,7 @@ impl Sink {
                     birth: inner.backup,
                     size: sealed.bytes().len() as u64,
                     sha256: sealed.sha256(),
+                    locked_until,
                 })
             })
             .await?;
@@ -136,6 +148,19 @@ impl Sink {
     /// Counts an index page that was written.
     pub fn page_stored(&self, size: u64) {
         self.0.totals.bytes_stored.fetch_add(size, Ordering::Relaxed);
+    }
+
+    /// Until when at least what is stored from now on is locked; `None` where nothing is.
+    #[must_use]
+    pub fn fresh_until(&self) -> Option<DateTime<Utc>> {
+        self.0.fresh_until()
+    }
+
+    /// Until when a chunk that this run met is locked at least, where that is known.
+    #[must_use]
+    pub fn locked_until(&self, chunk: ChunkName) -> Option<DateTime<Utc>> {
+        let met = self.0.met.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        met.get(&chunk)?.get()?.locked_until
     }
 
     /// What the run has read, stored and re-used so far; tables and rows are left at 0.

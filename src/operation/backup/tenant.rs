@@ -6,7 +6,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     Backup, CONNECTIONS_PER_TENANT, Limits,
     commit::Conditions,
-    findings, key, pages,
+    findings, key,
+    locks::Needed,
+    pages,
     read::{self, Shared, Writer},
     report::{Done, GAVE_WAY},
     reuse::Reuse,
@@ -133,7 +135,7 @@ impl<'a> Run<'a> {
         let age = self.backup.max_snapshot_age;
         let stored =
             tokio::time::timeout(age, self.store(lock, &record, reuse, reader)).await.map_err(|_| self.too_old(age))??;
-        let manifest = self.manifest(&record, &history, &stored).await?;
+        let manifest = self.manifest(&record, &history, &stored, &mut findings).await?;
         findings::of_captured(&manifest, &stored.description, &mut findings);
         let base_expires_at =
             history.backups.iter().find(|backup| Some(backup.manifest.backup) == base).map(|backup| backup.manifest.expires_at);
@@ -198,7 +200,7 @@ impl<'a> Run<'a> {
         let shared = Shared {
             tenant: resident.tenant.clone(),
             snapshot: snapshot.clone(),
-            sink: Sink::new(backup.vault.clone(), record.locker, id, recipient, key.clone(), reuse),
+            sink: Sink::new(backup.vault.clone(), record.locker, id, recipient, key.clone(), reuse, backup.clock),
             hasher: key.row_hasher(),
             budget: backup.budget.clone(),
             progress: backup.progress.clone(),
@@ -237,11 +239,21 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn manifest(&self, record: &KeyRecord, history: &History, stored: &Stored) -> Result<Manifest, Failure> {
+    async fn manifest(
+        &self,
+        record: &KeyRecord,
+        history: &History,
+        stored: &Stored,
+        findings: &mut Vec<String>,
+    ) -> Result<Manifest, Failure> {
         let (backup, facts) = (self.backup, stored.snapshot.facts());
         let rows = stored.entries.iter().flat_map(|entry| &entry.parts).map(|part| part.rows).sum();
         let grouped = pages::group(&stored.description, stored.entries.clone());
-        let pages = pages::store(&backup.vault, record.locker, &stored.sink, grouped).await?;
+        let mut pages = pages::store(&backup.vault, record.locker, &stored.sink, &grouped).await?;
+        self.stage("locking what it needs");
+        let (description, sink) = (&stored.description_entries, &stored.sink);
+        let needed = Needed { locker: record.locker, sink, description, pages: &mut pages, indexes: &grouped };
+        let description_locked_until = needed.hold(backup, findings).await?;
         let previous = history.newest();
         let keep = (backup.promise)(&self.resident.tenant).keep;
         let mut totals = stored.sink.totals();
@@ -272,6 +284,7 @@ impl<'a> Run<'a> {
             },
             description: stored.description_entries.clone(),
             pages,
+            description_locked_until,
             not_captured: stored.description.not_captured.len() as u64,
             totals,
             written_by: backup.version.clone(),

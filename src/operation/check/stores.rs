@@ -1,8 +1,11 @@
 //! Each store by itself: there, writable, set up as it should be, its clock.
 
+use chrono::{DateTime, Utc};
+
 use super::{
     Report, Request, StoreToCheck,
     canary::{self, Powers},
+    locks,
 };
 use crate::store::{Location, Store, StoreFacts, Versioning};
 
@@ -15,28 +18,34 @@ const FREE_BYTES: u64 = 1 << 30;
 
 pub(super) async fn check(request: &Request) -> Report {
     let mut report = Report::default();
-    one("vault", &request.vault, &mut report).await;
-    one("keyring", &request.keyring, &mut report).await;
+    one("vault", &request.vault, request.now, &mut report).await;
+    one("keyring", &request.keyring, request.now, &mut report).await;
     for (number, mirror) in request.mirrors.iter().enumerate() {
-        one(&format!("mirror {}", number + 1), mirror, &mut report).await;
+        one(&format!("mirror {}", number + 1), mirror, request.now, &mut report).await;
     }
     report
 }
 
-async fn one(name: &str, store: &StoreToCheck, report: &mut Report) {
+async fn one(name: &str, store: &StoreToCheck, now: DateTime<Utc>, report: &mut Report) {
     let object = format!("{name} {}", store.url);
     let opened = match &store.store {
         Ok(opened) => opened,
         Err(failure) => return report.failure(&object, failure),
     };
     let keys = name != "vault";
-    let kept = match opened.facts().await {
-        Ok(facts) => {
-            look_at(&object, &facts, keys, report);
-            facts.versioning == Some(Versioning::On)
-        }
+    let window = opened.window();
+    let facts = match opened.facts().await {
+        Ok(facts) => facts,
         Err(error) => return report.failure(&object, &error.into()),
     };
+    look_at(&object, &facts, keys, report);
+    if !keys {
+        locks::look_at(&object, &facts, window, report);
+    }
+    if let Some(window) = window.filter(|_| facts.object_lock == Some(true)) {
+        locks::try_out(&object, &**opened, window, now, report).await;
+    }
+    let kept = facts.versioning == Some(Versioning::On);
     try_out(&object, &**opened, &store.location, keys, kept, report).await;
     if let Location::Directory(path) = &store.location {
         space(&object, path, report);
@@ -53,13 +62,8 @@ fn look_at(object: &str, facts: &StoreFacts, keys: bool, report: &mut Report) {
             "object lock is on: keys in it could not be destroyed, and a purge would never be finished",
             "Use a bucket without object lock for keys.",
         ),
-        Some(true) => report.warning(
-            object,
-            "object lock is on, and `lock` is \"none\": a default retention of the bucket would keep what expires",
-            "Use a bucket without it, or without a default retention.",
-        ),
-        Some(false) => {}
-        None => untold(report, "whether object lock is on", "s3:GetBucketObjectLockConfiguration"),
+        None if keys => untold(report, "whether object lock is on", "s3:GetBucketObjectLockConfiguration"),
+        _ => {}
     }
     match facts.versioning {
         Some(Versioning::Off) => {}
@@ -75,7 +79,11 @@ fn look_at(object: &str, facts: &StoreFacts, keys: bool, report: &mut Report) {
             "versioning is suspended: old versions may still be there, and new ones are not kept",
             "Turn it on, or use a new bucket without it.",
         ),
-        None => untold(report, "whether old versions are kept", "s3:GetBucketVersioning"),
+        None => report.warning(
+            object,
+            "it does not tell whether old versions are kept: unless they may be listed, nobody sees what is hidden or written over in it",
+            "Allow every role s3:GetBucketVersioning, and s3:ListBucketVersions where versions are kept.",
+        ),
     }
     match &facts.expiring_rules {
         Some(rules) => {

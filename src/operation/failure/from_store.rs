@@ -21,9 +21,27 @@ impl From<StoreError> for Failure {
             StoreErrorKind::NoSuchStore => {
                 ("no-such-store", "Check the url in the configuration, and that the disk is mounted or the bucket exists.")
             }
+            StoreErrorKind::Denied if error.operation == "lock" || error.operation == "put and lock" => (
+                "store-denied",
+                "Allow these credentials s3:PutObjectRetention on the vault, for one and a half times the days of `vault.lock`. \
+                 No backup was made: one that may be deleted before its time is not what was promised.",
+            ),
+            StoreErrorKind::Denied if error.operation == "read the lock of" => (
+                "store-denied",
+                "Allow these credentials s3:GetObjectRetention on the vault. No backup was made: a lock that nobody can read proves nothing.",
+            ),
             StoreErrorKind::Denied => {
                 ("store-denied", "Check the credentials and the role's profile; `tenure check` shows what this role may do.")
             }
+            StoreErrorKind::NoLocks => (
+                "no-object-lock",
+                "`vault.lock` asks for object lock, and nothing was written without it. Turn it on for the bucket (most servers: only \
+                 when it is made), allow s3:GetBucketObjectLockConfiguration, or write lock = \"none\".",
+            ),
+            StoreErrorKind::NotLocked => (
+                "not-locked",
+                "No backup was made. The store took the request and does not keep to it: `tenure check` tries its locks out.",
+            ),
             StoreErrorKind::Full => {
                 ("store-full", "Make room, then run the same command again; nothing that is listed was harmed.")
             }

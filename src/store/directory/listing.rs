@@ -69,6 +69,7 @@ fn entries(root: &OwnedFd, prefix: &str) -> Result<Vec<Entry>, Problem> {
                 size: tree::size(&stat),
                 modified: tree::modified(&stat),
                 tampering: None,
+                version: None,
             })),
             // Some file systems do not say the kind in the entry itself.
             FileType::Directory => entries.push(Entry::Folder(segment.to_owned())),

@@ -12,13 +12,15 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::config::{
     ProvideCredentials, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider, SharedHttpClient,
 };
-use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::{Credentials, S3Settings};
+use super::{Credentials, Limits, S3Settings};
 use crate::store::StoreErrorKind;
 use crate::store::retry::Failure;
 
@@ -39,7 +41,7 @@ enum ConnectError {
 
 pub(super) async fn client(settings: &S3Settings) -> Result<aws_sdk_s3::Client, Failure> {
     // Whoever gives out credentials is another server, with a certificate that the system knows.
-    let for_credentials = http_client(TrustStore::default())?;
+    let for_credentials = http_client(TrustStore::default(), &settings.limits)?;
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(for_credentials.clone())
         .retry_config(RetryConfig::standard())
@@ -77,7 +79,7 @@ pub(super) async fn client(settings: &S3Settings) -> Result<aws_sdk_s3::Client, 
     let mut config = aws_sdk_s3::config::Builder::from(&usual)
         .region(region.clone())
         .credentials_provider(credentials)
-        .http_client(http_client(trust(settings)?)?)
+        .http_client(http_client(trust(settings)?, &settings.limits)?)
         .force_path_style(settings.path_style.unwrap_or(settings.endpoint.is_some()))
         // We try again ourselves, knowing more: see `retry`. And limit time by the length of the body.
         .retry_config(RetryConfig::disabled())
@@ -101,10 +103,17 @@ pub(super) fn whose(settings: &S3Settings) -> String {
     }
 }
 
-fn http_client(trust: TrustStore) -> Result<SharedHttpClient, Failure> {
+/// By the proxy that the environment names, as its credentials are the environment's: the SDK's ready-made client knows none.
+fn http_client(trust: TrustStore, limits: &Limits) -> Result<SharedHttpClient, Failure> {
     let context = TlsContext::builder().with_trust_store(trust).build();
     let context = context.map_err(|error| Failure::lasting(StoreErrorKind::Refused, error))?;
-    Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_https())
+    let connector = Connector::builder()
+        .connector_settings(HttpConnectorSettings::builder().connect_timeout(limits.connect).build())
+        .proxy_config(ProxyConfig::from_env())
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(context);
+    let connector = SharedHttpConnector::new(connector.build());
+    Ok(http_client_fn(move |_, _| connector.clone()))
 }
 
 fn trust(settings: &S3Settings) -> Result<TrustStore, Failure> {

@@ -6,7 +6,10 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::types::{BucketVersioningStatus, ExpirationStatus, LifecycleRule, LifecycleRuleFilter, ObjectLockEnabled};
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, DefaultRetention, ExpirationStatus, LifecycleRule, LifecycleRuleFilter, ObjectLockConfiguration,
+    ObjectLockEnabled,
+};
 use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::date_time::{DateTime, Format};
@@ -18,9 +21,11 @@ use crate::store::{Store as _, StoreError, StoreErrorKind, StoreFacts, Versionin
 pub(super) async fn facts(store: &S3Store) -> Result<StoreFacts, StoreError> {
     // The first call also finds out whether there is such a bucket, which the others answer less clearly.
     let clock_ahead_seconds = store.clock_ahead_seconds().await?;
+    let object_lock = object_lock(store).await?;
     Ok(StoreFacts {
         versioning: store.attempt("read versioning of", "", |_| versioning(store)).await?,
-        object_lock: store.attempt("read object lock of", "", |_| object_lock(store)).await?,
+        object_lock: object_lock.as_ref().map(Option::is_some),
+        default_retention: object_lock.flatten().as_ref().and_then(default_retention),
         expiring_rules: store.attempt("read lifecycle of", "", |_| expiring_rules(store)).await?,
         create_only: match store.decides_create_only().await {
             Ok(decides) => Some(decides),
@@ -41,13 +46,24 @@ async fn versioning(store: &S3Store) -> Result<Option<Versioning>, Failure> {
     }))
 }
 
-async fn object_lock(store: &S3Store) -> Result<Option<bool>, Failure> {
-    let call = store.client.get_object_lock_configuration().bucket(&store.bucket).send();
-    let said = ask(store, call, "ObjectLockConfigurationNotFoundError").await?;
-    Ok(said.map(|said| {
+/// `None` where the server would not tell, `Some(None)` where object lock is not on.
+pub(super) async fn object_lock(store: &S3Store) -> Result<Option<Option<ObjectLockConfiguration>>, StoreError> {
+    let asked = store.attempt("read object lock of", "", |_| {
+        let call = store.client.get_object_lock_configuration().bucket(&store.bucket).send();
+        ask(store, call, "ObjectLockConfigurationNotFoundError")
+    });
+    Ok(asked.await?.map(|said| {
         let configuration = said.and_then(|said| said.object_lock_configuration);
-        configuration.is_some_and(|lock| lock.object_lock_enabled == Some(ObjectLockEnabled::Enabled))
+        configuration.filter(|lock| lock.object_lock_enabled == Some(ObjectLockEnabled::Enabled))
     }))
+}
+
+/// In words.
+fn default_retention(lock: &ObjectLockConfiguration) -> Option<String> {
+    let DefaultRetention { mode, days, years, .. } = lock.rule()?.default_retention()?;
+    let mode = mode.as_ref()?.as_str().to_lowercase();
+    let (count, unit) = days.map(|days| (days, "day")).or(years.map(|years| (years, "year")))?;
+    Some(format!("{mode} {count} {unit}{}", if count == 1 { "" } else { "s" }))
 }
 
 async fn expiring_rules(store: &S3Store) -> Result<Option<Vec<String>>, Failure> {

@@ -44,7 +44,7 @@ fn listed(store: &S3Store, prefix: &str, object: &aws_sdk_s3::types::Object) -> 
     let name = object.key().and_then(|key| key.strip_prefix(&store.prefix)).filter(|name| is_valid_name(name))?;
     let size = u64::try_from(object.size().unwrap_or(0)).unwrap_or(0);
     Some(match time(object.last_modified().copied()) {
-        Ok(modified) => Ok(Listed { name: name.to_owned(), size, modified, tampering: None }),
+        Ok(modified) => Ok(Listed { name: name.to_owned(), size, modified, tampering: None, version: None }),
         Err(failure) => Err(Call { operation: "list", address: &store.address, name: prefix }.failed(failure)),
     })
 }

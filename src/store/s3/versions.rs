@@ -49,7 +49,8 @@ impl Group {
             self.versions.iter().rev().skip(1).any(differs).then_some(Tampering::Overwritten)
         };
         let size = u64::try_from(first.size).unwrap_or(0);
-        Some(time(first.modified).map(|modified| Listed { name: name.to_owned(), size, modified, tampering }))
+        let version = Some(first.id.clone());
+        Some(time(first.modified).map(|modified| Listed { name: name.to_owned(), size, modified, tampering, version }))
     }
 }
 
@@ -61,7 +62,8 @@ enum Next {
 }
 
 impl S3Store {
-    /// Whether the bucket keeps versions, or did: asked once. A bucket that does not tell is taken not to; `check` says so.
+    /// Whether the bucket keeps versions, or did: asked once. Where that may not be asked, listing versions tells as much if it is allowed.
+    /// Where neither is, nobody can see what was hidden or written over: that is said.
     pub(super) async fn keeps_versions(&self) -> Result<bool, StoreError> {
         let asked = self.versioned.get_or_try_init(|| {
             self.attempt("read versioning of", "", |_| async {
@@ -71,13 +73,32 @@ impl S3Store {
                         Ok(matches!(said.status, Some(BucketVersioningStatus::Enabled | BucketVersioningStatus::Suspended)))
                     }
                     Err(error) => match answer::failure(error, &self.credentials) {
-                        Failure { kind: StoreErrorKind::Denied | StoreErrorKind::Refused, .. } => Ok(false),
+                        Failure { kind: StoreErrorKind::Denied, .. } => self.may_list_versions().await,
+                        // A server that knows no versions.
+                        Failure { kind: StoreErrorKind::Refused, .. } => Ok(false),
                         failure => Err(failure),
                     },
                 }
             })
         });
         asked.await.copied()
+    }
+
+    async fn may_list_versions(&self) -> Result<bool, Failure> {
+        let call = self.client.list_object_versions().bucket(&self.bucket).prefix(&self.prefix).max_keys(1).send();
+        match self.in_time(0, call).await?.map_err(|error| answer::failure(error, &self.credentials)) {
+            Ok(_) => Ok(true),
+            Err(Failure { kind: StoreErrorKind::Denied | StoreErrorKind::Refused, .. }) => {
+                let address = &self.address;
+                tracing::warn!(
+                    store.address = address,
+                    "{address} does not tell whether it keeps old versions: what somebody hid or wrote over would not be noticed; \
+                     allow s3:GetBucketVersioning and s3:ListBucketVersions"
+                );
+                Ok(false)
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     /// The object of this name, and what was done to it.
@@ -94,7 +115,7 @@ impl S3Store {
             let modified = time(version.modified).map_err(|failure| self.call("get", name).failed(failure))?;
             let bytes = self.attempt("get", name, |_| self.get_once(name, Some(&version.id), limit)).await;
             match bytes {
-                Ok(bytes) => read.push(Stored { bytes, modified }),
+                Ok((bytes, _)) => read.push(Stored { bytes, modified }),
                 // Too long to be what is looked for, or gone meanwhile.
                 Err(StoreError { kind: StoreErrorKind::TooLarge | StoreErrorKind::NotFound, .. }) => {}
                 Err(error) => return Err(error),

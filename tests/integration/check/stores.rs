@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use chrono::Utc;
 use tenure::{
+    object_lock::Window,
     operation::{
         check::{Level, StoreToCheck, check},
         failure::{Failure, FailureClass},
     },
     store::{
         Location, Store,
+        locked::LockedStore,
         s3::{Credentials, S3Settings, S3Store},
     },
 };
@@ -121,6 +124,79 @@ async fn a_buckets_settings_are_read() {
     the(&report, Level::Error, "vault and mirror 1: both are in the bucket");
     let may = at(&report, Level::Warning).into_iter().filter(|finding| finding.contains("may replace and remove")).count();
     assert_eq!(may, 3, "{:#?}", report.findings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn object_lock_is_looked_at_and_tried() {
+    let site = Site::new().await;
+    let server = s3::shared();
+    let client = server.client();
+    let mut request = request(&site).await;
+    let window: Window = "governance 35 days".parse().unwrap();
+    let locking = async |settings: S3Settings| {
+        let opened = bucket(settings).await;
+        let store: Arc<dyn Store> = Arc::new(LockedStore::new(opened.store.unwrap(), window, Utc::now));
+        StoreToCheck { store: Ok(store), ..opened }
+    };
+    // Not on.
+    let plain = server.bucket("check-lockless").await;
+    request.vault = locking(server.settings(&plain)).await;
+    let report = check(&request).await;
+    the(&report, Level::Error, "`vault.lock` is \"governance 35 days\", and object lock is not on: no backup will begin");
+
+    // On, and nobody asks for it.
+    let name = server.bucket_with_locks("check-locks").await;
+    request.vault = bucket(server.settings(&name)).await;
+    let report = check(&request).await;
+    the(&report, Level::Warning, "object lock is on, and `vault.lock` is \"none\"");
+
+    // On, and asked for, by the bucket's owner, with a default retention.
+    use aws_sdk_s3::types::{
+        DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
+    };
+    let retention = DefaultRetention::builder().mode(ObjectLockRetentionMode::Governance).days(7).build();
+    let configuration = ObjectLockConfiguration::builder()
+        .object_lock_enabled(ObjectLockEnabled::Enabled)
+        .rule(ObjectLockRule::builder().default_retention(retention).build())
+        .build();
+    let put = client.put_object_lock_configuration().bucket(&name).object_lock_configuration(configuration);
+    put.send().await.unwrap();
+    request.vault = locking(server.settings(&name)).await;
+    let report = check(&request).await;
+    the(&report, Level::Ok, "what is stored is locked, governance 35 days");
+    the(&report, Level::Warning, "these credentials may bypass locks in governance mode");
+    the(&report, Level::Warning, "a lock of ten years is not refused (PutObject in governance mode, ");
+    the(&report, Level::Warning, "stored in it by default, governance 7 days");
+
+    // A writer with no more rights than it needs, and one that may not renew.
+    let rights = [
+        "s3:PutObject",
+        "s3:GetObject",
+        "s3:GetObjectVersion",
+        "s3:ListBucket",
+        "s3:ListBucketVersions",
+        "s3:GetBucketVersioning",
+        "s3:GetBucketObjectLockConfiguration",
+        "s3:GetObjectRetention",
+        "s3:PutObjectRetention",
+    ];
+    let name = server.bucket_with_locks("check-lock-writer").await;
+    let settings = S3Settings { credentials: Credentials::Given(s3::credentials(s3::WRITER)), ..server.settings(&name) };
+    s3::grant(&client, &name, s3::WRITER, &rights).await;
+    request.vault = locking(settings.clone()).await;
+    let report = check(&request).await;
+    the(&report, Level::Ok, "what is stored is locked, governance 35 days");
+    assert!(!at(&report, Level::Warning).iter().any(|warning| warning.contains("bypass")), "{:#?}", report.findings);
+    s3::grant(&client, &name, s3::WRITER, &rights[..8]).await;
+    let report = check(&request).await;
+    let refused = "are refused: PutObject in governance mode, PutObjectRetention in governance mode (Allow s3:PutObjectRetention";
+    the(&report, Level::Error, refused);
+    // It does not tell, and then nothing begins.
+    s3::grant(&client, &name, s3::WRITER, &rights[..4]).await;
+    request.vault = locking(settings).await;
+    let report = check(&request).await;
+    the(&report, Level::Error, "it does not tell whether object lock is on: no backup will begin");
+    the(&report, Level::Warning, "it does not tell whether old versions are kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,14 +78,20 @@ pub trait S3Server {
 
     /// A new bucket, whose name no other test has.
     fn bucket(&self, purpose: &str) -> impl Future<Output = String> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let bucket = format!("{purpose}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let client = self.client();
-        async move {
-            client.create_bucket().bucket(&bucket).send().await.unwrap();
-            bucket
-        }
+        create_bucket(self.client(), purpose, false)
     }
+
+    /// A new bucket with object lock.
+    fn bucket_with_locks(&self, purpose: &str) -> impl Future<Output = String> {
+        create_bucket(self.client(), purpose, true)
+    }
+}
+
+async fn create_bucket(client: aws_sdk_s3::Client, purpose: &str, object_lock: bool) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let bucket = format!("{purpose}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    client.create_bucket().bucket(&bucket).object_lock_enabled_for_bucket(object_lock).send().await.unwrap();
+    bucket
 }
 
 impl S3Server for Seaweed {

@@ -3,7 +3,7 @@
 pub mod findings;
 pub mod history;
 pub mod locker;
-mod locks;
+pub mod locks;
 pub mod records;
 
 use std::sync::Arc;

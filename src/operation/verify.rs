@@ -1,5 +1,6 @@
 //! `verify`: that what is stored is what was written, whole, and still opens.
 
+mod locks;
 mod look;
 mod record;
 mod survey;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use locks::Promised;
 use look::Look;
 use survey::{Documents, Survey};
 use units::Opener;
@@ -264,16 +266,21 @@ impl Verify<'_> {
             self.progress.tenant_started(tenant, expected);
         }
 
+        let mut promised = Promised::default();
         for backup in &backups {
             look.checked.manifests += 1;
             let manifest = &backup.manifest;
             let opener = opener.get(&manifest.key_id).cloned();
             let mut entries = vec![manifest.description.clone()];
+            promised.add(manifest, None, &manifest.description, now);
             for page in &manifest.pages {
-                entries.push(look.page(manifest.backup, page).await?);
+                let listed = look.page(manifest.backup, page).await?;
+                promised.add(manifest, Some(page), &listed, now);
+                entries.push(listed);
             }
             look.entries(manifest.backup, entries.concat(), opener, shown.as_ref()).await?;
         }
+        promised.check(self.vault, locker, &mut look).await?;
         if let Some(tenant) = &shown {
             self.progress.tenant_finished(tenant, if look.problems.is_empty() { "good" } else { "damaged" });
         }

@@ -1,9 +1,9 @@
 //! Locks on what is in the vault, renewed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt as _, TryStreamExt as _, future};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future};
 
 use super::Vault;
 use crate::{
@@ -33,11 +33,7 @@ impl Vault {
             }
             let prefix = prefix::in_locker(locker, kind);
             // One listing tells which version each of them is, and whether anything was done to it.
-            let listed = self
-                .store()
-                .list(&prefix)
-                .try_filter_map(|listed| future::ok(stored_object(&listed).map(|object| (object, listed))));
-            let listed = listed.try_filter(|(object, _)| future::ready(due.contains(object)));
+            let listed = self.objects(&prefix).try_filter(|(object, _)| future::ready(due.contains(object)));
             let prefix = &prefix;
             let mut extended = listed
                 .map(|listed| async move {
@@ -59,6 +55,36 @@ impl Vault {
             None => Ok(weaker),
             Some(object) => Err(DocumentError::Missing { object: signed::locate(self.store(), &name_of(locker, object)) }),
         }
+    }
+
+    /// Which of these are locked for less than is promised of them, each with the lock that it has.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn less_locked(
+        &self,
+        locker: Locker,
+        promised: &HashMap<StoredObject, DateTime<Utc>>,
+    ) -> Result<Vec<(StoredObject, Option<Lock>)>, StoreError> {
+        let mut less = Vec::new();
+        for kind in ["p", "c"] {
+            let prefix = prefix::in_locker(locker, kind);
+            let listed = self.objects(&prefix).try_filter(|(object, _)| future::ready(promised.contains_key(object)));
+            let mut held = listed
+                .map_ok(|(object, listed)| async move { Ok((object, self.store().lock_of(&listed).await?)) })
+                .try_buffer_unordered(AT_ONCE);
+            while let Some((object, lock)) = held.try_next().await? {
+                if lock.is_none_or(|lock| lock.until < promised[&object]) {
+                    less.push((object, lock));
+                }
+            }
+        }
+        Ok(less)
+    }
+
+    /// Chunks or pages as they are listed.
+    fn objects<'a>(&'a self, prefix: &'a str) -> impl Stream<Item = Result<(StoredObject, Listed), StoreError>> + 'a {
+        self.store().list(prefix).try_filter_map(|listed| future::ok(stored_object(&listed).map(|object| (object, listed))))
     }
 
     async fn extend(&self, listed: &Listed, lock: Lock) -> Result<Lock, DocumentError> {
@@ -102,7 +128,9 @@ impl Vault {
     }
 }
 
-fn name_of(locker: Locker, object: StoredObject) -> ObjectName {
+/// The name of a chunk or page.
+#[must_use]
+pub fn name_of(locker: Locker, object: StoredObject) -> ObjectName {
     match object {
         StoredObject::Chunk { birth, name } => ObjectName::Chunk { locker, birth, name },
         StoredObject::Page { birth, sha256 } => ObjectName::Page { locker, birth, sha256 },

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt;
 use tenure::{
@@ -333,7 +334,7 @@ async fn a_vault_that_was_not_locked_is_locked_by_its_next_backup() {
 async fn what_is_hidden_or_written_over_is_found_used_and_stored_anew() {
     let server = s3::shared();
     let (bucket, client) = (server.bucket_with_locks("tampered").await, server.client());
-    let nights = Nights::new(server.settings(&bucket), "compliance").await;
+    let nights = Nights::new(server.settings(&bucket), "governance").await;
     nights.back_up(first_night).await;
     let manifest = nights.manifests().await.remove(0);
     let needed = nights.needed(&manifest).await;
@@ -347,6 +348,24 @@ async fn what_is_hidden_or_written_over_is_found_used_and_stored_anew() {
     for name in [&chunk, &page, &signature] {
         assert!(verified.problems.iter().any(|problem| problem.object.ends_with(name.as_str())), "{name}: {verified:?}");
     }
+    // Who may bypass governance shortens a lock.
+    let objects: Vec<_> = nights.plain.list("t/").try_collect().await.unwrap();
+    let (other, version) = objects
+        .into_iter()
+        .find(|object| object.name.contains("/c/") && object.name != chunk)
+        .map(|object| (object.name, object.version))
+        .unwrap();
+    let shorter = ObjectLockRetention::builder()
+        .mode(ObjectLockRetentionMode::Governance)
+        .retain_until_date(aws_sdk_s3::primitives::DateTime::from_secs((Utc::now() + TimeDelta::days(1)).timestamp()))
+        .build();
+    let put = client.put_object_retention().bucket(&bucket).key(&other).set_version_id(version).retention(shorter);
+    put.bypass_governance_retention(true).send().await.unwrap();
+    let verified = nights.site.verify(false).await;
+    let found: Vec<_> = verified.problems.iter().filter(|problem| problem.problem.contains("though it was until")).collect();
+    assert!(found.len() == 1 && found[0].object.ends_with(&other), "{verified:?}");
+    assert!(found[0].problem.starts_with("locked in governance until "), "{found:?}");
+
     let copy = crate::harness::postgres::unique("lock_tampered");
     crate::restore::restore(&nights.site, &crate::restore::copy("acme", &copy)).await.unwrap();
     assert_eq!(shared().sql(&copy, "SELECT count(*) FROM t").trim(), "20000");

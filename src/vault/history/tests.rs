@@ -76,6 +76,7 @@ impl Place {
             },
             description: Vec::new(),
             pages: Vec::new(),
+            description_locked_until: None,
             not_captured: 0,
             totals: Totals::default(),
             written_by: "x".to_owned(),

@@ -1,0 +1,73 @@
+//! Whether what is stored is locked for as long as the manifests say.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+
+use super::look::Look;
+use crate::{
+    backup_id::BackupId,
+    format::{
+        index_page::Entry,
+        manifest::{Manifest, Page},
+        record::StoredObject,
+    },
+    id::Locker,
+    operation::failure::Failure,
+    signed,
+    store::StoreErrorKind,
+    vault::{Vault, locks::name_of},
+};
+
+/// Until when each object is locked at least, and the backup that says so.
+#[derive(Default)]
+pub(super) struct Promised {
+    until: HashMap<StoredObject, DateTime<Utc>>,
+    by: HashMap<StoredObject, BackupId>,
+}
+
+impl Promised {
+    /// What a manifest says of a page, or of its description where there is none, and of the chunks in it.
+    pub(super) fn add(&mut self, manifest: &Manifest, page: Option<&Page>, entries: &[Entry], now: DateTime<Utc>) {
+        let until = page.map_or(manifest.description_locked_until, |page| page.locked_until);
+        // What is over is over.
+        let Some(until) = until.filter(|until| *until > now) else { return };
+        let page = page.map(|page| StoredObject::Page { birth: page.birth, sha256: page.sha256 });
+        let chunks = entries.iter().map(|entry| StoredObject::Chunk { birth: entry.birth, name: entry.name });
+        for object in page.into_iter().chain(chunks) {
+            if self.until.get(&object).is_none_or(|known| *known < until) {
+                self.until.insert(object, until);
+                self.by.insert(object, manifest.backup);
+            }
+        }
+    }
+
+    /// Asks the store about each of them. Where it may not be asked, or the vault was copied to a store without locks, that is said.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn check(self, vault: &Vault, locker: Locker, look: &mut Look<'_>) -> Result<(), Failure> {
+        if self.until.is_empty() {
+            return Ok(());
+        }
+        let less = if vault.store().can_lock().await? == Some(true) {
+            match vault.less_locked(locker, &self.until).await {
+                Err(error) if error.kind == StoreErrorKind::Denied => None,
+                asked => Some(asked?),
+            }
+        } else {
+            None
+        };
+        let Some(less) = less else {
+            look.not_looked_at.push(format!("{}: object locks", vault.store().address()));
+            return Ok(());
+        };
+        for (object, held) in less {
+            let until = self.until[&object].format("%Y-%m-%d %H:%M:%S UTC");
+            let held = held.map_or_else(|| "not locked".to_owned(), |held| format!("locked in {held}"));
+            let what = format!("{held}, though it was until {until}: somebody may bypass locks");
+            look.problem(self.by.get(&object).copied(), signed::locate(vault.store(), &name_of(locker, object)), what);
+        }
+        Ok(())
+    }
+}

@@ -99,6 +99,7 @@ async fn locks_hold_on(server: &impl S3Server, window: Window, decides: bool) {
         assert_eq!(store.versions(name, 100).await.unwrap()[0].bytes, name.as_bytes());
         assert!(store.lock_of(&listed).await.unwrap().unwrap().covers(&window.fresh(before)), "{name} is still what is locked");
         assert_eq!(store.extend_lock(&listed, later).await.unwrap(), later);
+        assert_eq!(store.lock_of(&listed).await.unwrap(), Some(later), "{name}");
         assert_eq!(kind(store.delete(name).await), StoreErrorKind::Denied);
     }
 

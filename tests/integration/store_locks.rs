@@ -309,22 +309,30 @@ async fn a_limit_on_dates_is_seen() {
     assert_eq!(names(&direct, "probe/").await.len(), 2, "create-only, and what is locked");
 }
 
-/// The policy of the documentation lets the writer do its work and no more, as far as this server knows what it says.
+/// The documented policies let the writer do its work and no more, as far as this server knows what they say.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_policy_is_one() {
     let server = s3::shared();
     let (bucket, client) = (server.bucket_with_locks("policy").await, server.client());
-    let page = include_str!("../../docs/configuration.md");
-    let policy = page.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let mut policy = read(include_str!("../../docs/policies/vault.json"));
+    let more = read(include_str!("../../docs/policies/object-lock.json"));
+    policy["Statement"].as_array_mut().unwrap().extend(more["Statement"].as_array().unwrap().iter().cloned());
     let policy = policy
+        .to_string()
         .replace("arn:aws:iam::111122223333:user/tenure-writer", &format!("arn:aws:iam::000000000000:user/{WRITER}"))
         .replace("acme-tenure", &bucket);
     client.put_bucket_policy().bucket(&bucket).policy(policy).send().await.unwrap();
+    client.put_object().bucket(&bucket).key("vault.json").body(b"{}".to_vec().into()).send().await.unwrap();
     let writer = S3Settings { credentials: Credentials::Given(s3::credentials(WRITER)), ..server.settings(&bucket) };
     let store = LockedStore::new(Arc::new(S3Store::connect(writer).await.unwrap()), window("governance 35 days"), Utc::now);
-    assert_eq!(store.put("t/object", "x".into(), PutMode::CreateOnly).await.unwrap(), PutOutcome::Stored);
-    assert_eq!(names(&store, "t/").await, ["t/object"]);
-    assert_eq!(kind(store.delete("t/object").await), StoreErrorKind::Denied);
+    let name = "t/0123456789abcdef0123456789abcdef/c/object";
+    assert_eq!(store.put(name, "x".into(), PutMode::CreateOnly).await.unwrap(), PutOutcome::Stored);
+    assert_eq!(kind(store.delete(name).await), StoreErrorKind::Denied);
+    // What the owner stored without a lock.
+    let root = listed(&store, "vault.json").await;
+    let fresh = store.window().unwrap().fresh(Utc::now());
+    assert_eq!(store.extend_lock(&root, fresh).await.unwrap(), fresh);
     let trial = store.try_locks(store.window().unwrap(), Utc::now()).await.unwrap();
     assert_eq!((trial.removed, trial.bypassed, trial.shortened, trial.refused), (false, false, false, Vec::new()));
     let facts = store.facts().await.unwrap();

@@ -75,13 +75,13 @@ pub(super) async fn try_out(object: &str, store: &dyn Store, window: Window, now
                  until then, also what must be erased",
                 requests.join(", ")
             ),
-            "Where the store knows the condition s3:object-lock-remaining-retention-days, deny longer locks with it: docs/configuration.md \
-             has the policy.",
+            "Where the store knows the condition s3:object-lock-remaining-retention-days, deny longer locks with it: docs/policies/object-lock.json \
+             has the statement.",
         ),
         None => report.warning(
             object,
             "it cannot be found out whether a lock of ten years is refused: the store takes what has a wrong digest",
-            "Look at the bucket's policy: docs/configuration.md says what it should hold.",
+            "Look at the bucket's policy: docs/policies/object-lock.json says what it should hold.",
         ),
     }
 }

@@ -149,13 +149,6 @@ async fn try_out(object: &str, store: &dyn Store, place: &Location, keys: bool, 
             report.ok(object, "writable; what is written can be neither replaced nor removed with these credentials");
             return;
         }
-        (true, false) if kept => {
-            report.ok(
-                object,
-                "writable; what is written cannot be removed with these credentials, and stays where it is written over",
-            );
-            return;
-        }
         (true, true) => "replace and remove",
         (true, false) => "replace",
         (false, true) => "remove",

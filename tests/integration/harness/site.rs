@@ -63,15 +63,20 @@ impl Site {
     pub async fn limited(server: &'static postgres::Cluster, max_run_seconds: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let vault = DirectoryStore::create(&folder.path().join("vault")).await.unwrap();
-        Self::with(server, folder, Arc::new(vault)).await
+        Self::with(server, max_run_seconds, folder, Arc::new(vault)).await
     }
 
     /// On the shared cluster, with its vault in another place.
     pub async fn in_vault(vault: Arc<dyn Store>) -> Self {
-        Self::with(shared(), tempfile::tempdir().unwrap(), vault).await
+        Self::with(shared(), 86_400, tempfile::tempdir().unwrap(), vault).await
     }
 
-    async fn with(server: &'static postgres::Cluster, folder: tempfile::TempDir, vault: Arc<dyn Store>) -> Self {
+    async fn with(
+        server: &'static postgres::Cluster,
+        max_run_seconds: u64,
+        folder: tempfile::TempDir,
+        vault: Arc<dyn Store>,
+    ) -> Self {
         let keyring: Arc<dyn Store> = Arc::new(DirectoryStore::create(&folder.path().join("keyring")).await.unwrap());
         let signer = SigningKey::generate("worker");
         let signers = format!("worker@test namespaces=\"{ALL}\" {}\n", signer.public_openssh().unwrap());

@@ -63,10 +63,12 @@ fn copy_framing() {
 #[test]
 fn archives_of_pg_dump() {
     each("rows::archives_of_pg_dump", 2_000, &golden_plaintexts(b"PGDMP"), |bytes| {
-        if let Ok(entries) = archive_toc::read(bytes) {
+        let entries = archive_toc::read(bytes);
+        if let Ok(entries) = &entries {
             let held: usize = entries.iter().map(|entry| entry.tag.len() + entry.owner.len() + 4 * entry.needs.len()).sum();
             assert!(held <= 4 * bytes.len(), "never more than the archive holds");
         }
+        entries.is_ok()
     });
 }
 
@@ -75,6 +77,8 @@ fn versions_of_programs() {
     let corpus =
         ["pg_dump (PostgreSQL) 15.20", "pg_restore (PostgreSQL) 18.7 (Debian 18.7-1.pgdg120+1)", "pg_dump (PostgreSQL) 19beta1"];
     each_text("rows::versions_of_programs", 3_000, &corpus, |text| {
-        let _ = ToolVersion::parse(text).map(ToolVersion::known_holes);
+        let version = ToolVersion::parse(text);
+        let _ = version.map(ToolVersion::known_holes);
+        version.is_some()
     });
 }

@@ -33,8 +33,12 @@ fn configuration() {
                     .unwrap_or_else(|error| panic!("{error}\n{printed}"));
                 assert_eq!(toml::to_string(&again).unwrap(), printed);
                 drop(config.policy(&acme));
+                true
             }
-            Err(error) => assert!(error.line.is_none_or(|line| (1..=text.matches('\n').count() + 1).contains(&line)), "{error}"),
+            Err(error) => {
+                assert!(error.line.is_none_or(|line| (1..=text.matches('\n').count() + 1).contains(&line)), "{error}");
+                false
+            }
         }
     });
 }
@@ -44,15 +48,18 @@ fn lengths_of_time_and_retentions() {
     let corpus = ["20s", "5 min", "26h", "7 days", "2 weeks", "6 months", "1 year", "9999 years", "9999 weeks"];
     let times = ["2026-08-31T00:00:00Z".parse().unwrap(), DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC];
     each_text("settings::lengths_of_time_and_retentions", 5_000, &corpus, |text| {
-        if let Ok(span) = Span::try_from(text.to_owned()) {
+        let (span, keep) = (Span::try_from(text.to_owned()), text.parse::<Keep>());
+        let is_read = span.is_ok() || keep.is_ok();
+        if let Ok(span) = span {
             assert_eq!(Span::try_from(span.to_string()), Ok(span));
         }
-        if let Ok(keep) = text.parse::<Keep>() {
+        if let Ok(keep) = keep {
             assert_eq!(keep.to_string().parse(), Ok(keep));
             for time in times {
                 assert!(keep.expiry(time) > time || time == DateTime::<Utc>::MAX_UTC);
             }
         }
+        is_read
     });
 }
 
@@ -61,15 +68,18 @@ fn stores_patterns_and_globs() {
     let corpus =
         ["file:///srv/vault", "s3://acme-tenure/a/b", "s3://bucket", "tenant_{tenant}", "app.org_{tenant}", "bank_*", "*a*b?"];
     each_text("settings::stores_patterns_and_globs", 6_000, &corpus, |text| {
-        if let Ok(url) = text.parse::<StoreUrl>() {
+        let (url, pattern) = (text.parse::<StoreUrl>(), text.parse::<Pattern>());
+        let is_read = url.is_ok() || pattern.is_ok();
+        if let Ok(url) = url {
             assert_eq!(url.to_string().parse(), Ok(url.clone()), "{text}");
             assert!(url.overlaps(&url, true));
         }
-        if let Ok(pattern) = text.parse::<Pattern>() {
+        if let Ok(pattern) = pattern {
             assert_eq!(pattern.to_string(), text);
             let name = text.replacen("{tenant}", "acme", 1);
             assert_eq!(pattern.tenant(&name), Some("acme"));
         }
         assert!(Glob(text.replace('*', "x")).matches(&text.replace('*', "x")));
+        is_read
     });
 }

@@ -187,6 +187,7 @@ fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
 
 /// Gives `test` every document of `corpus` as it is, then `cases` changed ones. It says of each whether it got past the parser's first
 /// look: when hardly any does, what lies behind that is not tried at all.
+#[allow(clippy::print_stdout, reason = "`--nocapture` shows how deep a target reaches")]
 pub fn each(name: &str, cases: u32, corpus: &[Vec<u8>], test: impl Fn(&[u8]) -> bool) {
     assert!(corpus.iter().any(|document| test(document)), "{name}: nothing gets past the first look");
     let (tried, deep) = (Cell::new(0_u32), Cell::new(0_u32));

@@ -70,7 +70,7 @@ pub enum State {
     Good,
     /// Its manifest counts, and something that it needs is missing or has another length.
     Damaged,
-    /// Its manifest does not count.
+    /// Its manifest does not count, or the keyring has no whole key that opens it.
     Unreadable,
     /// Its time is over.
     Expired,
@@ -188,10 +188,18 @@ impl<'a> Inventory<'a> {
     ///
     /// # Errors
     /// The store's.
-    pub async fn listed(&mut self, backup: &Backup, database: Option<&str>, now: DateTime<Utc>) -> Result<Listed, Failure> {
+    pub async fn listed(
+        &mut self,
+        backup: &Backup,
+        keys: &TenantKeys,
+        database: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<Listed, Failure> {
         let manifest = &backup.manifest;
         let state = if backup.is_expired(now) {
             State::Expired
+        } else if keys.get(manifest.key_id).is_none() {
+            State::Unreadable
         } else if self.is_whole(manifest).await? {
             State::Good
         } else {
@@ -233,6 +241,10 @@ pub async fn list(
         report.problems.push(format!("{error}; `tenure verify` says more"));
         report.class = Some(FailureClass::Integrity);
     }
+    for lost in lost::without_secret(&histories.keys) {
+        report.problems.push(lost);
+        report.class = Some(FailureClass::Integrity);
+    }
     for (locker, history) in &histories.lockers {
         let mut inventory = Inventory::read(vault, *locker).await?;
         let mut unreadable = HashSet::new();
@@ -253,7 +265,7 @@ pub async fn list(
             }
         }
         for backup in &history.backups {
-            report.backups.push(inventory.listed(backup, database, now).await?);
+            report.backups.push(inventory.listed(backup, &histories.keys, database, now).await?);
         }
     }
     // Those without a time of their own are put where their name says.

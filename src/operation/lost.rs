@@ -121,6 +121,14 @@ pub(super) async fn refuse_without_source(
     }
 }
 
+/// The keys of a tenant that lost their secret half, in words: what they sealed opens for nobody until it is put back.
+pub fn without_secret(keys: &TenantKeys) -> impl Iterator<Item = String> {
+    keys.without_secret.iter().map(|record| {
+        let (key, tenant) = (record.key_id, &keys.tenant);
+        format!("key {key} of tenant {tenant} has no secret half in the keyring; `tenure keys repair` puts it back from a mirror")
+    })
+}
+
 /// What a listing of everybody should say: key records that cannot be trusted, backups without a key record.
 ///
 /// # Errors

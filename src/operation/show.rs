@@ -102,7 +102,7 @@ pub async fn show(
     let histories = Histories::read(vault, keyring, tenant, now).await?;
     let (locker, backup) = choose(&histories, tenant, which)?;
     let manifest = &backup.manifest;
-    let listed = Inventory::read(vault, locker).await?.listed(backup, database, now).await?;
+    let listed = Inventory::read(vault, locker).await?.listed(backup, &histories.keys, database, now).await?;
     let description = match identity {
         Some(identity) => Some(read_description(vault, keyring, &histories.keys, locker, manifest, identity).await?.into()),
         None => None,

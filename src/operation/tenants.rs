@@ -191,6 +191,7 @@ impl Tenants<'_> {
         let unreachable = (!problems.is_empty()).then_some(FailureClass::Failed);
         let of_clusters = problems.len();
         problems.extend(known.untrusted().map(|(tenant, error)| format!("tenant {tenant}: {error}; run `tenure verify`")));
+        problems.extend(known.census.tenants.values().flat_map(lost::without_secret));
         problems.extend(lost::problems(self.vault, &known.census).await?);
         let lost = (problems.len() > of_clusters).then_some(FailureClass::Integrity);
         let class = FailureClass::worst(unreachable.into_iter().chain(lost));

@@ -5,6 +5,7 @@ use tenure::{
     format::key_record::Rewrapping,
     id::Sha256Digest,
     object_name::{Document, ObjectName},
+    operation::{failure::FailureClass, list},
     signature::Namespace,
     signed,
     store::{
@@ -50,6 +51,14 @@ async fn a_changed_or_exchanged_secret_half_is_seen_without_the_identity() {
     seen(1).await;
     std::fs::remove_file(&halves[0]).unwrap();
     assert_eq!(check_keys(&site).await.problems.len(), 2, "its backups have no whole key, and it is missing");
+    let mut listed = Vec::new();
+    for tenant in ["acme", "globex"] {
+        let (vault, keyring) = (&site.backup.vault, &site.backup.keyring);
+        let report = list::list(vault, keyring, &tenant.parse().unwrap(), None, Utc::now()).await.unwrap();
+        listed.push((report.backups[0].state.as_str(), report.problems.len(), report.class.map(FailureClass::code)));
+    }
+    listed.sort();
+    assert_eq!(listed, [("good", 0, None), ("unreadable", 1, Some(5))], "what opens for nobody is not called good");
     std::fs::write(&halves[0], std::fs::read(&halves[1]).unwrap()).unwrap();
     seen(1).await;
     let other = std::fs::read(&halves[1]).unwrap();

@@ -304,7 +304,8 @@ fn a_keyring_that_lost_something_is_repaired_from_its_mirror() {
     for name in whole.keys() {
         let path = fleet.path("mirror0").join(name);
         let bytes = fs::read(&path).unwrap();
-        let changed = [&bytes[..bytes.len() - 1], b"?"].concat();
+        let mut changed = bytes.clone();
+        *changed.last_mut().unwrap() ^= 1;
         fs::write(&path, &changed).unwrap();
         let kept = fleet.path("keyring").join(name);
         if name != "keyring.json" {

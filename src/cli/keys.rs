@@ -119,6 +119,7 @@ fn repair_text(report: &RepairReport) -> String {
     text.push_str(&format!("compared {}\n", report.stores.join(", ")));
     let put_back = count(report.put_back.len() as u64, "object");
     text.push_str(&match (report.put_back.len(), report.dry_run, report.problems.len()) {
+        (0, _, 0) if !report.not_reached.is_empty() => "all good as far as was looked\n".to_owned(),
         (0, _, 0) => "all good\n".to_owned(),
         (_, true, 0) => format!("{put_back} would be put back\n"),
         (_, false, 0) => format!("{put_back} put back\n"),

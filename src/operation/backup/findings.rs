@@ -30,7 +30,7 @@ pub(super) fn of_history(history: &History, reuse: &Reuse, findings: &mut Vec<St
     findings.extend(reuse.unreadable_findings.iter().cloned());
     if !reuse.lost.is_empty() {
         findings.push(format!(
-            "{} objects of the last backup are missing or damaged and were stored again: {}",
+            "{} of the last backup's objects missing or damaged, and stored again; the first: {}",
             reuse.lost.len(),
             reuse.lost[0]
         ));

@@ -1,6 +1,6 @@
 //! Everything that stands in the way, listed at once, before anything is made.
 
-mod guards;
+pub(super) mod guards;
 
 use std::collections::BTreeSet;
 

@@ -65,7 +65,9 @@ impl Promised {
         for (object, held) in less {
             let until = self.until[&object].format("%Y-%m-%d %H:%M:%S UTC");
             let held = held.map_or_else(|| "not locked".to_owned(), |held| format!("locked in {held}"));
-            let what = format!("{held}, though it was until {until}: somebody may bypass locks");
+            let what = format!(
+                "{held}, though it was until {until}: somebody may bypass locks; lock it again, or a backup does when its turn comes"
+            );
             look.problem(self.by.get(&object).copied(), signed::locate(vault.store(), &name_of(locker, object)), what);
         }
         Ok(())

@@ -10,7 +10,8 @@ use crate::harness::{
 };
 
 fn only(request: Request, tables: &[&str]) -> Request {
-    Request { tables: tables.iter().map(|name| name.parse().unwrap()).collect(), ..request }
+    let allow = vec!["superuser-code".to_owned()];
+    Request { tables: tables.iter().map(|name| name.parse().unwrap()).collect(), allow, ..request }
 }
 
 fn failed(result: Result<Report, Failure>) -> (u8, &'static str, String) {
@@ -285,6 +286,42 @@ async fn the_tenants_code_can_do_nothing_in_the_live_database() {
     is_clean(server, &live);
 }
 
+/// A function in one owner's constraint could put an index on another owner's table, who would then run it.
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_the_live_ones_the_tables_are_of_one_owner_without_power() {
+    let server = own_server();
+    let site = Site::on(server).await;
+    let live = site.database("acme");
+    server.sql("postgres", "CREATE ROLE low; CREATE ROLE other");
+    let tables = "CREATE TABLE of_low (a int); CREATE TABLE of_other (a int); CREATE TABLE of_super (a int);
+                  ALTER TABLE of_low OWNER TO low; ALTER TABLE of_other OWNER TO other";
+    server.sql(&live, tables);
+    assert_eq!(site.all().await.class, None);
+    let before = dumped(server, &live);
+    let with = |tables: &[&str], allow: &[&str]| {
+        let allow = allow.iter().map(|word| (*word).to_owned()).collect();
+        Request { allow, ..only(latest("acme"), tables) }
+    };
+    for (tables, allow, kind) in [
+        (&["of_low", "of_other"][..], &["all"][..], "several-owners"),
+        (&["of_low", "of_super"], &["all"], "several-owners"),
+        (&["of_super"], &[], "needs-allow"),
+    ] {
+        let (exit, refused, text) = failed(restore(&site, &with(tables, allow)).await);
+        assert_eq!((exit, refused), (4, kind), "{text}");
+        assert!(text.contains("--into NAME"), "{text}");
+        assert_eq!(dumped(server, &live), before);
+    }
+    for (tables, allow) in [(&["of_low"][..], &[][..]), (&["of_super"], &["superuser-code"])] {
+        let report = restore(&site, &with(tables, allow)).await.unwrap();
+        assert!(report.proven);
+        server.sql(&live, &format!("DROP SCHEMA \"{}\" CASCADE", report.schema.unwrap()));
+    }
+    let into = Request { into: Some(unique("apart")), ..with(&["of_low", "of_other"], &[]) };
+    assert!(restore(&site, &into).await.unwrap().proven);
+    is_clean(server, &live);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_without_superuser_may_do_it() {
     let server = own_server();
@@ -370,7 +407,8 @@ async fn nothing_is_fetched_but_the_tables_and_damage_elsewhere_does_not_matter(
 fn the_program_restores_a_table_and_names_what_an_earlier_run_left() {
     let cluster = Cluster::start(&Options::default());
     cluster.create_database("tenant_acme");
-    cluster.sql("tenant_acme", "CREATE TABLE t (id int); INSERT INTO t VALUES (1), (2); CREATE TABLE other (a int)");
+    let tables = "CREATE TABLE t (id int); INSERT INTO t VALUES (1), (2); CREATE TABLE other (a int); CREATE ROLE app; ALTER TABLE t OWNER TO app";
+    cluster.sql("tenant_acme", tables);
     let program = Program::set_up(&cluster, "tenant_{tenant}");
     program.done(&["backup", "--all"]);
     let id = "0123456789abcdef0123456789abcdef";

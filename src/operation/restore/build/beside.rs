@@ -25,7 +25,7 @@ use crate::{
         failure::{Failure, FailureClass},
         restore::{
             Report, failures,
-            preflight::Preflight,
+            preflight::{Preflight, guards::one_powerless_owner},
             proof,
             routes::Routes,
             rows,
@@ -99,13 +99,14 @@ impl Build<'_> {
         let database = self.session(admin, live).await?;
         let name = beside::schema_name(manifest.backup);
         self.room(&database, &name, tables, &mut found).await?;
+        let owners: BTreeSet<String> = tables.iter().map(|table| table.owner.clone()).collect();
+        one_powerless_owner(&mut found, request, &owners);
         let loader = self.filler(admin, made, &mut found).await?;
         found.verdict(request)?;
         let (Some(loader), Some(tool)) = (loader, found.pg_restore.take()) else {
             return Err(Failure::new(FailureClass::Failed, "preflight", tenant, "the restore cannot begin"));
         };
         self.make_roles(admin, made, &mut found).await?;
-        let owners: BTreeSet<String> = tables.iter().map(|table| table.owner.clone()).collect();
         if !found.facts.superuser {
             let own = made.logins.clone();
             roles::join(admin, Member::Current, owners.iter().chain(&own), &mut made.joined).await.map_err(self.failed())?;

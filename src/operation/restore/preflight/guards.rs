@@ -43,6 +43,28 @@ pub(super) fn superuser_code(found: &mut Preflight, request: &Request, toc: &[To
     found.guard("needs-allow", what, "look at that code, then add --allow superuser-code");
 }
 
+/// Beside live tables one login fills and owns all of them until they are proven, and the tenant's code runs as it meanwhile. What that
+/// hangs onto a table, an index for instance, goes to the table's owner, who runs it. So the owner is one, and without power.
+pub(in crate::operation::restore) fn one_powerless_owner(found: &mut Preflight, request: &Request, owners: &BTreeSet<String>) {
+    if owners.len() > 1 {
+        let names: Vec<String> = owners.iter().map(|owner| shown(owner).to_string()).collect();
+        let what = format!("the tables belong to several roles, and one's code could reach the others': {}", names.join(", "));
+        found.guard("several-owners", what, "name the tables of one owner, or restore them into a new database with --into NAME");
+    }
+    let superusers = found.known_roles.superusers();
+    let powerful = owners.iter().find(|owner| superusers.contains(*owner) || found.powers.owners.contains(*owner));
+    if let Some(owner) = powerful
+        && !allowed(&request.allow, "superuser-code")
+    {
+        let what = format!(
+            "the tables belong to role {}, which has power, and the tenant's code may run while they are filled",
+            shown(owner)
+        );
+        let hint = "restore them into a new database with --into NAME; or, where no lesser role's code is in the live one, add --allow superuser-code";
+        found.guard("needs-allow", what, hint);
+    }
+}
+
 /// Settings that make a session load libraries, or say where a function's library lies.
 const LIBRARIES: [&str; 3] = ["session_preload_libraries", "local_preload_libraries", "dynamic_library_path"];
 

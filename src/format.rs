@@ -3,9 +3,12 @@
 //! All are JSON with a `format` number. Unknown fields are refused: a document that this version does not fully understand is not
 //! acted upon.
 
+pub mod act;
 pub mod description;
+pub mod hold;
 pub mod index_page;
 pub mod key_record;
 pub mod manifest;
+pub mod purge_note;
 pub mod record;
 pub mod root;

@@ -223,6 +223,10 @@ pub mod prefix {
     pub const SECRET_KEYS: &str = "k/";
     /// What `check` and the stores themselves try things with.
     pub const PROBE: &str = "probe/";
+    /// `runs/`
+    pub const RUNS: &str = "runs/";
+    /// `plans/`
+    pub const PLANS: &str = "plans/";
 
     /// Everything of one locker.
     #[must_use]

@@ -9,6 +9,7 @@ pub mod budget;
 pub mod check;
 pub mod failure;
 pub mod fleet;
+pub mod held;
 pub mod init;
 pub mod keys;
 pub mod list;

@@ -1,10 +1,14 @@
 //! The vault: sealed backups, and the signed documents that say what they are.
 
+pub mod acts;
 pub mod findings;
+pub mod gone;
 pub mod history;
+pub mod holds;
 pub mod locker;
 pub mod locks;
 pub mod records;
+pub mod removal;
 
 use std::sync::Arc;
 
@@ -101,14 +105,6 @@ impl Vault {
     /// The store's.
     pub async fn is_erased(&self, tag: NameTag) -> Result<bool, StoreError> {
         any(&*self.store, &prefix::erased(tag)).await
-    }
-
-    /// Whether anything lies in the locker's `gone/`: then its tenant is refused. Only a definite empty listing means no.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn has_gone(&self, locker: Locker) -> Result<bool, StoreError> {
-        any(&*self.store, &prefix::in_locker(locker, "gone")).await
     }
 }
 

@@ -154,7 +154,7 @@ impl Admit<'_> {
         let lockers = keys.lockers();
         let mut gone = self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await?;
         for locker in &lockers {
-            gone |= self.vault.has_gone(*locker).await?;
+            gone |= self.vault.is_purged(*locker).await?;
         }
         if gone {
             return Err(Failure::new(

@@ -63,7 +63,7 @@ impl Known {
         let mut known = Self { census, sources, copies, gone, untrusted_sources, untrusted_copies };
         for (tenant, keys) in &known.census.tenants {
             for locker in keys.lockers() {
-                if vault.has_gone(locker).await? {
+                if vault.is_purged(locker).await? {
                     known.gone.insert(tenant.clone());
                 }
                 match vault.copies(locker).await {

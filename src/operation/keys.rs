@@ -327,7 +327,7 @@ async fn check_lockers(
         known.extend(keys.lockers().into_iter().map(|locker| (locker, keys)));
     }
     for locker in vault.lockers().await? {
-        if vault.has_gone(locker).await? {
+        if vault.is_purged(locker).await? {
             continue;
         }
         let keys = known.get(&locker);

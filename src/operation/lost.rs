@@ -21,7 +21,7 @@ use crate::{
 pub(super) async fn locker_without_key(vault: &Vault, census: &Census) -> Result<Option<Locker>, Failure> {
     let known: BTreeSet<Locker> = census.tenants.values().flat_map(TenantKeys::lockers).collect();
     for locker in vault.lockers().await?.into_iter().filter(|locker| !known.contains(locker)) {
-        if vault.has_manifests(locker).await? && !vault.has_gone(locker).await? {
+        if vault.has_manifests(locker).await? && !vault.is_purged(locker).await? {
             return Ok(Some(locker));
         }
     }
@@ -70,14 +70,7 @@ pub async fn unknown_tenant(vault: &Vault, keyring: &Keyring, tenant: &TenantNam
 /// # Errors
 /// The store's.
 pub async fn lost_source(vault: &Vault, locker: Locker, sources: &Sources) -> Result<Option<DocumentError>, DocumentError> {
-    let gone = async || {
-        let failed = |source: crate::store::StoreError| DocumentError::Store {
-            object: signed::locate(vault.store(), &prefix::in_locker(locker, "gone")),
-            source: source.into(),
-        };
-        vault.has_gone(locker).await.map_err(failed)
-    };
-    if !sources.is_empty() || gone().await? {
+    if !sources.is_empty() || vault.is_purged(locker).await? {
         return Ok(None);
     }
     Ok(Some(DocumentError::Missing { object: signed::locate(vault.store(), &prefix::in_locker(locker, "s")) }))

@@ -217,7 +217,7 @@ impl Restorer<'_> {
         };
         let mut histories = Vec::new();
         for locker in keys.lockers() {
-            if self.vault.has_gone(locker).await? {
+            if self.vault.is_purged(locker).await? {
                 let message = format!("backups of tenant {tenant} were purged");
                 return Err(Failure::new(FailureClass::Refused, "purged", tenant, message)
                     .hint("Nothing is restored from a locker that holds a purge note."));

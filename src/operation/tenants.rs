@@ -215,7 +215,7 @@ impl Tenants<'_> {
         let mut holding =
             Holding { erased: self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await?, ..Holding::default() };
         for locker in lockers {
-            holding.erased |= self.vault.has_gone(*locker).await?;
+            holding.erased |= self.vault.is_purged(*locker).await?;
             let history = self.vault.history(*locker, now).await?;
             for backup in history.live(now) {
                 let manifest = &backup.manifest;

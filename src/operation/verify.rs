@@ -250,7 +250,7 @@ impl Verify<'_> {
         for (_, error) in &sources.unreadable {
             look.problem(None, error.object().to_owned(), error.what());
         }
-        if !backups.is_empty() && keys.is_none() && !self.vault.has_gone(locker).await.map_err(Failure::from)? {
+        if !backups.is_empty() && keys.is_none() && !self.vault.is_purged(locker).await? {
             let what = "no key record in the keyring belongs to this locker: its backups cannot be opened; `tenure keys repair` may have it back";
             look.problem(None, prefix::locker(locker), what.to_owned());
         }

@@ -137,7 +137,7 @@ impl Vault {
             }
         }
         history.leftovers.sort();
-        self.find_holes(locker, &voids, now, &mut history);
+        self.find_holes(locker, &voids, now, &mut history).await?;
         history.problems.sort_by(|a, b| a.object.cmp(&b.object).then(a.what.cmp(&b.what)));
         history.voids = voids.into_iter().collect();
         history.voids.sort();
@@ -214,8 +214,15 @@ impl Vault {
         signed::create(self.store(), &document, manifest, Namespace::Manifest, key).await
     }
 
-    /// A predecessor that a manifest names, that is not listed though its time lies ahead, or is not the one that was named.
-    fn find_holes(&self, locker: Locker, voids: &HashSet<BackupId>, now: DateTime<Utc>, history: &mut History) {
+    /// A predecessor that a manifest names, that is not listed though its time lies ahead and no purge note names it, or is not the one
+    /// that was named.
+    async fn find_holes(
+        &self,
+        locker: Locker,
+        voids: &HashSet<BackupId>,
+        now: DateTime<Utc>,
+        history: &mut History,
+    ) -> Result<(), DocumentError> {
         let known: BTreeMap<BackupId, Sha256Digest> =
             history.backups.iter().map(|backup| (backup.manifest.backup, backup.sha256)).collect();
         let mut holes = BTreeMap::new();
@@ -227,14 +234,20 @@ impl Vault {
                 None if previous.expires_at <= now || voids.contains(&previous.backup) => continue,
                 None => "a later backup names it, and it is not to be found or not to be trusted",
             };
-            holes.entry(previous.backup).or_insert(what);
+            holes.entry(previous.backup).or_insert((what, previous.sha256));
         }
-        history.problems.extend(holes.into_iter().map(|(backup, what)| Problem {
+        if !holes.is_empty() {
+            // Listed after the manifests: a note is there before what it names is removed.
+            let gone = self.gone(locker).await?;
+            holes.retain(|backup, (_, sha256)| known.contains_key(backup) || !gone.names_backup(*backup, *sha256));
+        }
+        history.problems.extend(holes.into_iter().map(|(backup, (what, _))| Problem {
             backup: Some(backup),
             object: signed::locate(self.store(), &Document::Manifest(locker, backup)),
             what: what.to_owned(),
             is_hole: true,
         }));
+        Ok(())
     }
 
     /// Ids of all manifests in a locker, by listing alone.

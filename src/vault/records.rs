@@ -116,13 +116,13 @@ impl Vault {
         records.into_iter().map(|(_, read)| read.map(|signed| signed.value)).collect()
     }
 
-    pub(super) async fn create<T: Serialize>(
+    pub(super) async fn create<T: Record + Serialize>(
         &self,
         document: &Document,
         value: &T,
         key: &SigningKey,
     ) -> Result<(), DocumentError> {
-        signed::create(self.store(), document, value, Namespace::Run, key).await.map(drop)
+        signed::create(self.store(), document, value, T::NAMESPACE, key).await.map(drop)
     }
 
     /// All records of one type in one folder of a locker, each good or with what is wrong with it.
@@ -158,7 +158,7 @@ impl Vault {
         document: &Document,
         stored_at: Option<DateTime<Utc>>,
     ) -> Result<Signed<T>, DocumentError> {
-        let record: Signed<T> = signed::read(self.store(), document, Namespace::Run, self.signers(), stored_at).await?;
+        let record: Signed<T> = signed::read(self.store(), document, T::NAMESPACE, self.signers(), stored_at).await?;
         if record.value.document() != *document || !record.value.belongs(self) {
             return Err(DocumentError::Contradiction {
                 object: signed::locate(self.store(), document),
@@ -174,6 +174,8 @@ pub(super) type Read<T> = (Document, Result<Signed<T>, DocumentError>);
 
 /// A signed record that says where it belongs.
 pub trait Record: DeserializeOwned {
+    /// What its signature must be for.
+    const NAMESPACE: Namespace = Namespace::Run;
     /// Whether such a name is one of its kind's.
     fn is(document: &Document) -> bool;
     /// The name that it must have.

@@ -32,7 +32,7 @@ pub(super) async fn refuse_if_gone(backup: &Backup, tenant: &TenantName, lockers
             .hint("Nothing was read or written. If this is a new customer with an old name, an operator must admit it first."));
     }
     for locker in lockers {
-        if backup.vault.has_gone(*locker).await? {
+        if backup.vault.is_purged(*locker).await? {
             return Err(Failure::new(
                 FailureClass::Refused,
                 "tenant-purged",

@@ -201,7 +201,7 @@ impl Round<'_> {
         let lockers: BTreeSet<Locker> = mended.iter().filter_map(|mended| mended.locker).collect();
         mended.drain(..).for_each(|mended| report.merge(mended.report));
         for locker in self.vault.lockers().await?.into_iter().filter(|locker| !lockers.contains(locker)) {
-            if self.vault.has_manifests(locker).await? && !self.vault.has_gone(locker).await? {
+            if self.vault.has_manifests(locker).await? && !self.vault.is_purged(locker).await? {
                 report.problem(
                     format!("locker {locker}"),
                     "it holds backups, and neither the keyring nor a mirror that was read has a key record for it",

@@ -126,7 +126,7 @@ impl Round<'_> {
 
     /// Whether a tombstone or a purge note names it: anything there, in the vault or in any copy of the keyring.
     async fn is_refused(&self, tag: NameTag, locker: Locker) -> Result<bool, Failure> {
-        if self.vault.is_erased(tag).await? || self.vault.has_gone(locker).await? {
+        if self.vault.is_erased(tag).await? || self.vault.is_purged(locker).await? {
             return Ok(true);
         }
         for place in &self.places {

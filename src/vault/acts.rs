@@ -1,0 +1,50 @@
+//! The signed records of what commands did, under `runs/`.
+
+use super::{Vault, list_named, records::Record};
+use crate::{
+    format::act::Act,
+    id::RecordId,
+    object_name::{Document, ObjectName, prefix},
+    signature::SigningKey,
+    signed::{self, DocumentError},
+};
+
+impl Vault {
+    /// Records an act.
+    ///
+    /// # Errors
+    /// As [`signed::create`].
+    pub async fn put_act(&self, act: &Act, key: &SigningKey) -> Result<(), DocumentError> {
+        self.create(&act.document(), act, key).await
+    }
+
+    /// The record of an act, by its id alone.
+    ///
+    /// # Errors
+    /// [`DocumentError::Missing`] when there is none; as [`signed::read`].
+    pub async fn act(&self, id: RecordId) -> Result<Act, DocumentError> {
+        let (named, _) = list_named(self.store(), prefix::RUNS)
+            .await
+            .map_err(|error| signed::store_error(self.store(), &prefix::RUNS, error))?;
+        let found = named.into_iter().find_map(|(name, listed)| match name {
+            ObjectName::Document(document @ Document::Run(_, found)) if found == id => Some((document, listed.modified)),
+            _ => None,
+        });
+        let Some((document, stored_at)) = found else {
+            return Err(DocumentError::Missing { object: format!("{}/{}…/{id}.json", self.store().address(), prefix::RUNS) });
+        };
+        Ok(self.record::<Act>(&document, Some(stored_at)).await?.value)
+    }
+}
+
+impl Record for Act {
+    fn is(document: &Document) -> bool {
+        matches!(document, Document::Run(..))
+    }
+    fn document(&self) -> Document {
+        Document::Run(self.started_at.date_naive(), self.id)
+    }
+    fn belongs(&self, vault: &Vault) -> bool {
+        self.installation == vault.root().installation
+    }
+}

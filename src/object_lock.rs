@@ -9,6 +9,9 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use crate::id::Sha256Digest;
 
+/// Locks of one night are no further apart.
+const TONIGHT: TimeDelta = TimeDelta::hours(12);
+
 /// How firm a lock is. What is greater is firmer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
@@ -96,20 +99,21 @@ impl Window {
     /// at least, where that is known.
     ///
     /// They are when less than W is left, and in the page's own night, which its digest chooses: so what was stored in one night is not
-    /// renewed in one night.
+    /// renewed in one night. A date beyond every lock that is given now is no knowledge.
     #[must_use]
     pub fn is_due(&self, page: Sha256Digest, held: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
-        let Some(held) = held.filter(|held| *held >= self.least(now)) else { return true };
+        let believable = |held: &DateTime<Utc>| *held >= self.least(now) && *held <= self.fresh(now).until + TONIGHT;
+        let Some(held) = held.filter(believable) else { return true };
         let cycle = i64::from(self.days / 2).max(1);
         let slot = page.0.first_chunk::<4>().map_or(0, |bytes| i64::from(u32::from_be_bytes(*bytes))) % cycle;
         let today = now.timestamp().div_euclid(86_400);
         today % cycle == slot && !self.is_fresh(held, now)
     }
 
-    /// Whether what is locked so long was locked in this night, or in a later one.
+    /// Whether what is locked so long was locked in this night, by this host's clock or another's.
     #[must_use]
     pub fn is_fresh(&self, held: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        held >= self.fresh(now).until - TimeDelta::hours(12)
+        (held - self.fresh(now).until).abs() <= TONIGHT
     }
 }
 
@@ -226,6 +230,9 @@ mod tests {
         let page = Sha256Digest::of(b"page");
         assert!(window.is_due(page, None, now));
         assert!(window.is_due(page, Some(window.least(now) - TimeDelta::seconds(1)), now));
+        assert!(!window.is_due(page, Some(window.fresh(now).until + TimeDelta::hours(1)), now), "another host's clock");
+        let never_given = window.fresh(now).until + TimeDelta::days(1);
+        assert!(window.is_due(page, Some(never_given), now) && !window.is_fresh(never_given, now));
         let nights = (0..17).filter(|night| {
             let now = now + TimeDelta::days(*night);
             window.is_due(page, Some(window.least(now)), now)

@@ -49,7 +49,12 @@ fn text(report: &ShowReport) -> String {
         ("state", backup.state.as_str().to_owned()),
         ("taken", backup.taken_at.map(time).unwrap_or_default()),
         ("expires", format!("{} (kept {})", backup.expires_at.map(time).unwrap_or_default(), report.keep)),
-        ("locked", report.locked_until.map_or_else(|| "no".to_owned(), |until| format!("until {} at least", time(until)))),
+        (
+            "locked",
+            report
+                .locked_until
+                .map_or_else(|| "no".to_owned(), |until| format!("until {} at least, when it was taken", time(until))),
+        ),
         ("sequence", report.sequence.to_string()),
         ("previous", report.previous.clone().unwrap_or_else(|| "none: it is the first".to_owned())),
         (

@@ -107,7 +107,7 @@ pub struct Void {
 }
 
 /// `v/<id>.json`: what a verify found. Written only when something changed: an object is bad that no finding says so of, or good that one
-/// called bad.
+/// called bad; its lock likewise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finding {
@@ -129,6 +129,12 @@ pub struct Finding {
     pub answers: Vec<RecordId>,
     /// Objects that those call damaged, and that were found good: put back from a copy, for instance.
     pub sound: Vec<StoredObject>,
+    /// Objects that are locked for less than a manifest says. No backup believes a recorded date of theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub short_locks: Vec<StoredObject>,
+    /// Objects of which the findings in `answers` say that, and that were found locked for as long as the manifests say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub whole_locks: Vec<StoredObject>,
 }
 
 /// A chunk or an index page, by what its name says.

@@ -52,7 +52,7 @@ pub struct VerifyReport {
     pub opened: bool,
     /// What these credentials may not read: neither good nor bad.
     pub not_looked_at: Vec<String>,
-    /// Findings that were written: the next backup stores anew what they call damaged.
+    /// Findings that were written: the next backup stores anew what they call damaged, and locks anew what they call locked for too short.
     pub findings: Vec<String>,
     /// Anything else that somebody should know.
     pub notes: Vec<String>,
@@ -289,6 +289,7 @@ impl Verify<'_> {
         report.checked.chunks += look.checked.chunks;
         report.checked.bytes += look.checked.bytes;
         report.not_looked_at.extend(look.not_looked_at);
+        report.notes.extend(look.notes);
         report.problems.extend(look.problems.into_iter().map(|(backup, object, problem)| VerifyProblem {
             tenant: name.clone(),
             backup: backup.map(|backup| backup.to_string()),

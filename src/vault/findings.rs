@@ -14,12 +14,13 @@ use crate::{
 ///
 /// Two questions are answered apart. What a backup may refer to: nothing that any finding ever called damaged; the worst that a wrong
 /// finding does is that something is stored twice. What is damaged now: what a finding calls damaged and no later look, at least as deep,
-/// found good.
+/// found good. Of locks the second question alone: what is locked anew is as good as ever.
 #[derive(Debug, Default)]
 pub struct Findings {
     all: Vec<Finding>,
     named: HashSet<StoredObject>,
     damaged: BTreeSet<StoredObject>,
+    short: BTreeSet<StoredObject>,
     /// Findings that cannot be read or trusted. They say nothing.
     pub unreadable: Vec<DocumentError>,
 }
@@ -27,8 +28,9 @@ pub struct Findings {
 impl Findings {
     fn new(all: Vec<Finding>, unreadable: Vec<DocumentError>) -> Self {
         let named = all.iter().flat_map(|finding| finding.damaged.iter().copied()).collect();
-        let mut findings = Self { all, named, damaged: BTreeSet::new(), unreadable };
+        let mut findings = Self { all, named, unreadable, ..Self::default() };
         findings.damaged = findings.counting().flat_map(|(_, damaged)| damaged).collect();
+        findings.short = findings.counting_locks().flat_map(|(_, short)| short).collect();
         findings
     }
 
@@ -42,6 +44,12 @@ impl Findings {
     #[must_use]
     pub fn is_damaged(&self, object: StoredObject) -> bool {
         self.damaged.contains(&object)
+    }
+
+    /// Whether its lock was found shorter than a manifest says, and by no later look as long: then what manifests say of it is not believed.
+    #[must_use]
+    pub fn is_lock_short(&self, object: StoredObject) -> bool {
+        self.short.contains(&object)
     }
 
     /// Findings that still call something damaged, each with what that is.
@@ -61,10 +69,37 @@ impl Findings {
         })
     }
 
-    /// What a look that found `damaged` and `good` has to say beyond what is known; `None` when that is nothing.
+    /// Findings that still call a lock too short, each with whose that is.
+    fn counting_locks(&self) -> impl Iterator<Item = (&Finding, Vec<StoredObject>)> {
+        let mut cleared: HashSet<(RecordId, StoredObject)> = HashSet::new();
+        for answer in &self.all {
+            cleared.extend(answer.answers.iter().flat_map(|id| answer.whole_locks.iter().map(|object| (*id, *object))));
+        }
+        self.all.iter().filter_map(move |finding| {
+            let still = |object: &&StoredObject| !cleared.contains(&(finding.id, **object));
+            let short: Vec<StoredObject> = finding.short_locks.iter().filter(still).copied().collect();
+            (!short.is_empty()).then_some((finding, short))
+        })
+    }
+
+    /// What a look that found this has to say beyond what is known; `None` when that is nothing.
     #[must_use]
-    pub fn news(&self, damaged: &BTreeSet<StoredObject>, good: &HashSet<StoredObject>, opened: bool) -> Option<News> {
-        let mut news = News { damaged: damaged.difference(&self.damaged).copied().collect(), ..News::default() };
+    pub fn news(&self, found: &Found, opened: bool) -> Option<News> {
+        let Found { damaged, good, short_locks, whole_locks } = found;
+        let mut news = News {
+            damaged: damaged.difference(&self.damaged).copied().collect(),
+            short_locks: short_locks.difference(&self.short).copied().collect(),
+            ..News::default()
+        };
+        let mut whole = BTreeSet::new();
+        for (finding, named) in self.counting_locks() {
+            let now_whole: Vec<_> = named.into_iter().filter(|object| whole_locks.contains(object)).collect();
+            if !now_whole.is_empty() {
+                news.answers.push(finding.id);
+                whole.extend(now_whole);
+            }
+        }
+        news.whole_locks = whole.into_iter().collect();
         let mut sound = BTreeSet::new();
         for (finding, named) in self.counting().filter(|(finding, _)| opened || !finding.opened) {
             let now_good: Vec<_> =
@@ -75,8 +110,23 @@ impl Findings {
             }
         }
         news.sound = sound.into_iter().collect();
-        (!news.damaged.is_empty() || !news.sound.is_empty()).then_some(news)
+        news.answers.sort();
+        news.answers.dedup();
+        (news != News::default()).then_some(news)
     }
+}
+
+/// What one look found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Objects that are missing or not what was written.
+    pub damaged: BTreeSet<StoredObject>,
+    /// Objects that are what was written.
+    pub good: HashSet<StoredObject>,
+    /// Objects that are locked for less than a manifest says.
+    pub short_locks: BTreeSet<StoredObject>,
+    /// Objects that are locked for as long as every manifest says.
+    pub whole_locks: HashSet<StoredObject>,
 }
 
 /// What a finding will say.
@@ -88,6 +138,10 @@ pub struct News {
     pub answers: Vec<RecordId>,
     /// As [`Finding::sound`].
     pub sound: Vec<StoredObject>,
+    /// As [`Finding::short_locks`].
+    pub short_locks: Vec<StoredObject>,
+    /// As [`Finding::whole_locks`].
+    pub whole_locks: Vec<StoredObject>,
 }
 
 impl Vault {
@@ -140,6 +194,8 @@ mod tests {
             damaged: damaged.iter().map(|byte| object(*byte)).collect(),
             answers: answers.iter().map(|finding| finding.id).collect(),
             sound: sound.iter().map(|byte| object(*byte)).collect(),
+            short_locks: Vec::new(),
+            whole_locks: Vec::new(),
         }
     }
 
@@ -168,10 +224,28 @@ mod tests {
     fn nothing_new_is_nothing_to_write() {
         let before = finding(false, &[1, 2], &[], &[]);
         let findings = Findings::new(vec![before.clone()], Vec::new());
-        assert_eq!(findings.news(&set(&[1, 2]), &set(&[3]), false), None);
-        assert_eq!(findings.news(&set(&[1]), &set(&[3]), false), None, "what was not looked at stays as it was");
-        let news = findings.news(&set(&[1, 3]), &set(&[2]), true).unwrap();
-        assert_eq!(news, News { damaged: set(&[3]), answers: vec![before.id], sound: set(&[2]) });
-        assert_eq!(findings.news(&set(&[2]), &set(&[2]), false), None, "bad for one backup is bad");
+        let found = |damaged: &[u8], good: &[u8]| Found { damaged: set(damaged), good: set(good), ..Found::default() };
+        assert_eq!(findings.news(&found(&[1, 2], &[3]), false), None);
+        assert_eq!(findings.news(&found(&[1], &[3]), false), None, "what was not looked at stays as it was");
+        let news = findings.news(&found(&[1, 3], &[2]), true).unwrap();
+        assert_eq!(news, News { damaged: set(&[3]), answers: vec![before.id], sound: set(&[2]), ..News::default() });
+        assert_eq!(findings.news(&found(&[2], &[2]), false), None, "bad for one backup is bad");
+    }
+
+    #[test]
+    fn a_short_lock_stays_in_doubt_until_a_look_finds_it_whole() {
+        let short = Finding { short_locks: set(&[1, 2]), ..finding(false, &[], &[], &[]) };
+        let found = |short: &[u8], whole: &[u8]| Found { short_locks: set(short), whole_locks: set(whole), ..Found::default() };
+        let findings = Findings::new(vec![short.clone()], Vec::new());
+        assert!([1, 2].map(|byte| findings.is_lock_short(object(byte))) == [true; 2] && !findings.is_lock_short(object(3)));
+        assert!(!findings.is_damaged(object(1)) && !findings.ever_damaged(object(1)), "what it holds is whole");
+        assert_eq!(findings.news(&found(&[1], &[3]), false), None, "2 was not asked about");
+        let news = findings.news(&found(&[1, 3], &[2]), false).unwrap();
+        assert_eq!(news, News { short_locks: set(&[3]), answers: vec![short.id], whole_locks: set(&[2]), ..News::default() });
+        let answer = Finding { whole_locks: set(&[2]), ..finding(false, &[], &[&short], &[]) };
+        let findings = Findings::new(vec![short.clone(), answer.clone()], Vec::new());
+        assert!([1, 2].map(|byte| findings.is_lock_short(object(byte))) == [true, false]);
+        let again = Finding { short_locks: set(&[2]), ..finding(false, &[], &[], &[]) };
+        assert!(Findings::new(vec![short, answer, again], Vec::new()).is_lock_short(object(2)), "shortened once more");
     }
 }

@@ -1,6 +1,6 @@
 //! Locks on what is in the vault, renewed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future};
@@ -57,29 +57,27 @@ impl Vault {
         }
     }
 
-    /// Which of these are locked for less than is promised of them, each with the lock that it has.
+    /// The lock of each chunk and page that is listed and asked about.
     ///
     /// # Errors
     /// The store's.
-    pub async fn less_locked(
+    pub async fn locks(
         &self,
         locker: Locker,
-        promised: &HashMap<StoredObject, DateTime<Utc>>,
+        asked: impl Fn(StoredObject) -> bool,
     ) -> Result<Vec<(StoredObject, Option<Lock>)>, StoreError> {
-        let mut less = Vec::new();
+        let mut locks = Vec::new();
         for kind in ["p", "c"] {
             let prefix = prefix::in_locker(locker, kind);
-            let listed = self.objects(&prefix).try_filter(|(object, _)| future::ready(promised.contains_key(object)));
+            let listed = self.objects(&prefix).try_filter(|(object, _)| future::ready(asked(*object)));
             let mut held = listed
                 .map_ok(|(object, listed)| async move { Ok((object, self.store().lock_of(&listed).await?)) })
                 .try_buffer_unordered(AT_ONCE);
-            while let Some((object, lock)) = held.try_next().await? {
-                if lock.is_none_or(|lock| lock.until < promised[&object]) {
-                    less.push((object, lock));
-                }
+            while let Some(one) = held.try_next().await? {
+                locks.push(one);
             }
         }
-        Ok(less)
+        Ok(locks)
     }
 
     /// Chunks or pages as they are listed.

@@ -14,6 +14,8 @@ use tenure::{
     operation::{
         backup::{Backup, BackupReport, Which},
         failure::FailureClass,
+        progress::Silent,
+        verify::{self, Verify, VerifyReport},
     },
     signature::AllowedSigners,
     store::{
@@ -78,6 +80,31 @@ impl Nights {
         let report = run(backup).await;
         assert_eq!(report.class, None, "{report:?}");
         (report.results[0].backup.as_ref().unwrap().parse().unwrap(), store)
+    }
+
+    /// A `verify` that leaves what it finds to the next backup.
+    async fn verify(&self, clock: fn() -> DateTime<Utc>) -> VerifyReport {
+        let (backup, _) = self.at(clock).await;
+        let verify = Verify {
+            vault: &backup.vault,
+            keyring: &backup.keyring,
+            identity: None,
+            signer: Ok(&backup.signer),
+            progress: &Silent,
+            cancel: &backup.cancel,
+        };
+        verify.run(&verify::Which::All, clock()).await.unwrap()
+    }
+
+    /// Shortens a lock to a day, as who may bypass governance can.
+    async fn shorten(&self, client: &aws_sdk_s3::Client, bucket: &str, name: &str) {
+        let version = self.plain.head(name).await.unwrap().unwrap().version;
+        let shorter = ObjectLockRetention::builder()
+            .mode(ObjectLockRetentionMode::Governance)
+            .retain_until_date(aws_sdk_s3::primitives::DateTime::from_secs((Utc::now() + TimeDelta::days(1)).timestamp()))
+            .build();
+        let put = client.put_object_retention().bucket(bucket).key(name).set_version_id(version).retention(shorter);
+        put.bypass_governance_retention(true).send().await.unwrap();
     }
 
     async fn locks(&self) -> BTreeMap<String, Option<Lock>> {
@@ -323,6 +350,16 @@ async fn a_vault_that_was_not_locked_is_locked_by_its_next_backup() {
     let manifest = nights.manifests().await.remove(2);
     let modes: BTreeSet<Mode> = nights.needed(&manifest).await.iter().map(|name| locks[name].unwrap().mode).collect();
     assert_eq!(modes, BTreeSet::from([Mode::Governance, Mode::Compliance]), "what is new has the new one");
+    // `verify` says it of everything that backups need, whether or not its turn was tonight.
+    let mut needed = BTreeSet::new();
+    for manifest in nights.manifests().await {
+        needed.extend(nights.needed(&manifest).await.into_iter().filter(|name| name.contains("/c/") || name.contains("/p/")));
+    }
+    let governed = needed.iter().filter(|name| locks[*name].unwrap().mode == Mode::Governance).count();
+    let verified = nights.verify(six_days_later).await;
+    let note = format!("{governed} objects that backups need are locked in governance mode, though vault.lock says compliance");
+    assert!(governed > 0 && verified.notes.iter().any(|said| said.contains(&note)), "{note}: {verified:?}");
+    assert_eq!(verified.problems, [], "it is no problem");
 
     // Turned off again: what is locked stays so, and nothing is promised.
     let report = run(nights.site.backup.clone()).await;
@@ -350,17 +387,9 @@ async fn what_is_hidden_or_written_over_is_found_used_and_stored_anew() {
     }
     // Who may bypass governance shortens a lock.
     let objects: Vec<_> = nights.plain.list("t/").try_collect().await.unwrap();
-    let (other, version) = objects
-        .into_iter()
-        .find(|object| object.name.contains("/c/") && object.name != chunk)
-        .map(|object| (object.name, object.version))
-        .unwrap();
-    let shorter = ObjectLockRetention::builder()
-        .mode(ObjectLockRetentionMode::Governance)
-        .retain_until_date(aws_sdk_s3::primitives::DateTime::from_secs((Utc::now() + TimeDelta::days(1)).timestamp()))
-        .build();
-    let put = client.put_object_retention().bucket(&bucket).key(&other).set_version_id(version).retention(shorter);
-    put.bypass_governance_retention(true).send().await.unwrap();
+    let is_other = |name: &String| name.contains("/c/") && *name != chunk;
+    let other = objects.into_iter().map(|object| object.name).find(is_other).unwrap();
+    nights.shorten(&client, &bucket, &other).await;
     let verified = nights.site.verify(false).await;
     let found: Vec<_> = verified.problems.iter().filter(|problem| problem.problem.contains("though it was until")).collect();
     assert!(found.len() == 1 && found[0].object.ends_with(&other), "{verified:?}");
@@ -375,6 +404,57 @@ async fn what_is_hidden_or_written_over_is_found_used_and_stored_anew() {
     let anew = nights.needed(&manifest).await;
     assert!(!anew.contains(&chunk) && !anew.contains(&page));
     assert!(!extended(&store).contains(&chunk), "what is hidden is not worth a lock");
+}
+
+/// All in one night, so that no page's turn comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_verify_finds_locked_for_too_short_the_very_next_backup_locks_again() {
+    let server = s3::shared();
+    let (bucket, client) = (server.bucket_with_locks("shortened").await, server.client());
+    let nights = Nights::new(server.settings(&bucket), "governance").await;
+    nights.back_up(first_night).await;
+    let manifest = nights.manifests().await.remove(0);
+    let locker = manifest.locker;
+    let page = &manifest.pages[0];
+    let of = |entry: &tenure::format::index_page::Entry| {
+        ObjectName::Chunk { locker, birth: entry.birth, name: entry.name }.to_string()
+    };
+    let entries = nights.site.backup.vault.page(locker, page).await.unwrap().entries;
+    let shortened = BTreeSet::from([
+        ObjectName::Page { locker, birth: page.birth, sha256: page.sha256 }.to_string(),
+        of(&entries[0]),
+        of(&manifest.description[0]),
+    ]);
+    for name in &shortened {
+        nights.shorten(&client, &bucket, name).await;
+    }
+    // Nobody has looked yet: the manifests are believed.
+    let (_, store) = nights.back_up(first_night).await;
+    assert!(shortened.is_disjoint(&extended(&store)), "{:?}", extended(&store));
+
+    let verified = nights.verify(first_night).await;
+    let named: BTreeSet<&str> = verified.problems.iter().map(|problem| problem.object.as_str()).collect();
+    assert!(shortened.iter().all(|name| named.iter().any(|named| named.ends_with(name.as_str()))), "{verified:?}");
+    assert_eq!((named.len(), verified.findings.len()), (3, 1), "{verified:?}");
+    assert!(nights.verify(first_night).await.findings.is_empty(), "it is said already");
+
+    let whole = nights.window.fresh(Utc::now());
+    let (_, store) = nights.back_up(first_night).await;
+    assert!(shortened.is_subset(&extended(&store)), "{:?}", extended(&store));
+    let locks = nights.locks().await;
+    for name in &shortened {
+        assert!(locks[name].is_some_and(|lock| lock.covers(&whole)), "{name}: {:?}", locks[name]);
+    }
+    // Read back, or there is no backup.
+    let (backup, store) = nights.at(first_night).await;
+    store.fail(Operation::ExtendLock, shortened.first().unwrap(), 1, Fault::Refused(StoreErrorKind::NotLocked));
+    assert_eq!(run(backup).await.results[0].error.as_ref().unwrap().kind, "not-locked");
+
+    // Found whole, they are believed again.
+    let verified = nights.verify(first_night).await;
+    assert!(verified.problems.is_empty() && verified.findings.len() == 1, "{verified:?}");
+    let (_, store) = nights.back_up(first_night).await;
+    assert!(shortened.is_disjoint(&extended(&store)), "{:?}", extended(&store));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Object lock: before a backup exists, everything that it needs is locked for the vault's window.
 //!
-//! Until when something is locked is known from the manifest before, so that nothing is asked about most objects in most nights.
+//! Until when something is locked is known from the manifest before, so that nothing is asked about most objects in most nights; not of what
+//! a verify found locked for less.
 
 use std::collections::HashSet;
 
@@ -62,7 +63,8 @@ impl Needed<'_> {
         let weaker = backup.vault.extend_locks(self.locker, due.objects, lock).await?;
         if weaker > 0 {
             findings.push(format!(
-                "{weaker} objects that earlier backups stored stay locked in governance mode: stores refuse to change it"
+                "{weaker} objects that earlier backups stored, and this one renewed, stay locked in governance mode: stores refuse to \
+                 change it; `tenure verify` counts all of them"
             ));
         }
         backup.vault.renew_sources(self.locker, window, due.now).await?;

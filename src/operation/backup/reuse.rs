@@ -80,8 +80,13 @@ impl Reuse {
         let findings = vault.findings(locker).await?;
         let unreadable_findings = findings.unreadable.iter().map(|error| format!("{error}; run `tenure verify`")).collect();
         let mut reuse = Self { base: Some(base.manifest.backup), unreadable_findings, ..Self::default() };
+        // What a verify found locked for less than a manifest says is in doubt, whatever later manifests say, until a verify finds it whole:
+        // each backup locks it anew until then.
+        let believed = |object, until: Option<DateTime<Utc>>| until.filter(|_| !findings.is_lock_short(object));
         let take = |reuse: &mut Self, entry: &Entry, locked_until: Option<DateTime<Utc>>| {
-            if findings.ever_damaged(StoredObject::Chunk { birth: entry.birth, name: entry.name }) {
+            let object = StoredObject::Chunk { birth: entry.birth, name: entry.name };
+            let locked_until = believed(object, locked_until);
+            if findings.ever_damaged(object) {
                 reuse.lost.push(format!("chunk {} was found damaged", entry.name));
             } else if listed.get(&(entry.name, entry.birth)) == Some(&entry.size) {
                 // Pages may share a chunk: it is locked for as long as the page that says most.
@@ -103,9 +108,9 @@ impl Reuse {
         while let Some((page, read)) = pages.next().await {
             match read {
                 Ok(read) => {
-                    let suspect = findings.ever_damaged(StoredObject::Page { birth: page.birth, sha256: page.sha256 });
-                    if !suspect && listed_pages.get(&(page.sha256, page.birth)) == Some(&page.size) {
-                        let stored = StoredPage { birth: page.birth, locked_until: page.locked_until };
+                    let object = StoredObject::Page { birth: page.birth, sha256: page.sha256 };
+                    if !findings.ever_damaged(object) && listed_pages.get(&(page.sha256, page.birth)) == Some(&page.size) {
+                        let stored = StoredPage { birth: page.birth, locked_until: believed(object, page.locked_until) };
                         reuse.pages.insert(page.sha256, stored);
                     }
                     read.entries.iter().for_each(|entry| take(&mut reuse, entry, page.locked_until));

@@ -13,6 +13,7 @@ use crate::{
         record::StoredObject,
     },
     id::Locker,
+    object_lock::Lock,
     operation::failure::Failure,
     signed,
     store::StoreErrorKind,
@@ -50,26 +51,45 @@ impl Promised {
         if self.until.is_empty() {
             return Ok(());
         }
-        let less = if vault.store().can_lock().await? == Some(true) {
-            match vault.less_locked(locker, &self.until).await {
+        let held = if vault.store().can_lock().await? == Some(true) {
+            match vault.locks(locker, |object| self.until.contains_key(&object)).await {
                 Err(error) if error.kind == StoreErrorKind::Denied => None,
                 asked => Some(asked?),
             }
         } else {
             None
         };
-        let Some(less) = less else {
+        let Some(held) = held else {
             look.not_looked_at.push(format!("{}: object locks", vault.store().address()));
             return Ok(());
         };
-        for (object, held) in less {
-            let until = self.until[&object].format("%Y-%m-%d %H:%M:%S UTC");
+        let mut governed = 0_u64;
+        for (object, held) in held {
+            let until = self.until[&object];
+            governed += u64::from(is_weaker(vault, held));
+            if held.is_some_and(|held| held.until >= until) {
+                look.found.whole_locks.insert(object);
+                continue;
+            }
+            look.found.short_locks.insert(object);
+            let until = until.format("%Y-%m-%d %H:%M:%S UTC");
             let held = held.map_or_else(|| "not locked".to_owned(), |held| format!("locked in {held}"));
             let what = format!(
-                "{held}, though it was until {until}: somebody may bypass locks; lock it again, or a backup does when its turn comes"
+                "{held}, though it was until {until}: somebody may bypass locks; the next backup locks again what it needs"
             );
             look.problem(self.by.get(&object).copied(), signed::locate(vault.store(), &name_of(locker, object)), what);
         }
+        if governed > 0 {
+            look.notes.push(format!(
+                "locker {locker}: {governed} objects that backups need are locked in governance mode, though vault.lock says \
+                 compliance: they were stored before, and stores refuse to change it"
+            ));
+        }
         Ok(())
     }
+}
+
+/// Whether a lock is less firm than what is stored today gets.
+fn is_weaker(vault: &Vault, held: Option<Lock>) -> bool {
+    matches!((vault.store().window(), held), (Some(window), Some(held)) if held.mode < window.mode)
 }

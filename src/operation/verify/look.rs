@@ -1,9 +1,6 @@
 //! The look at one locker: each object once, however many backups share it.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 
@@ -19,7 +16,7 @@ use crate::{
     operation::failure::{Failure, FailureClass},
     signed,
     tenant::TenantName,
-    vault::{history::History, locker::ObjectError},
+    vault::{findings::Found, history::History, locker::ObjectError},
 };
 
 /// Chunks read at once.
@@ -32,10 +29,9 @@ pub(super) struct Look<'a> {
     pub(super) problems: Vec<(Option<BackupId>, String, String)>,
     pub(super) checked: Checked,
     pub(super) not_looked_at: Vec<String>,
-    /// Objects already found good.
-    pub(super) good: HashSet<StoredObject>,
-    /// Objects that are missing or not what was written.
-    pub(super) damaged: BTreeSet<StoredObject>,
+    pub(super) notes: Vec<String>,
+    /// For the next backup.
+    pub(super) found: Found,
 }
 
 impl<'a> Look<'a> {
@@ -46,8 +42,8 @@ impl<'a> Look<'a> {
             problems: Vec::new(),
             checked: Checked::default(),
             not_looked_at: Vec::new(),
-            good: HashSet::new(),
-            damaged: BTreeSet::new(),
+            notes: Vec::new(),
+            found: Found::default(),
         }
     }
 
@@ -64,13 +60,13 @@ impl<'a> Look<'a> {
     pub(super) async fn page(&mut self, backup: BackupId, page: &Page) -> Result<Vec<Entry>, Failure> {
         match self.verify.vault.page(self.locker, page).await {
             Ok(read) => {
-                self.good.insert(StoredObject::Page { birth: page.birth, sha256: page.sha256 });
+                self.found.good.insert(StoredObject::Page { birth: page.birth, sha256: page.sha256 });
                 Ok(read.entries)
             }
             Err(error @ ObjectError::Store { .. }) => Err(Failure::from(error)),
             Err(error) => {
                 let name = ObjectName::Page { locker: self.locker, birth: page.birth, sha256: page.sha256 };
-                self.damaged.insert(StoredObject::Page { birth: page.birth, sha256: page.sha256 });
+                self.found.damaged.insert(StoredObject::Page { birth: page.birth, sha256: page.sha256 });
                 self.problem(Some(backup), signed::locate(self.verify.vault.store(), &name), damage(&error));
                 Ok(Vec::new())
             }
@@ -88,7 +84,7 @@ impl<'a> Look<'a> {
             self.problem(Some(backup), object, problem);
         }
         let units: Vec<Vec<Entry>> =
-            units(entries).into_iter().filter(|unit| unit.iter().any(|entry| !self.good.contains(&chunk(entry)))).collect();
+            units(entries).into_iter().filter(|unit| unit.iter().any(|entry| !self.found.good.contains(&chunk(entry)))).collect();
         let (vault, locker) = (self.verify.vault, self.locker);
         let mut results = stream::iter(units)
             .map(|unit| {
@@ -121,11 +117,11 @@ impl<'a> Look<'a> {
                 let object = signed::locate(self.verify.vault.store(), &name);
                 match problems.iter().find(|(bad, _)| *bad == entry.name) {
                     Some((_, what)) => {
-                        self.damaged.insert(chunk(entry));
+                        self.found.damaged.insert(chunk(entry));
                         self.problem(Some(backup), object, what.clone());
                     }
                     None => {
-                        if self.good.insert(chunk(entry)) {
+                        if self.found.good.insert(chunk(entry)) {
                             self.checked.chunks += 1;
                             self.checked.bytes += entry.size;
                         }

@@ -26,7 +26,7 @@ impl Verify<'_> {
         now: DateTime<Utc>,
         report: &mut VerifyReport,
     ) -> Result<(), Failure> {
-        let Some(news) = known.news(&look.damaged, &look.good, self.identity.is_some()) else { return Ok(()) };
+        let Some(news) = known.news(&look.found, self.identity.is_some()) else { return Ok(()) };
         let signer = match &self.signer {
             Ok(signer) => {
                 self.vault.check_signer(signer, Namespace::Run, now).map(|()| *signer).map_err(|error| error.to_string())
@@ -51,18 +51,24 @@ impl Verify<'_> {
     }
 
     fn split(&self, locker: Locker, news: News, now: DateTime<Utc>) -> Vec<Finding> {
-        let one = |damaged: &[StoredObject], sound: &[StoredObject]| Finding {
+        let blank = |answers: &[RecordId]| Finding {
             format: FORMAT,
             installation: self.vault.root().installation,
             locker,
             id: RecordId::random(),
             found_at: now,
             opened: self.identity.is_some(),
-            damaged: damaged.to_vec(),
-            answers: if sound.is_empty() { Vec::new() } else { news.answers.clone() },
-            sound: sound.to_vec(),
+            damaged: Vec::new(),
+            answers: answers.to_vec(),
+            sound: Vec::new(),
+            short_locks: Vec::new(),
+            whole_locks: Vec::new(),
         };
-        let damaged = news.damaged.chunks(OBJECTS).map(|damaged| one(damaged, &[]));
-        damaged.chain(news.sound.chunks(OBJECTS).map(|sound| one(&[], sound))).collect()
+        let split = |objects: Vec<StoredObject>| objects.chunks(OBJECTS).map(<[_]>::to_vec).collect::<Vec<_>>();
+        let damaged = split(news.damaged).into_iter().map(|damaged| Finding { damaged, ..blank(&[]) });
+        let sound = split(news.sound).into_iter().map(|sound| Finding { sound, ..blank(&news.answers) });
+        let short = split(news.short_locks).into_iter().map(|short_locks| Finding { short_locks, ..blank(&[]) });
+        let whole = split(news.whole_locks).into_iter().map(|whole_locks| Finding { whole_locks, ..blank(&news.answers) });
+        damaged.chain(sound).chain(short).chain(whole).collect()
     }
 }

@@ -6,7 +6,10 @@ use super::{edge::Edge, stores};
 use crate::{
     config::{Config, store::Role},
     keyring::Keyring,
-    operation::failure::{Failure, FailureClass},
+    operation::{
+        failure::{Failure, FailureClass},
+        lost,
+    },
     retention::Keep,
     seal::RecoveryIdentity,
     signature::{AllowedSigners, SigningKey},
@@ -34,6 +37,19 @@ impl Installation {
         let (config, vault, keyring, mirrors) = open_vault(edge, role).await?;
         let keyring = Keyring::open(keyring, mirrors, vault.root(), vault.signers().clone()).await?;
         Ok(Self { config, vault, keyring })
+    }
+
+    /// What the keyring lost of other tenants. In a document it stands among `problems`; people read it on standard error, where
+    /// [`Output::remark`](super::output::Output::remark) says it.
+    ///
+    /// # Errors
+    /// A store that is not reached.
+    pub async fn lost_keys(&self, edge: &Edge, problems: &mut Vec<String>) -> Result<Option<Failure>, Failure> {
+        let lost = lost::incomplete(&self.vault, &self.keyring).await?;
+        if edge.output.is_json() {
+            problems.extend(lost.iter().map(|lost| format!("{} ({})", lost.message, lost.hint)));
+        }
+        Ok(lost)
     }
 
     /// The tenant's database by the configured rule, where a pattern is the rule.

@@ -48,8 +48,9 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     match args.action {
         Action::List => {
             let Installation { vault, keyring, .. } = Installation::open(edge, Role::Restorer).await?;
-            edge.output.report("keys list", &list(&vault, &keyring).await?, list_text)?;
-            Ok(Ended::default())
+            let report = list(&vault, &keyring).await?;
+            edge.output.report("keys list", &report, list_text)?;
+            Ok(Ended { worst: (!report.problems.is_empty()).then_some(FailureClass::Integrity) })
         }
         Action::Check { identity } => {
             let identity = identity.as_deref().map(read_identity).transpose()?;
@@ -68,7 +69,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
 }
 
 fn list_text(report: &KeysReport) -> String {
-    if report.keys.is_empty() {
+    if report.keys.is_empty() && report.problems.is_empty() {
         return "no keys yet: a tenant's first backup makes its key\n".to_owned();
     }
     let rows = report.keys.iter().map(|key| {
@@ -79,7 +80,8 @@ fn list_text(report: &KeysReport) -> String {
         };
         [Printable(&key.tenant).to_string(), key.key_id.clone(), key.sequence.to_string(), time(key.created_at), state.to_owned()]
     });
-    table(["TENANT", "KEY", "SEQUENCE", "MADE", "STATE"], &[2], rows)
+    let problems = report.problems.iter().map(|problem| format!("problem: {problem}\n"));
+    table(["TENANT", "KEY", "SEQUENCE", "MADE", "STATE"], &[2], rows) + &problems.collect::<String>()
 }
 
 fn check_text(report: &KeysCheckReport) -> String {

@@ -43,9 +43,11 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         list(&installation.vault, &installation.keyring, tenant, database.as_deref(), now).await
     };
     if let Some(tenant) = &args.tenant {
-        let report = one(tenant).await?;
+        let mut report = one(tenant).await?;
+        let lost = installation.lost_keys(edge, &mut report.problems).await?;
         edge.output.report("list", &report, text)?;
-        return Ok(Ended { worst: report.class });
+        lost.iter().for_each(|lost| edge.output.remark(lost));
+        return Ok(Ended { worst: report.class.or(lost.map(|lost| lost.class)) });
     }
     let census = installation.keyring.census().await?;
     let mut report = ListAllReport { tenants: Vec::new(), problems: problems(&installation.vault, &census).await? };

@@ -148,9 +148,13 @@ impl Output {
 
     /// Says on standard error what is wrong with one of many, for people only: a document has it already.
     pub fn complain(&self, object: &str, message: &str, hint: &str) {
+        self.remark(&Failure::new(FailureClass::Failed, "", object, format!("{object}: {message}")).hint(hint));
+    }
+
+    /// Says on standard error, beside a report, what concerns others than it; for people only, as [`Output::complain`].
+    pub fn remark(&self, failure: &Failure) {
         if !self.json {
-            let failure = Failure::new(FailureClass::Failed, "", object, format!("{object}: {message}")).hint(hint);
-            self.say(&failure);
+            self.say(failure);
         }
     }
 

@@ -66,6 +66,10 @@ pub struct Args {
     #[arg(long)]
     accept_gap: bool,
 
+    /// Go on although the keyring lost the keys of other tenants
+    #[arg(long)]
+    accept_lost_keys: bool,
+
     /// Leave a copy that could not be proven where it was built, instead of dropping it
     #[arg(long)]
     keep_failed: bool,
@@ -140,7 +144,8 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         cancel: &edge.stop,
     };
     let Some(tenant) = args.tenant else {
-        let request = FleetRequest { which, cluster, allow, accept_gap: args.accept_gap };
+        let request =
+            FleetRequest { which, cluster, allow, accept_gap: args.accept_gap, accept_lost_keys: args.accept_lost_keys };
         let report = restorer.restore_all(&request, jobs, identity, edge.now()).await?;
         edge.output.report("restore", &report, fleet_text)?;
         for result in &report.results {
@@ -158,6 +163,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         replace: args.replace,
         allow,
         accept_gap: args.accept_gap,
+        accept_lost_keys: args.accept_lost_keys,
         keep_failed: args.keep_failed,
         salvage: args.salvage,
         tables: args.table,

@@ -36,9 +36,11 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let installation = Installation::open(edge, Role::Restorer).await?;
     let Installation { vault, keyring, .. } = &installation;
     let database = installation.database_of(&args.tenant).await?;
-    let report = show(vault, keyring, &args.tenant, &args.backup, database.as_deref(), identity.as_ref(), edge.now()).await?;
+    let mut report = show(vault, keyring, &args.tenant, &args.backup, database.as_deref(), identity.as_ref(), edge.now()).await?;
+    let lost = installation.lost_keys(edge, &mut report.problems).await?;
     edge.output.report("show", &report, text)?;
-    Ok(Ended::default())
+    lost.iter().for_each(|lost| edge.output.remark(lost));
+    Ok(Ended { worst: lost.map(|lost| lost.class) })
 }
 
 fn text(report: &ShowReport) -> String {

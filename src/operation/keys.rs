@@ -26,6 +26,8 @@ use crate::{
 pub struct KeysReport {
     /// Every key, by tenant and sequence.
     pub keys: Vec<Key>,
+    /// What the keyring lost, so that keys may be missing here.
+    pub problems: Vec<String>,
 }
 
 /// One tenant key.
@@ -86,13 +88,9 @@ pub struct KeyProblem {
 /// Lists every key.
 ///
 /// # Errors
-/// A store that cannot be reached, a record that cannot be trusted, or one that is lost.
+/// A store that cannot be reached. Records that cannot be trusted or are lost are in the report.
 pub async fn list(vault: &Vault, keyring: &Keyring) -> Result<KeysReport, Failure> {
-    let mut census = keyring.census().await?;
-    if !census.problems.is_empty() {
-        return Err(census.problems.swap_remove(0).into());
-    }
-    lost::refuse_incomplete(vault, &census, "").await?;
+    let census = keyring.census().await?;
     let mut keys = Vec::new();
     for tenant in census.tenants.values() {
         let sealing = tenant.sealing().map(|record| record.key_id);
@@ -117,7 +115,7 @@ pub async fn list(vault: &Vault, keyring: &Keyring) -> Result<KeysReport, Failur
             secret_half: false,
         }));
     }
-    Ok(KeysReport { keys })
+    Ok(KeysReport { keys, problems: lost::problems(vault, &census).await? })
 }
 
 /// Checks that every key is whole in the keyring and every mirror, that every locker with backups has its key, and, with an identity,

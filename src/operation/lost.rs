@@ -48,6 +48,27 @@ pub(super) async fn refuse_incomplete(vault: &Vault, census: &Census, so: &str) 
     }
 }
 
+/// What a command about one tenant says besides, when the keyring lost the record of another: then it is not to be relied on.
+///
+/// # Errors
+/// A store that cannot be reached: unknown means no.
+pub async fn incomplete(vault: &Vault, keyring: &Keyring) -> Result<Option<Failure>, Failure> {
+    if locker_without_key(vault, &keyring.census().await?).await?.is_none() {
+        return Ok(None);
+    }
+    // A first backup may have ended between the two listings.
+    let locker = locker_without_key(vault, &keyring.census().await?).await?;
+    Ok(locker.map(|locker| keyring_incomplete(locker, "")))
+}
+
+/// Stops a restore when [`incomplete`] says so, and says how to go on without.
+pub(super) async fn refuse_restore(vault: &Vault, keyring: &Keyring) -> Result<(), Failure> {
+    let Some(failure) = incomplete(vault, keyring).await? else { return Ok(()) };
+    let hint = format!("{} Until then `--accept-lost-keys` restores the tenants whose keys are there.", failure.hint);
+    let message = format!("{}: nothing was restored", failure.message);
+    Err(Failure::new(failure.class, failure.kind, &failure.object, message).hint(hint))
+}
+
 /// Why a tenant has no key record: unknown, or the keyring lost records and it may be one of them.
 pub async fn unknown_tenant(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Failure {
     let lost = async {

@@ -111,6 +111,8 @@ pub struct Request {
     pub allow: Vec<String>,
     /// Take the newest good backup though a newer one is missing or not to be trusted.
     pub accept_gap: bool,
+    /// Go on although the keyring lost the keys of others.
+    pub accept_lost_keys: bool,
     /// Leave a copy that could not be proven where it was built, instead of dropping it.
     pub keep_failed: bool,
     /// Go on past what is missing or damaged. Never into the tenant's own place.
@@ -215,6 +217,9 @@ impl Restorer<'_> {
         let Some(keys) = self.keyring.keys(tenant).await? else {
             return Err(lost::unknown_tenant(self.vault, self.keyring, tenant).await);
         };
+        if !request.accept_lost_keys {
+            lost::refuse_restore(self.vault, self.keyring).await?;
+        }
         let mut histories = Vec::new();
         for locker in keys.lockers() {
             if self.vault.is_purged(locker).await? {

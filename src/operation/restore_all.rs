@@ -43,6 +43,8 @@ pub struct FleetRequest {
     pub allow: Vec<String>,
     /// As [`Request::accept_gap`].
     pub accept_gap: bool,
+    /// As [`Request::accept_lost_keys`].
+    pub accept_lost_keys: bool,
 }
 
 /// A tenant whose backup is chosen and whose key is open. The history is not kept: a fleet has thousands of tenants.
@@ -67,6 +69,9 @@ impl Restorer<'_> {
         now: DateTime<Utc>,
     ) -> Result<FleetReport, Failure> {
         let started = Instant::now();
+        if !request.accept_lost_keys {
+            lost::refuse_restore(self.vault, self.keyring).await?;
+        }
         let census = self.keyring.census().await?;
         let mut report = FleetReport { results: Vec::new(), findings: Vec::new(), duration_ms: 0, class: None };
         let mut classes = Vec::new();
@@ -192,6 +197,8 @@ impl FleetRequest {
             cluster: self.cluster.clone(),
             replace: false,
             allow: self.allow.clone(),
+            // Of all of them it was asked at once.
+            accept_lost_keys: true,
             accept_gap: self.accept_gap,
             keep_failed: false,
             salvage: false,

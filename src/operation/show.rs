@@ -57,6 +57,8 @@ pub struct ShowReport {
     pub description: Option<Described>,
     /// Version that wrote it.
     pub written_by: String,
+    /// What the keyring lost of other tenants.
+    pub problems: Vec<String>,
 }
 
 /// The sealed part of `show`.
@@ -126,6 +128,7 @@ pub async fn show(
         bytes_reused: manifest.totals.bytes_reused,
         description,
         written_by: manifest.written_by.clone(),
+        problems: Vec::new(),
     })
 }
 

@@ -145,6 +145,10 @@ impl Verify<'_> {
                     };
                     lockers.extend(keys.lockers().into_iter().map(|locker| (locker, Some(keys.clone()))));
                 }
+                if let Some(lost) = lost::incomplete(self.vault, self.keyring).await? {
+                    let problem = format!("{} ({})", lost.message, lost.hint);
+                    report.problems.push(VerifyProblem { tenant: None, backup: None, object: lost.object, problem });
+                }
             }
             Which::All => {
                 let census = self.keyring.census().await.map_err(Failure::from)?;

@@ -142,6 +142,7 @@ async fn restore(site: &Site, server: &Cluster, tenant: &str) -> String {
         replace: false,
         allow: vec!["all".to_owned()],
         accept_gap: false,
+        accept_lost_keys: false,
         keep_failed: false,
         salvage: false,
         tables: Vec::new(),

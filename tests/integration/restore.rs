@@ -41,6 +41,7 @@ pub fn latest(tenant: &str) -> Request {
         replace: false,
         allow: Vec::new(),
         accept_gap: false,
+        accept_lost_keys: false,
         keep_failed: false,
         salvage: false,
         tables: Vec::new(),

@@ -122,7 +122,7 @@ fn every_command_says_that_the_keyring_is_not_whole_or_anothers_and_stops() {
         ("with another name key", rekeyed, "its name key is not the one", "foreign-keyring"),
     ];
     let copy = format!("{}_copy", fleet.stem);
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 19] = [
         &["check"],
         &["tenants"],
         &["backup", "--all"],
@@ -138,6 +138,11 @@ fn every_command_says_that_the_keyring_is_not_whole_or_anothers_and_stops() {
         &["keys", "list"],
         &["keys", "check"],
         &["admit", "--source", "globex"],
+        // Whose own key is there.
+        &["list", "acme"],
+        &["show", "acme", "latest"],
+        &["verify", "acme"],
+        &["restore", "acme", "--into", &copy, "--identity", "recovery-kit.txt"],
     ];
     let mut tried = 0;
     for (state, keyring, words, kind) in &states {
@@ -170,7 +175,7 @@ fn every_command_says_that_the_keyring_is_not_whole_or_anothers_and_stops() {
             assert_eq!((fleet.content("vault"), fleet.content("keyring")), before, "{state}: something was written");
         });
     }
-    assert_eq!(tried, 75);
+    assert_eq!(tried, 95);
     assert_eq!(fleet.server.sql("postgres", &format!("SELECT count(*) FROM pg_database WHERE datname = '{copy}'")).trim(), "0");
 
     // With an old copy an operator may say that the others are to be backed up; nobody gets a new key.
@@ -184,7 +189,33 @@ fn every_command_says_that_the_keyring_is_not_whole_or_anothers_and_stops() {
             "{report:#}"
         );
         assert_eq!(fleet.content("keyring"), content(&fleet.path("keyring.old")));
+
+        // Who reads is answered, and told; on standard error where the answer is about another.
+        for (command, answer) in [
+            (&["list", "acme"][..], "acme: "),
+            (&["show", "acme", "latest"], "good"),
+            (&["keys", "list"], "acme"),
+            (&["verify", "acme"], "checked "),
+        ] {
+            let (code, stdout, stderr) = program.say(command);
+            let whole = format!("{stdout}{stderr}");
+            assert!(code == 5 && stdout.contains(answer), "{command:?}: {whole}");
+            assert_eq!(whole.matches("the keyring has no key record for it").count(), 1, "{command:?}: {whole}");
+            assert!(whole.contains("`tenure keys repair`"), "{command:?}: {whole}");
+            assert_eq!(stderr.starts_with("error: locker "), ["list", "show"].contains(&command[0]), "{command:?}: {whole}");
+        }
+        // Who restores says that it is meant.
+        let kit = ["--identity", "recovery-kit.txt"];
+        let restore = [&["restore", "acme", "--into", &copy], &kit[..]].concat();
+        let error = program.refused(5, &restore);
+        assert!(error["hint"].as_str().unwrap().contains("`--accept-lost-keys`"), "{error:#}");
+        assert_eq!(program.refused(5, &[&["restore", "--all"], &kit[..]].concat())["kind"], "keyring-incomplete");
+        assert_eq!(program.done(&[&restore[..], &["--accept-lost-keys"]].concat())["proven"], true);
+        let (code, report) = program.run(&[&["restore", "--all", "--accept-lost-keys"], &kit[..]].concat());
+        assert!(code == 5 && said(&report["findings"], "the keyring has no key record for it"), "{report:#}");
+        assert_eq!(report["results"][0]["tenant"], "acme", "{report:#}");
     });
+    fleet.server.sql("postgres", &format!("DROP DATABASE {copy}"));
     program.done(&["backup", "--all"]);
 }
 

@@ -18,7 +18,8 @@ pub(super) async fn restore_all(site: &Site, destination: Destination) -> FleetR
         progress: &Silent,
         cancel: &site.backup.cancel,
     };
-    let request = FleetRequest { which: Which::Latest, cluster: None, allow: Vec::new(), accept_gap: false };
+    let request =
+        FleetRequest { which: Which::Latest, cluster: None, allow: Vec::new(), accept_gap: false, accept_lost_keys: false };
     restorer.restore_all(&request, 4, site.identity(), Utc::now()).await.unwrap()
 }
 

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod installation;
+pub mod locker;
 pub mod postgres;
 pub mod program;
 pub mod radosgw;

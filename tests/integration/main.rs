@@ -8,6 +8,7 @@ mod changes;
 mod check;
 mod command_line;
 mod connection;
+mod expire;
 mod fidelity;
 mod fuzz;
 mod golden;

@@ -72,7 +72,7 @@ pub enum Command {
     Restore(Box<restore::Args>),
     /// Say that a tenant's database is rightly another one now
     Admit(admit::Args),
-    /// Look at the tenants' keys, and put back what is lost of them
+    /// Look at the tenants' keys, change them, and put back what is lost of them
     Keys(keys::Args),
     /// Look at the configuration
     Config(config::Args),
@@ -110,7 +110,7 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
         Command::List(args) => edge.until_stopped(list::run(args, edge)).await,
         Command::Show(args) => edge.until_stopped(show::run(args, edge)).await,
         Command::Verify(args) => verify::run(args, edge).await,
-        Command::Keys(args) => edge.until_stopped(keys::run(args, edge)).await,
+        Command::Keys(args) => keys::run(args, edge).await,
         Command::Config(args) => config::run(&args, edge),
         Command::Completions(args) => completions::run(&args, edge),
         Command::Man(args) => man::run(&args, edge),

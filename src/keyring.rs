@@ -133,6 +133,11 @@ impl Keyring {
         &self.mirrors
     }
 
+    /// The keyring and every mirror, the keyring first.
+    pub fn stores(&self) -> impl Iterator<Item = &Arc<dyn Store>> {
+        std::iter::once(&self.store).chain(&self.mirrors)
+    }
+
     /// The tenant's tag.
     #[must_use]
     pub fn tag(&self, tenant: &TenantName) -> NameTag {

@@ -205,6 +205,15 @@ impl RecoveryRecipients {
         Ok(wrapped.into())
     }
 
+    /// Their texts, sorted, each once.
+    #[must_use]
+    pub fn sorted(&self) -> Vec<String> {
+        let mut texts = self.texts.clone();
+        texts.sort_unstable();
+        texts.dedup();
+        texts
+    }
+
     fn build(&self) -> Result<Vec<Box<dyn age::Recipient + Send>>, SealError> {
         self.texts
             .iter()
@@ -223,7 +232,11 @@ impl RecoveryRecipients {
 }
 
 /// The operators' recovery identities, as read from the recovery kit or any age identity file. Opens tenant keys and nothing else.
-pub struct RecoveryIdentity(Vec<Box<dyn age::Identity + Send + Sync>>);
+pub struct RecoveryIdentity {
+    identities: Vec<Box<dyn age::Identity + Send + Sync>>,
+    /// The recipients of those that are no plugin's.
+    recipients: Vec<String>,
+}
 
 impl RecoveryIdentity {
     /// Reads an age identity file. `callbacks` speaks with the person, for plugins that ask for a touch or a PIN.
@@ -242,7 +255,15 @@ impl RecoveryIdentity {
             .with_callbacks(callbacks)
             .into_identities()
             .map_err(SealError::Identity)?;
-        Ok(Self(identities))
+        let native = text.lines().filter_map(|line| age::x25519::Identity::from_str(line.trim()).ok());
+        let recipients = native.map(|identity| identity.to_public().to_string()).collect();
+        Ok(Self { identities, recipients })
+    }
+
+    /// Whether it surely opens what is wrapped to these recipients. Of a plugin's identities only the plugin knows.
+    #[must_use]
+    pub fn is_among(&self, recipients: &[String]) -> bool {
+        self.recipients.iter().any(|own| recipients.contains(own))
     }
 
     /// A new recovery identity: its secret text (`AGE-SECRET-KEY-1…`) and its recipient (`age1…`).
@@ -258,8 +279,9 @@ impl RecoveryIdentity {
     /// [`SealError::Decrypt`] when none of the identities is among its recipients or it was changed.
     pub fn unwrap(&self, wrapped: &[u8]) -> Result<TenantIdentity, SealError> {
         let decryptor = age::Decryptor::new_buffered(wrapped).map_err(SealError::Decrypt)?;
-        let mut reader =
-            decryptor.decrypt(self.0.iter().map(|identity| &**identity as &dyn age::Identity)).map_err(SealError::Decrypt)?;
+        let mut reader = decryptor
+            .decrypt(self.identities.iter().map(|identity| &**identity as &dyn age::Identity))
+            .map_err(SealError::Decrypt)?;
         let mut text = zeroize::Zeroizing::new(String::new());
         reader.read_to_string(&mut text).map_err(SealError::Truncated)?;
         TenantIdentity::from_text(&text)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     clusters,
     edge::{Edge, Ended},
-    installation::{Installation, read_signing_key},
+    installation::{Installation, read_recipients, read_signing_key},
     table::{count, duration, size, table, tally},
 };
 use crate::{
@@ -13,10 +13,9 @@ use crate::{
     operation::{
         backup::{BYTES_IN_FLIGHT, Backup, BackupReport, BackupResult, Outcome, Promise, Which},
         budget::Budget,
-        failure::{Failure, FailureClass},
+        failure::Failure,
     },
     printable::Printable,
-    seal::RecoveryRecipients,
     tenant::TenantName,
 };
 
@@ -47,11 +46,7 @@ pub struct Args {
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let installation = Installation::open(edge, Role::Writer).await?;
     let Installation { config, vault, keyring } = installation;
-    let recipients = RecoveryRecipients::parse(&config.keyring.recipients).map_err(|error| {
-        Failure::new(FailureClass::Usage, "configuration", "keyring.recipients", "a recovery recipient cannot be used")
-            .hint("give the public key of an age identity, `age1…`: `age-keygen -y FILE` prints it")
-            .because(error)
-    })?;
+    let recipients = read_recipients(&config)?;
     let which = if args.all { Which::All { accept_missing: args.accept_missing } } else { Which::Named(args.tenants) };
     let backup = Backup {
         signer: Arc::new(read_signing_key(&config, "worker")?),

@@ -11,7 +11,7 @@ use crate::{
         lost,
     },
     retention::Keep,
-    seal::RecoveryIdentity,
+    seal::{RecoveryIdentity, RecoveryRecipients},
     signature::{AllowedSigners, SigningKey},
     store::Store,
     tenant::TenantName,
@@ -99,6 +99,27 @@ pub async fn open_stores(config: &Config, role: Role) -> Result<(Arc<dyn Store>,
         mirrors.push(stores::open_if_there(&mirror.opening(role), &config.folder).await);
     }
     Ok((vault, keyring, mirrors))
+}
+
+/// The keyring and its mirrors with the eraser's credentials, which may remove. One that is not there fails when something is asked of it.
+pub async fn open_removers(config: &Config) -> Vec<Arc<dyn Store>> {
+    let mut removers = vec![stores::open_if_there(&config.keyring.opening(Role::Eraser), &config.folder).await];
+    for mirror in &config.keyring.mirrors {
+        removers.push(stores::open_if_there(&mirror.opening(Role::Eraser), &config.folder).await);
+    }
+    removers
+}
+
+/// The configured recovery recipients.
+///
+/// # Errors
+/// One that cannot be used.
+pub fn read_recipients(config: &Config) -> Result<RecoveryRecipients, Failure> {
+    RecoveryRecipients::parse(&config.keyring.recipients).map_err(|error| {
+        Failure::new(FailureClass::Usage, "configuration", "keyring.recipients", "a recovery recipient cannot be used")
+            .hint("give the public key of an age identity, `age1…`: `age-keygen -y FILE` prints it")
+            .because(error)
+    })
 }
 
 fn refuse_longer_than(max_keep: Keep, config: &Config, edge: &Edge) -> Result<(), Failure> {

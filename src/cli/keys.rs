@@ -1,5 +1,8 @@
 //! `tenure keys`.
 
+mod rewrap;
+mod rotate;
+
 use std::path::PathBuf;
 
 use super::{
@@ -12,11 +15,12 @@ use crate::{
     operation::{
         failure::{Failure, FailureClass},
         keys::{
-            KeyProblem, KeysCheckReport, KeysReport, check, list,
+            KeyProblem, KeysCheckReport, KeysFailure, KeysReport, Which, check, list,
             repair::{Repair, RepairReport},
         },
     },
     printable::Printable,
+    tenant::TenantName,
 };
 
 /// Arguments.
@@ -36,6 +40,10 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         identity: Option<PathBuf>,
     },
+    /// Make new keys: the next backup is a full one, sealed with it; older ones stay readable with theirs
+    Rotate(rotate::Args),
+    /// Wrap keys to the recovery recipients of now, and remove what they were wrapped to before
+    Rewrap(rewrap::Args),
     /// Put back what the keyring or a mirror lost, from whichever has it whole
     Repair {
         /// Say what would be put back, and write nothing
@@ -46,6 +54,14 @@ enum Action {
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     match args.action {
+        Action::Rotate(args) => rotate::run(args, edge).await,
+        Action::Rewrap(args) => rewrap::run(args, edge).await,
+        look => edge.until_stopped(look_or_repair(look, edge)).await,
+    }
+}
+
+async fn look_or_repair(action: Action, edge: &Edge) -> Result<Ended, Failure> {
+    match action {
         Action::List => {
             let Installation { vault, keyring, .. } = Installation::open(edge, Role::Restorer).await?;
             let report = list(&vault, &keyring).await?;
@@ -65,6 +81,20 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
             edge.output.report("keys repair", &report, repair_text)?;
             Ok(Ended { worst: report.class() })
         }
+        Action::Rotate(args) => rotate::run(args, edge).await,
+        Action::Rewrap(args) => rewrap::run(args, edge).await,
+    }
+}
+
+/// Tenants by name, or all of them.
+fn which(tenants: Vec<TenantName>, all: bool) -> Which {
+    if all { Which::All } else { Which::Named(tenants) }
+}
+
+/// Says on standard error what failed.
+fn complain<'a>(edge: &Edge, failures: impl Iterator<Item = &'a KeysFailure>) {
+    for failure in failures {
+        edge.output.complain(&Printable(&failure.object).to_string(), &failure.message, &failure.hint);
     }
 }
 
@@ -78,10 +108,17 @@ fn list_text(report: &KeysReport) -> String {
             (false, true) => "opens older backups",
             (false, false) => "its secret half is missing",
         };
-        [Printable(&key.tenant).to_string(), key.key_id.clone(), key.sequence.to_string(), time(key.created_at), state.to_owned()]
+        [
+            Printable(&key.tenant).to_string(),
+            key.key_id.clone(),
+            key.sequence.to_string(),
+            key.wrapping.map(|wrapping| wrapping.to_string()).unwrap_or_default(),
+            time(key.created_at),
+            state.to_owned(),
+        ]
     });
     let problems = report.problems.iter().map(|problem| format!("problem: {problem}\n"));
-    table(["TENANT", "KEY", "SEQUENCE", "MADE", "STATE"], &[2], rows) + &problems.collect::<String>()
+    table(["TENANT", "KEY", "SEQUENCE", "WRAPPING", "MADE", "STATE"], &[2, 3], rows) + &problems.collect::<String>()
 }
 
 fn check_text(report: &KeysCheckReport) -> String {
@@ -90,6 +127,7 @@ fn check_text(report: &KeysCheckReport) -> String {
     for leftover in &report.leftovers {
         text.push_str(&format!("leftover, harmless: {leftover}\n"));
     }
+    superseded_text(&report.superseded, &mut text);
     for place in &report.not_looked_at {
         text.push_str(&format!("not looked at: {place}: these credentials may not read it\n"));
     }
@@ -110,8 +148,9 @@ fn repair_text(report: &RepairReport) -> String {
     }
     problems_text(&report.problems, &mut text);
     for object in &report.left_alone {
-        text.push_str(&format!("left alone: {object}: its tenant was erased or purged\n"));
+        text.push_str(&format!("left alone: {object}: its tenant was erased or purged, or the key destroyed\n"));
     }
+    superseded_text(&report.superseded, &mut text);
     for leftover in &report.leftovers {
         text.push_str(&format!("leftover, harmless: {leftover}\n"));
     }
@@ -129,6 +168,12 @@ fn repair_text(report: &RepairReport) -> String {
         (_, false, n) => format!("{put_back} put back, {}\n", count(n as u64, "problem")),
     });
     text
+}
+
+fn superseded_text(superseded: &[String], text: &mut String) {
+    for object in superseded {
+        text.push_str(&format!("superseded: {object}: a newer wrapping counts; `tenure keys rewrap` removes this one\n"));
+    }
 }
 
 fn problems_text(problems: &[KeyProblem], text: &mut String) {

@@ -72,7 +72,8 @@ fn to_failure(error: &clap::Error) -> Failure {
 }
 
 /// Commands that take `--all` instead of tenants.
-const OF_MANY: [&str; 4] = ["tenure backup", "tenure verify", "tenure restore", "tenure admit"];
+const OF_MANY: [&str; 6] =
+    ["tenure backup", "tenure verify", "tenure restore", "tenure admit", "tenure keys rotate", "tenure keys rewrap"];
 
 /// Commands of later versions.
 const NOT_BUILT: [&str; 19] = [

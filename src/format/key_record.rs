@@ -39,7 +39,8 @@ pub struct KeyRecord {
 }
 
 /// `t/<name-tag>/<key-id>.<n>.json` in the keyring, for n from 2: the secret half was wrapped anew, to other recovery recipients. A
-/// `k/<key-id>.<n>.age` that none of these names means nothing. Created once, never modified, and written before what it names.
+/// `k/<key-id>.<n>.age` that none of these names means nothing. Signed by an operator; created once, never modified, and written before
+/// what it names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rewrapping {
@@ -55,6 +56,10 @@ pub struct Rewrapping {
     pub wrapping: u32,
     /// SHA-256 of `k/<key-id>.<n>.age`.
     pub sha256: Sha256Digest,
+    /// The recovery recipients that it was wrapped to, sorted: `age1…`. They are public; the wrapped key itself does not tell them. Empty
+    /// where nobody recorded them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<String>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }

@@ -37,6 +37,12 @@ impl NewKey {
     pub fn locker(&self) -> Locker {
         self.0.locker
     }
+
+    /// Its public half, as it would be published.
+    #[must_use]
+    pub fn record(&self) -> &KeyRecord {
+        &self.0
+    }
 }
 
 impl Keyring {

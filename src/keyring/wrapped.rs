@@ -51,10 +51,10 @@ impl Keyring {
     /// [`DocumentError::Missing`] when there is none, [`DocumentError::Contradiction`] when what is there is not what was written.
     pub async fn secret_half(&self, record: &KeyRecord) -> Result<Bytes, DocumentError> {
         let listed = self.secret_halves().await?.remove(&record.key_id).unwrap_or_default();
-        self.secret_half_of(self.store(), record, &listed).await
+        self.secret_half_of(self.store(), record, &listed).await.map(|(_, wrapped)| wrapped)
     }
 
-    /// The same in one store (the keyring or a mirror), whose wrappings of this key were listed.
+    /// The same in one store (the keyring or a mirror), whose wrappings of this key were listed; with its number.
     ///
     /// # Errors
     /// As [`Keyring::secret_half`]; of several that are wrong the newest is named.
@@ -63,12 +63,21 @@ impl Keyring {
         store: &dyn Store,
         record: &KeyRecord,
         listed: &BTreeSet<u32>,
-    ) -> Result<Bytes, DocumentError> {
+    ) -> Result<(u32, Bytes), DocumentError> {
         let mut wrong = None;
         for wrapping in listed.iter().rev() {
-            let Some(sha256) = self.wrapped_sha256(record, *wrapping).await? else { continue };
+            let sha256 = match self.wrapped_sha256(store, record, *wrapping).await {
+                Ok(Some(sha256)) => sha256,
+                Ok(None) => continue,
+                Err(error @ DocumentError::Store { .. }) => return Err(error),
+                // What nobody may sign cannot keep anybody from what was signed before.
+                Err(error) => {
+                    wrong = wrong.or(Some(error));
+                    continue;
+                }
+            };
             match read_wrapping(store, record.key_id, *wrapping, sha256).await {
-                Ok(wrapped) => return Ok(wrapped),
+                Ok(wrapped) => return Ok((*wrapping, wrapped)),
                 Err(error @ DocumentError::Store { .. }) => return Err(error),
                 Err(error) => wrong = wrong.or(Some(error)),
             }
@@ -77,16 +86,25 @@ impl Keyring {
         Err(wrong.unwrap_or_else(|| DocumentError::Missing { object: object() }))
     }
 
-    /// What a wrapping's SHA-256 must be; `None` when nobody signed for it: then it means nothing.
-    async fn wrapped_sha256(&self, record: &KeyRecord, wrapping: u32) -> Result<Option<Sha256Digest>, DocumentError> {
+    /// What a wrapping's SHA-256 must be; `None` when nobody signed for it: then it means nothing. A store that was away while a key was
+    /// wrapped anew has records of its own.
+    async fn wrapped_sha256(
+        &self,
+        store: &dyn Store,
+        record: &KeyRecord,
+        wrapping: u32,
+    ) -> Result<Option<Sha256Digest>, DocumentError> {
         if wrapping == 1 {
             return Ok(Some(record.wrapped_sha256));
         }
-        match self.whole_rewrapping(self.store(), record.name_tag, record.key_id, wrapping).await {
-            Ok((_, rewrapping)) => Ok(Some(rewrapping.sha256)),
-            Err(DocumentError::Missing { .. }) => Ok(None),
-            Err(error) => Err(error),
+        for store in [self.store(), store] {
+            match self.whole_rewrapping(store, record.name_tag, record.key_id, wrapping).await {
+                Ok((_, rewrapping)) => return Ok(Some(rewrapping.sha256)),
+                Err(DocumentError::Missing { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(None)
     }
 
     /// The record of a wrapping in one store (the keyring or a mirror), with its bytes and signature as they lie there.
@@ -105,11 +123,15 @@ impl Keyring {
         let rewrapping: Rewrapping = signed::parse(&whole.bytes, &signed::locate(store, &document))?;
         let belongs = rewrapping.installation == self.root.installation
             && Document::Rewrapping(rewrapping.name_tag, rewrapping.key_id, rewrapping.wrapping) == document;
-        if !belongs {
-            let object = signed::locate(store, &document);
-            return Err(DocumentError::Contradiction { object, what: "it belongs to another key".to_owned() });
-        }
-        Ok((whole, rewrapping))
+        let wrong = if !belongs {
+            "it belongs to another key"
+        } else if !self.signers.may(&whole.signer, Namespace::Root) {
+            // A worker makes keys, and could put one that nobody can open in a good one's place.
+            "it wraps a key anew, and who signed it is no operator"
+        } else {
+            return Ok((whole, rewrapping));
+        };
+        Err(DocumentError::Contradiction { object: signed::locate(store, &document), what: wrong.to_owned() })
     }
 }
 

@@ -320,7 +320,7 @@ impl Verify<'_> {
             };
             let wrappings = secrets.get(&key_id).cloned().unwrap_or_default();
             let wrapped = match self.keyring.secret_half_of(self.keyring.store(), record, &wrappings).await {
-                Ok(wrapped) => wrapped,
+                Ok((_, wrapped)) => wrapped,
                 Err(error) if error.is_denied() && self.identity.is_none() => {
                     look.not_looked_at.push(format!("{}/k/", self.keyring.store().address()));
                     continue;

@@ -1,6 +1,9 @@
 //! A store that fails when told to, for tests of what stands above it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -54,6 +57,54 @@ pub struct FaultStore {
     inner: Arc<dyn Store>,
     calls: Mutex<Vec<(Operation, String)>>,
     planned: Mutex<Vec<Planned>>,
+    countdown: Option<Arc<Countdown>>,
+}
+
+/// Calls of several stores, counted together from [`Countdown::begin`] on: one of them fails, whatever it is.
+#[derive(Debug)]
+pub struct Countdown {
+    begun: AtomicBool,
+    left: AtomicUsize,
+    fault: Fault,
+    for_good: bool,
+}
+
+impl Countdown {
+    /// The `nth` call fails.
+    #[must_use]
+    pub fn once(nth: usize, fault: Fault) -> Arc<Self> {
+        Arc::new(Self { begun: AtomicBool::new(false), left: AtomicUsize::new(nth), fault, for_good: false })
+    }
+
+    /// From the `nth` call on none takes place any more, as if the caller had been killed.
+    #[must_use]
+    pub fn dead(nth: usize) -> Arc<Self> {
+        let fault = Fault::Refused(StoreErrorKind::Unavailable);
+        Arc::new(Self { begun: AtomicBool::new(false), left: AtomicUsize::new(nth), fault, for_good: true })
+    }
+
+    /// Calls count from now on.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether so many calls were made.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        self.left.load(Ordering::SeqCst) == 0
+    }
+
+    fn next(&self) -> Option<Fault> {
+        if !self.begun.load(Ordering::SeqCst) {
+            return None;
+        }
+        let before = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        match before {
+            Ok(1) => Some(self.fault),
+            Err(_) if self.for_good => Some(self.fault),
+            _ => None,
+        }
+    }
 }
 
 type Matches = Box<dyn Fn(Operation, &str) -> bool + Send>;
@@ -69,7 +120,13 @@ impl FaultStore {
     /// Passes everything on to `inner` until told otherwise.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, calls: Mutex::default(), planned: Mutex::default() }
+        Self { inner, calls: Mutex::default(), planned: Mutex::default(), countdown: None }
+    }
+
+    /// The same, counted together with others.
+    #[must_use]
+    pub fn counted(inner: Arc<dyn Store>, countdown: &Arc<Countdown>) -> Self {
+        Self { countdown: Some(Arc::clone(countdown)), ..Self::new(inner) }
     }
 
     /// Makes the `nth` call from now (1 is the next) of `operation` on a name or prefix that contains `part` fail, once.
@@ -95,6 +152,9 @@ impl FaultStore {
 
     fn next_fault(&self, operation: Operation, name: &str) -> Option<Fault> {
         lock(&self.calls).push((operation, name.to_owned()));
+        if let Some(fault) = self.countdown.as_ref().and_then(|countdown| countdown.next()) {
+            return Some(fault);
+        }
         let mut planned = lock(&self.planned);
         for plan in planned.iter_mut().filter(|plan| (plan.matches)(operation, name)) {
             plan.countdown = plan.countdown.saturating_sub(1);

@@ -17,6 +17,7 @@ mod harness;
 mod hostile;
 mod integrity;
 mod json_schemas;
+mod keys;
 mod layering;
 mod lock_nights;
 mod policies;

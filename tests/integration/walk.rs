@@ -50,7 +50,7 @@ fn every() -> bool {
 }
 
 /// Says how many calls failed, whatever becomes of the standard output of tests that pass.
-fn walked_through(count: usize, what: &str) {
+pub(crate) fn walked_through(count: usize, what: &str) {
     assert!(count > 0, "{what}");
     let text = format!("walk: {count} {what} failed, one at a time\n");
     std::io::stderr().write_all(text.as_bytes()).unwrap();

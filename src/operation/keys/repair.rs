@@ -44,6 +44,8 @@ pub struct RepairReport {
     pub problems: Vec<KeyProblem>,
     /// Objects of tenants that were erased or purged: never put back.
     pub left_alone: Vec<String>,
+    /// Wrappings that are still there though a newer one counts: who is no recipient any more may open them. `keys rewrap` removes them.
+    pub superseded: Vec<String>,
     /// Records in mirrors that a first run left which did not end: nothing was ever sealed with their keys.
     pub leftovers: Vec<String>,
     /// Mirrors that could not be reached, each with the reason.
@@ -62,6 +64,7 @@ impl RepairReport {
         self.put_back.extend(other.put_back);
         self.problems.extend(other.problems);
         self.left_alone.extend(other.left_alone);
+        self.superseded.extend(other.superseded);
         self.leftovers.extend(other.leftovers);
     }
 
@@ -120,7 +123,7 @@ impl Repair<'_> {
         report.put_back.sort();
         report.problems.sort();
         report.problems.dedup();
-        for list in [&mut report.left_alone, &mut report.leftovers] {
+        for list in [&mut report.left_alone, &mut report.superseded, &mut report.leftovers] {
             list.sort();
             list.dedup();
         }

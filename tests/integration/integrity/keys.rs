@@ -109,6 +109,7 @@ async fn a_key_that_was_wrapped_anew_opens_and_an_unsigned_wrapping_is_passed_ov
         name_tag: record.name_tag,
         wrapping: 2,
         sha256: Sha256Digest::of(&again),
+        recipients: Vec::new(),
         created_at: Utc::now(),
     };
     let document = Document::Rewrapping(record.name_tag, record.key_id, 2);

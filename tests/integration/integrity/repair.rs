@@ -299,6 +299,7 @@ async fn only_the_newest_wrapping_is_put_back() {
         name_tag: acme.name_tag,
         wrapping: 2,
         sha256: Sha256Digest::of(&again),
+        recipients: Vec::new(),
         created_at: Utc::now(),
     };
     let document = Document::Rewrapping(acme.name_tag, acme.key_id, 2);

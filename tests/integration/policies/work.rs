@@ -167,6 +167,24 @@ async fn every_command_works_with_its_roles_credentials_alone() {
             assert_eq!(site.done(&command)["problems"], json!([]));
         }
         site.restores();
+
+        // An operator makes keys and wraps them anew; what is older goes with the eraser's credentials alone, every version of it.
+        site.done(&["keys", "rotate", "acme"]);
+        let rewrap = ["keys", "rewrap", "acme", "--identity", "recovery-kit.txt"];
+        let (code, report) = site.run(&rewrap);
+        assert_eq!((code, report["open"].as_array().unwrap().len()), (3, 4), "two keys, two stores: {report:#}");
+        site.set_profiles(&["writer", "restorer", "operator", "eraser"]);
+        let report = site.done(&rewrap);
+        assert_eq!((&report["results"][0]["removed"], &report["open"]), (&json!(2), &json!([])), "{report:#}");
+        for bucket in [&site.mirror, &site.buckets.keyring] {
+            let listed = site.buckets.server.client().list_object_versions().bucket(bucket).prefix("k/").send().await.unwrap();
+            let left: Vec<&str> = listed.versions().iter().map(|version| version.key().unwrap()).collect();
+            assert!(left.len() == 2 && left.iter().all(|name| name.ends_with(".2.age")), "{left:?}");
+            assert!(listed.delete_markers().is_empty());
+        }
+        site.done(&["backup", "acme"]);
+        assert_eq!(site.done(&["keys", "check", "--identity", "recovery-kit.txt"])["problems"], json!([]));
+        site.restores();
     }
 }
 

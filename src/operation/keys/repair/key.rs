@@ -101,14 +101,14 @@ impl Round<'_> {
         }
         mended.locker = Some(record.locker);
         // Only what is missing somewhere is looked into that deeply, and only it could be put back.
-        if self.is_refused(found.tag, record.locker).await? {
+        if self.is_refused(found.tag, record).await? {
             if !self.is_everywhere(found) {
                 report.left_alone.push(document.to_string());
             }
             return Ok(mended);
         }
         self.half(found, record, report).await?;
-        if self.write == Write::WhereFree && !report.put_back.is_empty() && self.is_refused(found.tag, record.locker).await? {
+        if self.write == Write::WhereFree && !report.put_back.is_empty() && self.is_refused(found.tag, record).await? {
             return self.take_back(&document, mended).await;
         }
         for place in self.places.iter().rev() {
@@ -125,8 +125,8 @@ impl Round<'_> {
     }
 
     /// Whether a tombstone or a purge note names it: anything there, in the vault or in any copy of the keyring.
-    async fn is_refused(&self, tag: NameTag, locker: Locker) -> Result<bool, Failure> {
-        if self.vault.is_erased(tag).await? || self.vault.is_purged(locker).await? {
+    async fn is_refused(&self, tag: NameTag, record: &KeyRecord) -> Result<bool, Failure> {
+        if self.vault.is_erased(tag).await? || self.vault.gone(record.locker).await?.names_key(record.key_id) {
             return Ok(true);
         }
         for place in &self.places {
@@ -163,6 +163,9 @@ impl Round<'_> {
             let name = ObjectName::SecretKey { key_id: found.key_id, wrapping: half.wrapping };
             for place in &self.places {
                 self.put(place, &name, &half.bytes, &half.from, report).await?;
+                let older = place.halves.iter().filter(|(key_id, older)| *key_id == found.key_id && *older < wrapping);
+                let names = older.map(|(key_id, older)| ObjectName::SecretKey { key_id: *key_id, wrapping: *older });
+                report.superseded.extend(names.map(|name| place.locate(&name)));
             }
             return Ok(());
         }

@@ -1,0 +1,356 @@
+//! `keys check`: whether every backup still has its key, in the keyring and every mirror.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt as _;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{FROM_ANOTHER, KeyProblem, rewrap::wrapping_of};
+use crate::{
+    format::{key_record::KeyRecord, purge_note::Purged},
+    id::{KeyId, Locker, NameTag},
+    keyring::{Keyring, SecretHalves, TenantKeys, read_root, secret_halves},
+    object_name::{Document, ObjectName, prefix},
+    operation::{failure::Failure, progress::Progress},
+    seal::RecoveryIdentity,
+    signed,
+    store::{Listed, Store, StoreErrorKind},
+    tenant::TenantName,
+    vault::Vault,
+};
+
+/// What `keys check` says.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct KeysCheckReport {
+    /// Keys looked at.
+    pub keys: u64,
+    /// Stores that hold them: the keyring and its mirrors.
+    pub stores: Vec<String>,
+    /// Whether each key was opened with an identity.
+    pub opened: bool,
+    /// What is wrong.
+    pub problems: Vec<KeyProblem>,
+    /// What is left over and harms nobody: secret halves that no record names, signatures without their records.
+    pub leftovers: Vec<String>,
+    /// Wrappings that are still there though a newer one counts: who is no recipient any more may open them. `keys rewrap` removes them.
+    pub superseded: Vec<String>,
+    /// What these credentials may not read: neither good nor bad.
+    pub not_looked_at: Vec<String>,
+}
+
+/// A key record or its signature is far smaller.
+const MAX_RECORD: u64 = 1 << 20;
+
+/// Checks that every key is whole in the keyring and every mirror, that every locker with backups has its key, and, with an identity,
+/// that each key opens.
+///
+/// # Errors
+/// A store that cannot be reached. What is wrong is in the report; it is for the caller to turn it into exit code 5.
+pub async fn check(
+    vault: &Vault,
+    keyring: &Keyring,
+    identity: Option<&RecoveryIdentity>,
+    now: DateTime<Utc>,
+    progress: &dyn Progress,
+) -> Result<KeysCheckReport, Failure> {
+    let census = keyring.census().await?;
+    let mut problems: Vec<KeyProblem> = census
+        .problems
+        .iter()
+        .map(|error| KeyProblem { tenant: None, object: error.object().to_owned(), problem: error.what() })
+        .collect();
+    let dead = Dead::read(vault).await?;
+    let halves = every_store(keyring).await?;
+    let mut not_looked_at = BTreeSet::new();
+    let (mut named, mut newest) = (HashSet::new(), HashMap::new());
+    for tenant in census.tenants.values() {
+        progress.tenant_started(&tenant.tenant, 0);
+        let before = problems.len();
+        for record in tenant.records.iter().chain(&tenant.without_secret) {
+            named.insert(record.key_id);
+            if dead.has(record.key_id, record.locker) {
+                let object = signed::locate(keyring.store(), &Document::KeyRecord(record.name_tag, record.key_id));
+                let tenant = Some(tenant.tenant.as_str().to_owned());
+                problems.push(KeyProblem { tenant, object, problem: DESTROYED.to_owned() });
+            } else {
+                let number = check_key(keyring, record, &halves, identity, &mut problems, &mut not_looked_at).await?;
+                newest.insert(record.key_id, number);
+            }
+        }
+        progress.tenant_finished(&tenant.tenant, if problems.len() == before { "good" } else { "damaged" });
+    }
+    let keys = named.len() as u64;
+    // The half of a lost record may be the last that opens its backups: no leftover.
+    named.extend(check_lockers(vault, &census.tenants, &dead, now, &mut problems).await?);
+    let of_nobody = |(object, problem)| KeyProblem { tenant: None, object, problem };
+    let (mut leftovers, mut superseded) = (Vec::new(), Vec::new());
+    let passed_over = |name: &str| {
+        key_of(name).is_some_and(|key_id| dead.keys.contains(&key_id))
+            || wrapping_of(name).is_some_and(|(key_id, n)| newest.get(&key_id).is_some_and(|newest| n < *newest))
+    };
+    for (store, halves) in &halves {
+        let unnamed: BTreeSet<&KeyId> =
+            halves.keys().filter(|key_id| !named.contains(*key_id) && !dead.keys.contains(*key_id)).collect();
+        leftovers.extend(unnamed.into_iter().map(|key_id| format!("{}/k/{key_id}.*.age", store.address())));
+        let Some(listing) = Listing::read(*store).await? else {
+            not_looked_at.insert(format!("{}/", store.address()));
+            continue;
+        };
+        problems.extend(listing.tampered.into_iter().map(of_nobody));
+        leftovers.extend(listing.unfinished);
+        for name in listing.names {
+            let object = signed::locate(*store, &name);
+            match name.parse() {
+                _ if key_of(&name).is_some_and(|key_id| dead.keys.contains(&key_id)) => {
+                    problems.push(of_nobody((object, DESTROYED.to_owned())));
+                }
+                _ if passed_over(&name) => superseded.push(object),
+                Ok(ObjectName::Document(Document::Rewrapping(tag, key_id, n))) => {
+                    match keyring.whole_rewrapping(*store, tag, key_id, n).await {
+                        Ok(_) => {}
+                        Err(error) if error.is_integrity() => problems.push(of_nobody((object, error.what()))),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    for mirror in keyring.mirrors() {
+        let (different, more) = differences(vault, keyring.store(), &**mirror, &passed_over).await?;
+        problems.extend(different.into_iter().map(of_nobody));
+        leftovers.extend(more);
+    }
+    problems.sort();
+    problems.dedup_by(|a, b| (&a.object, &a.problem) == (&b.object, &b.problem));
+    superseded.sort();
+    Ok(KeysCheckReport {
+        keys,
+        stores: halves.into_iter().map(|(store, _)| store.address().to_owned()).collect(),
+        opened: identity.is_some(),
+        problems,
+        leftovers,
+        superseded,
+        not_looked_at: not_looked_at.into_iter().collect(),
+    })
+}
+
+/// Said of what a purge note names.
+const DESTROYED: &str = "a purge note says that this key is destroyed, and it is still or again there: nothing uses it; \
+     `tenure purge` of its tenant, or `tenure keys prune` where only the key was let go of, destroys it";
+
+/// What purge notes say is destroyed.
+struct Dead {
+    keys: HashSet<KeyId>,
+    lockers: HashSet<Locker>,
+    /// Every locker that is not purged as a whole.
+    living: Vec<Locker>,
+}
+
+impl Dead {
+    async fn read(vault: &Vault) -> Result<Self, Failure> {
+        let mut dead = Self { keys: HashSet::new(), lockers: HashSet::new(), living: Vec::new() };
+        for locker in vault.lockers().await? {
+            let gone = vault.gone(locker).await?;
+            if gone.is_purged() {
+                dead.lockers.insert(locker);
+            } else {
+                dead.living.push(locker);
+            }
+            for note in gone.notes {
+                if let Purged::All { keys } | Purged::Keys { keys } = note.purged {
+                    dead.keys.extend(keys);
+                }
+            }
+        }
+        Ok(dead)
+    }
+
+    fn has(&self, key_id: KeyId, locker: Locker) -> bool {
+        self.keys.contains(&key_id) || self.lockers.contains(&locker)
+    }
+}
+
+/// What a listing of a whole keyring says by itself.
+pub(in crate::operation) struct Listing {
+    /// What somebody hid or wrote over, where versions are kept: address and name, and what was done.
+    pub(in crate::operation) tampered: Vec<(String, String)>,
+    /// Signatures without their documents, which runs that did not end left: address and name.
+    pub(in crate::operation) unfinished: Vec<String>,
+    /// Every name.
+    names: Vec<String>,
+}
+
+impl Listing {
+    /// Lists a store; `None` where these credentials may not list everything.
+    pub(in crate::operation) async fn read(store: &dyn Store) -> Result<Option<Self>, Failure> {
+        let (mut tampered, mut signatures, mut documents, mut names) = (Vec::new(), Vec::new(), HashSet::new(), Vec::new());
+        let mut listing = store.list("");
+        loop {
+            match listing.try_next().await {
+                // What stores are tried out with is written over by trying.
+                Ok(Some(Listed { name, .. })) if name.starts_with(prefix::PROBE) => {}
+                Ok(Some(Listed { name, tampering, .. })) => {
+                    tampered.extend(tampering.map(|tampering| (signed::locate(store, &name), tampering.to_string())));
+                    match name.parse() {
+                        Ok(ObjectName::Document(document)) => drop(documents.insert(document)),
+                        Ok(ObjectName::Signature(document)) => signatures.push(document),
+                        _ => {}
+                    }
+                    names.push(name);
+                }
+                Ok(None) => break,
+                Err(error) if error.kind == StoreErrorKind::Denied => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        signatures.retain(|document| !documents.contains(document));
+        let unfinished = signatures.into_iter().map(|document| signed::locate(store, &ObjectName::Signature(document))).collect();
+        Ok(Some(Self { tampered, unfinished, names }))
+    }
+}
+
+/// In what a mirror is not the keyring's copy, but for the secret halves, which are looked at one by one, and what is named already; and
+/// records beyond it of tenants that the keyring knows, which a run left that did not end.
+async fn differences(
+    vault: &Vault,
+    keyring: &dyn Store,
+    mirror: &dyn Store,
+    passed_over: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<(Vec<(String, String)>, Vec<String>), Failure> {
+    let (mut differences, mut more) = (Vec::new(), Vec::new());
+    match read_root(mirror, vault.root()).await {
+        Ok(_) => {}
+        Err(error) if error.is_integrity() => {
+            differences.push((
+                error.object().to_owned(),
+                format!("{}: `tenure keys repair` puts it back from the keyring", error.what()),
+            ));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let names = async |store: &dyn Store| -> Result<BTreeSet<String>, Failure> {
+        let names: Vec<String> = store.list(prefix::TENANTS).map_ok(|listed| listed.name).try_collect().await?;
+        Ok(names.into_iter().filter(|name| !passed_over(name)).collect())
+    };
+    let (here, there) = (names(keyring).await?, names(mirror).await?);
+    for name in here.difference(&there) {
+        differences
+            .push((signed::locate(mirror, name), "missing: `tenure keys repair` puts it back from the keyring".to_owned()));
+    }
+    let known: BTreeSet<NameTag> = here.iter().filter_map(|name| tag_of(name)).collect();
+    for name in there.difference(&here) {
+        if tag_of(name).is_some_and(|tag| known.contains(&tag)) {
+            more.push(signed::locate(mirror, name));
+        } else {
+            differences.push((
+                signed::locate(keyring, name),
+                format!("missing: {} has it, and `tenure keys repair` puts it back", mirror.address()),
+            ));
+        }
+    }
+    for name in here.intersection(&there) {
+        if keyring.get(name, MAX_RECORD).await? != mirror.get(name, MAX_RECORD).await? {
+            differences.push((signed::locate(mirror, name), "not the same as in the keyring".to_owned()));
+        }
+    }
+    Ok((differences, more))
+}
+
+fn tag_of(name: &str) -> Option<NameTag> {
+    match name.parse().ok()? {
+        ObjectName::Document(document) | ObjectName::Signature(document) => match document {
+            Document::KeyRecord(tag, _) | Document::Rewrapping(tag, ..) => Some(tag),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The key that an object is a part of.
+fn key_of(name: &str) -> Option<KeyId> {
+    match name.parse().ok()? {
+        ObjectName::Document(Document::KeyRecord(_, key_id)) | ObjectName::Signature(Document::KeyRecord(_, key_id)) => {
+            Some(key_id)
+        }
+        _ => wrapping_of(name).map(|(key_id, _)| key_id),
+    }
+}
+
+async fn every_store(keyring: &Keyring) -> Result<Vec<(&dyn Store, SecretHalves)>, Failure> {
+    let mut halves = vec![(keyring.store(), keyring.secret_halves().await?)];
+    for mirror in keyring.mirrors() {
+        halves.push((&**mirror, secret_halves(&**mirror).await?));
+    }
+    Ok(halves)
+}
+
+/// Looks at a key in every store, and gives the number of its newest wrapping that is whole anywhere.
+async fn check_key(
+    keyring: &Keyring,
+    record: &KeyRecord,
+    halves: &[(&dyn Store, SecretHalves)],
+    identity: Option<&RecoveryIdentity>,
+    problems: &mut Vec<KeyProblem>,
+    not_looked_at: &mut BTreeSet<String>,
+) -> Result<u32, Failure> {
+    let mut problem = |object: String, problem: String| {
+        problems.push(KeyProblem { tenant: Some(record.tenant.as_str().to_owned()), object, problem });
+    };
+    let mut whole = Vec::new();
+    for (store, halves) in halves {
+        let listed = halves.get(&record.key_id).cloned().unwrap_or_default();
+        match keyring.secret_half_of(*store, record, &listed).await {
+            Ok(found) => whole.push(found),
+            Err(error) if error.is_denied() => drop(not_looked_at.insert(format!("{}/k/", store.address()))),
+            Err(error) if error.is_integrity() => {
+                problem(error.object().to_owned(), format!("{}: {FROM_ANOTHER}", error.what()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let newest = whole.iter().map(|(number, _)| *number).max().unwrap_or(1);
+    // Older ones are for recipients of before.
+    for (_, wrapped) in whole.iter().filter(|(number, _)| *number == newest) {
+        match identity.map(|identity| identity.unwrap(wrapped)) {
+            None => {}
+            Some(Ok(key)) if key.recipient().to_string() == record.recipient => {}
+            Some(Ok(_)) => {
+                problem(format!("key {}", record.key_id), "its secret half belongs to another public half".to_owned());
+            }
+            Some(Err(error)) => problem(format!("key {}", record.key_id), format!("the identity does not open it: {error}")),
+        }
+    }
+    Ok(newest)
+}
+
+/// Every live manifest must have been sealed with a key that the keyring still has.
+async fn check_lockers(
+    vault: &Vault,
+    tenants: &BTreeMap<TenantName, TenantKeys>,
+    dead: &Dead,
+    now: DateTime<Utc>,
+    problems: &mut Vec<KeyProblem>,
+) -> Result<HashSet<KeyId>, Failure> {
+    let mut named = HashSet::new();
+    let mut known: BTreeMap<Locker, &TenantKeys> = BTreeMap::new();
+    for keys in tenants.values() {
+        known.extend(keys.lockers().into_iter().map(|locker| (locker, keys)));
+    }
+    for locker in dead.living.iter().copied() {
+        let keys = known.get(&locker);
+        let history = vault.history(locker, now).await?;
+        let needed: BTreeSet<KeyId> = history.live(now).map(|backup| backup.manifest.key_id).collect();
+        named.extend(&needed);
+        for key_id in needed.into_iter().filter(|key_id| keys.is_none_or(|keys| keys.get(*key_id).is_none())) {
+            problems.push(KeyProblem {
+                tenant: keys.map(|keys| keys.tenant.as_str().to_owned()),
+                object: format!("locker {locker}"),
+                problem: format!("it holds backups sealed with key {key_id}, of which the keyring has no whole record; `tenure keys repair` may have it back"),
+            });
+        }
+    }
+    Ok(named)
+}

@@ -9,6 +9,7 @@ pub mod hold;
 pub mod index_page;
 pub mod key_record;
 pub mod manifest;
+pub mod plan;
 pub mod purge_note;
 pub mod record;
 pub mod root;

@@ -1,6 +1,7 @@
 //! The keyring: tenants' keys, and nothing else.
 
 pub mod create;
+pub mod destroy;
 mod wrapped;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -50,6 +51,8 @@ pub struct TenantKeys {
     pub records: Vec<KeyRecord>,
     /// Records whose secret half is missing: never used.
     pub without_secret: Vec<KeyRecord>,
+    /// Records of keys that were to be destroyed, where the vault was asked: never used.
+    pub dead: Vec<KeyRecord>,
 }
 
 impl TenantKeys {
@@ -65,7 +68,7 @@ impl TenantKeys {
         self.records.iter().find(|record| record.key_id == key_id)
     }
 
-    /// Every locker of the tenant, the sealing key's last, each once.
+    /// Every locker of the tenant, the sealing key's last, each once. What was destroyed has none.
     #[must_use]
     pub fn lockers(&self) -> Vec<Locker> {
         let mut lockers: Vec<Locker> = Vec::new();
@@ -309,5 +312,5 @@ fn assemble(tenant: TenantName, tag: NameTag, records: Vec<KeyRecord>, secrets: 
     let (mut records, without): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| secrets.contains_key(&record.key_id));
     // Ascending, so that the last one seals: the highest sequence, and among equals the lowest id.
     records.sort_by(|a, b| a.sequence.cmp(&b.sequence).then(b.key_id.cmp(&a.key_id)));
-    TenantKeys { tenant, tag, records, without_secret: without }
+    TenantKeys { tenant, tag, records, without_secret: without, dead: Vec::new() }
 }

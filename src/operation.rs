@@ -13,6 +13,7 @@ pub mod held;
 pub mod init;
 pub mod keys;
 pub mod list;
+pub mod living;
 pub mod lost;
 pub mod mirrors;
 pub mod progress;

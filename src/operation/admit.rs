@@ -151,19 +151,9 @@ impl Admit<'_> {
             return Err(lost::unknown_tenant(self.vault, self.keyring, tenant).await);
         };
         let tag = self.keyring.tag(tenant);
-        let lockers = keys.lockers();
-        let mut gone = self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await?;
-        for locker in &lockers {
-            gone |= self.vault.is_purged(*locker).await?;
-        }
-        if gone {
-            return Err(Failure::new(
-                FailureClass::Refused,
-                "tenant-erased",
-                tenant,
-                format!("tenant {tenant} was erased or purged"),
-            )
-            .hint("Nothing was written."));
+        if self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await? {
+            let message = format!("tenant {tenant} was erased");
+            return Err(Failure::new(FailureClass::Refused, "tenant-erased", tenant, message).hint("Nothing was written."));
         }
         if let Some(places) = fleet.ambiguous().get(tenant) {
             return Err(super::backup::ambiguous_tenant(tenant, places));

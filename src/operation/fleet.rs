@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     failure::{Failure, FailureClass},
-    lost,
+    living, lost,
 };
 use crate::{
     format::record::Source,
@@ -43,8 +43,8 @@ pub struct Known {
     pub sources: BTreeMap<TenantName, Source>,
     /// Databases that tenure made and that are nobody's place, by system identifier and OID, each with the tenant that it was made from.
     copies: BTreeMap<(String, u32), TenantName>,
-    /// Lockers with a purge note: their tenants are not missed.
-    gone: BTreeSet<TenantName>,
+    /// Keys that are there, and that purge notes name, in words.
+    pub returned: Vec<String>,
     /// Tenants whose record of their source is missing or cannot be trusted.
     pub untrusted_sources: Vec<(TenantName, DocumentError)>,
     /// Tenants with a record of a copy that cannot be trusted.
@@ -58,14 +58,12 @@ impl Known {
     /// A store that cannot be reached. Records that cannot be trusted are in [`Known::untrusted_sources`] and [`Known::untrusted_copies`].
     pub async fn read(vault: &Vault, keyring: &Keyring) -> Result<Self, Failure> {
         let census = keyring.census().await?;
-        let (sources, copies, gone) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let (untrusted_sources, untrusted_copies) = (Vec::new(), Vec::new());
-        let mut known = Self { census, sources, copies, gone, untrusted_sources, untrusted_copies };
-        for (tenant, keys) in &known.census.tenants {
+        let mut known = Self { census, ..Self::default() };
+        for (tenant, keys) in &mut known.census.tenants {
+            let unreadable = living::set_aside_dead(vault, keys).await?;
+            known.returned.extend(living::returned(keys));
+            known.untrusted_sources.extend(unreadable.into_iter().map(|error| (tenant.clone(), error)));
             for locker in keys.lockers() {
-                if vault.is_purged(locker).await? {
-                    known.gone.insert(tenant.clone());
-                }
                 match vault.copies(locker).await {
                     Ok(copies) => known
                         .copies
@@ -82,6 +80,8 @@ impl Known {
                 }
             }
         }
+        // A purged tenant is nobody that is known: nobody misses it, and if it lives, it is new.
+        known.census.tenants.retain(|_, keys| !keys.lockers().is_empty());
         // A copy that took its tenant's place is the tenant now.
         for source in known.sources.values() {
             known.copies.remove(&(source.system_identifier.clone(), source.database_oid));
@@ -213,7 +213,7 @@ impl Fleet {
             for (tenant, source) in &known.sources {
                 let here = source.cluster == cluster.name;
                 let elsewhere = residents.contains_key(tenant) || ambiguous.contains_key(tenant) || closed(tenant);
-                if here && !elsewhere && !ignored(source) && !known.gone.contains(tenant) {
+                if here && !elsewhere && !ignored(source) {
                     missing.push((cluster.name.clone(), tenant.clone()));
                 }
             }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     failure::{Failure, FailureClass},
-    lost,
+    living, lost,
 };
 use crate::{
     backup_id::BackupId,
@@ -105,9 +105,7 @@ impl Histories {
     /// # Errors
     /// A tenant that the keyring does not know, or a store that cannot be reached.
     pub async fn read(vault: &Vault, keyring: &Keyring, tenant: &TenantName, now: DateTime<Utc>) -> Result<Self, Failure> {
-        let Some(keys) = keyring.keys(tenant).await? else {
-            return Err(lost::unknown_tenant(vault, keyring, tenant).await);
-        };
+        let keys = living::known(vault, keyring, tenant).await?;
         let (mut lockers, mut sources) = (Vec::new(), Vec::new());
         for locker in keys.lockers() {
             let history = vault.history(locker, now).await?;

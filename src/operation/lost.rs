@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, SecondsFormat, Utc};
+
 use super::failure::{Failure, FailureClass};
 use crate::{
+    format::plan::{PlannedAct, Step},
     id::Locker,
     keyring::{Census, Keyring, TenantKeys},
     object_name::prefix,
@@ -69,8 +72,31 @@ pub(super) async fn refuse_restore(vault: &Vault, keyring: &Keyring) -> Result<(
     Err(Failure::new(failure.class, failure.kind, &failure.object, message).hint(hint))
 }
 
-/// Why a tenant has no key record: unknown, or the keyring lost records and it may be one of them.
+/// Says that a tenant was purged.
+#[must_use]
+pub fn purged(tenant: &TenantName, at: Option<DateTime<Utc>>) -> Failure {
+    let at = at.map(|at| format!(" at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true))).unwrap_or_default();
+    Failure::new(FailureClass::Refused, "tenant-purged", tenant, format!("backups of tenant {tenant} were purged{at}"))
+        .hint("There is no key any more that would open one. If the tenant still lives, its next backup begins a new history.")
+}
+
+/// When the last purge of all of a tenant's backups was planned that was not given up.
+async fn purged_at(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Result<Option<DateTime<Utc>>, DocumentError> {
+    let begun = |steps: &BTreeSet<Step>| steps.contains(&Step::Destroying);
+    let plans = vault.plans(keyring.tag(tenant), begun).await?;
+    let all = plans.iter().filter(|planned| planned.plan.act == PlannedAct::PurgeAll);
+    Ok(all.map(|planned| planned.plan.created_at).max())
+}
+
+/// Why a tenant has no key record: purged, unknown, or the keyring lost records and it may be one of them.
 pub async fn unknown_tenant(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Failure {
+    match purged_at(vault, keyring, tenant).await {
+        Ok(Some(at)) => return purged(tenant, Some(at)),
+        Ok(None) => {}
+        // Who may not look there learns nothing of purges.
+        Err(error) if error.is_denied() => {}
+        Err(error) => return error.into(),
+    }
     let lost = async {
         let census = keyring.census().await?;
         locker_without_key(vault, &census).await

@@ -31,7 +31,7 @@ use tables::TableName;
 use super::{
     budget::Budget,
     failure::{Failure, FailureClass},
-    lost,
+    living, lost,
     progress::Progress,
 };
 use crate::{
@@ -214,19 +214,12 @@ impl Restorer<'_> {
             return Err(Failure::new(FailureClass::Refused, "erased", tenant, format!("tenant {tenant} was erased"))
                 .hint("An erased tenant is never restored: its tombstone keeps it from coming back."));
         }
-        let Some(keys) = self.keyring.keys(tenant).await? else {
-            return Err(lost::unknown_tenant(self.vault, self.keyring, tenant).await);
-        };
+        let keys = living::known(self.vault, self.keyring, tenant).await?;
         if !request.accept_lost_keys {
             lost::refuse_restore(self.vault, self.keyring).await?;
         }
         let mut histories = Vec::new();
         for locker in keys.lockers() {
-            if self.vault.is_purged(locker).await? {
-                let message = format!("backups of tenant {tenant} were purged");
-                return Err(Failure::new(FailureClass::Refused, "purged", tenant, message)
-                    .hint("Nothing is restored from a locker that holds a purge note."));
-            }
             let history = self.vault.history(locker, now).await?;
             lost::refuse_without_source(self.vault, tenant, locker, &history, request.cluster.as_deref()).await?;
             histories.push((locker, history));

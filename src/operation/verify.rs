@@ -24,7 +24,7 @@ use units::Opener;
 use super::{
     failure::{Failure, FailureClass},
     keys::{FROM_ANOTHER, Listing},
-    lost,
+    living, lost,
     progress::Progress,
 };
 use crate::{
@@ -139,10 +139,7 @@ impl Verify<'_> {
         match which {
             Which::Tenants(tenants) => {
                 for tenant in tenants {
-                    let keys = self.keyring.keys(tenant).await.map_err(Failure::from)?;
-                    let Some(keys) = keys else {
-                        return Err(lost::unknown_tenant(self.vault, self.keyring, tenant).await);
-                    };
+                    let keys = living::known(self.vault, self.keyring, tenant).await?;
                     lockers.extend(keys.lockers().into_iter().map(|locker| (locker, Some(keys.clone()))));
                 }
                 if let Some(lost) = lost::incomplete(self.vault, self.keyring).await? {
@@ -231,6 +228,11 @@ impl Verify<'_> {
         now: DateTime<Utc>,
         report: &mut VerifyReport,
     ) -> Result<(), Failure> {
+        let gone = self.vault.gone(locker).await?;
+        if gone.is_purged() && gone.unreadable.is_empty() {
+            // Nothing in it counts, whatever is left of it or was put back.
+            return Ok(());
+        }
         let history = self.vault.history(locker, now).await.map_err(Failure::from)?;
         let tenant = keys.map(|keys| keys.tenant.clone());
         let name = tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
@@ -254,7 +256,7 @@ impl Verify<'_> {
         for (_, error) in &sources.unreadable {
             look.problem(None, error.object().to_owned(), error.what());
         }
-        if !backups.is_empty() && keys.is_none() && !self.vault.is_purged(locker).await? {
+        if !backups.is_empty() && keys.is_none() && !gone.is_purged() {
             let what = "no key record in the keyring belongs to this locker: its backups cannot be opened; `tenure keys repair` may have it back";
             look.problem(None, prefix::locker(locker), what.to_owned());
         }

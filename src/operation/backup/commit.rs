@@ -6,7 +6,10 @@ use super::{key, reuse, tenant::Run};
 use crate::{
     format::{key_record::KeyRecord, manifest::Manifest, record::Void},
     object_name::Document,
-    operation::failure::{Failure, FailureClass},
+    operation::{
+        failure::{Failure, FailureClass},
+        living,
+    },
     postgres::lock::TenantLock,
     signed::FORMAT,
 };
@@ -63,7 +66,8 @@ impl Run<'_> {
             return Err(Failure::new(FailureClass::Failed, "run-too-long", tenant, message)
                 .hint("No backup was made. More `jobs` or a faster store make runs shorter."));
         }
-        let keys = backup.keyring.keys(tenant).await?;
+        key::refuse_if_gone(backup, tenant, &[conditions.record.locker]).await?;
+        let keys = living::keys(&backup.vault, &backup.keyring, tenant).await?;
         let unchanged = keys.as_ref().and_then(|keys| keys.sealing()).is_some_and(|sealing| sealing == conditions.record);
         if !unchanged {
             return Err(Failure::new(
@@ -74,7 +78,6 @@ impl Run<'_> {
             )
             .hint("No backup was made. Run it again: the next one uses the new key."));
         }
-        key::refuse_if_gone(backup, tenant, &keys.map(|keys| keys.lockers()).unwrap_or_default()).await?;
         if let (Some(base), Some(expires_at)) = (conditions.base, conditions.base_expires_at) {
             let settled = (backup.clock)() + TimeDelta::seconds(i64::try_from(root.settle_seconds).unwrap_or(i64::MAX / 1_000));
             if expires_at <= settled || !reuse::base_is_there(&backup.vault, conditions.record.locker, base).await? {

@@ -13,7 +13,7 @@ use crate::{
     operation::{
         failure::{Failure, FailureClass},
         fleet::Resident,
-        lost,
+        living, lost,
     },
     printable::Word,
     signed::{DocumentError, FORMAT},
@@ -33,13 +33,9 @@ pub(super) async fn refuse_if_gone(backup: &Backup, tenant: &TenantName, lockers
     }
     for locker in lockers {
         if backup.vault.is_purged(*locker).await? {
-            return Err(Failure::new(
-                FailureClass::Refused,
-                "tenant-purged",
-                tenant,
-                format!("backups of tenant {tenant} were purged"),
-            )
-            .hint("Nothing was read or written. `tenure keys list` shows its keys."));
+            let message = format!("backups of tenant {tenant} were purged");
+            return Err(Failure::new(FailureClass::Refused, "tenant-purged", tenant, message)
+                .hint("There is no backup of this run. Once the purge is through, the next one begins a new history."));
         }
     }
     Ok(())
@@ -57,7 +53,13 @@ pub(super) async fn sealing_key(
     nobody_new: Option<&str>,
 ) -> Result<(TenantKeys, KeyRecord), Failure> {
     let tenant = &resident.tenant;
-    if let Some(keys) = backup.keyring.keys(tenant).await? {
+    let keys = living::keys(&backup.vault, &backup.keyring, tenant).await?;
+    if let Some(keys) = &keys
+        && let Some(failure) = living::unfinished(&backup.vault, &keys.dead, tenant).await?
+    {
+        return Err(failure);
+    }
+    if let Some(keys) = keys.filter(|keys| !keys.lockers().is_empty()) {
         refuse_if_gone(backup, tenant, &keys.lockers()).await?;
         let Some(sealing) = keys.sealing().cloned() else {
             let message =
@@ -80,7 +82,7 @@ pub(super) async fn sealing_key(
     let record = make_key(backup, resident).await?;
     // Said after the write: a tombstone that came in between wins, and the record is used by nothing.
     refuse_if_gone(backup, tenant, &[record.locker]).await?;
-    let keys = backup.keyring.keys(tenant).await?.ok_or_else(|| {
+    let keys = living::keys(&backup.vault, &backup.keyring, tenant).await?.ok_or_else(|| {
         Failure::new(
             FailureClass::Integrity,
             "key-vanished",
@@ -134,6 +136,13 @@ async fn refuse_if_a_mirror_knows(backup: &Backup, tenant: &TenantName) -> Resul
         known => known?,
     };
     for (mirror, record) in known {
+        if backup.vault.is_purged(record.locker).await? {
+            match living::unfinished(&backup.vault, std::slice::from_ref(&record), tenant).await? {
+                Some(failure) => return Err(failure),
+                // Put back since, and named by a purge note: nothing uses it.
+                None => continue,
+            }
+        }
         let has_backups = backup.vault.has_manifests(record.locker).await?;
         if has_backups || backup.vault.sources(record.locker).await?.is_empty() {
             let message = format!(

@@ -8,7 +8,10 @@ use super::{Destination, Request, Restorer, failures, shown};
 use crate::{
     format::description::Description,
     id::Locker,
-    operation::failure::{Failure, FailureClass},
+    operation::{
+        failure::{Failure, FailureClass},
+        living,
+    },
     postgres::{
         discover::{Rule, Rules, discover},
         server_facts::{self, ServerFacts},
@@ -143,7 +146,7 @@ impl Restorer<'_> {
         let known = lives
             || self.vault.is_erased(tag).await?
             || self.keyring.is_erased(tag).await?
-            || self.keyring.keys(&other).await?.is_some();
+            || living::keys(self.vault, self.keyring, &other).await?.is_some_and(|keys| !keys.lockers().is_empty());
         Ok(known.then_some(other))
     }
 

@@ -1,0 +1,137 @@
+//! Plans of destructive commands, and how far each has come: `plans/<id>/`.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::purge_note::PurgedBackup;
+use crate::id::{InstallationId, KeyId, Locker, NameTag, RecordId};
+
+/// `plans/<id>/plan.json`, signed by an operator. Written before anything is destroyed; what is carried out is what it names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// 1.
+    pub format: u32,
+    /// Installation.
+    pub installation: InstallationId,
+    /// Must equal the id in the object's name.
+    pub id: RecordId,
+    /// Whose: a pseudonym.
+    pub name_tag: NameTag,
+    /// What is to be done.
+    pub act: PlannedAct,
+    /// Where its backups lie, each locker once.
+    pub lockers: Vec<PlannedLocker>,
+    /// Every key that is destroyed; none where backups alone go.
+    pub keys: Vec<KeyId>,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A destructive act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum PlannedAct {
+    /// All backups of a tenant, and its keys.
+    PurgeAll,
+    /// Backups taken before a time. The keys stay.
+    PurgeBefore {
+        /// That time.
+        before: DateTime<Utc>,
+    },
+}
+
+/// A locker, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedLocker {
+    /// Which.
+    pub locker: Locker,
+    /// The cluster that its tenant was recorded on, by its name in the configuration: its server holds the tenant's lock.
+    pub cluster: Option<String>,
+    /// How many manifests it held.
+    pub manifests: u64,
+    /// The backups that are to go; empty where all of them are.
+    pub backups: Vec<PurgedBackup>,
+}
+
+/// A step that a plan has come past: `plans/<id>/<step>.json`, signed by the eraser. Each is written once, and never taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    /// 1.
+    pub format: u32,
+    /// Installation.
+    pub installation: InstallationId,
+    /// Must equal the plan in the object's name.
+    pub plan: RecordId,
+    /// Which; must equal the step in the object's name.
+    pub step: Step,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What was found then.
+    pub found: Found,
+}
+
+/// The steps of a purge, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Every locker has its purge note.
+    Noted,
+    /// Nobody held it after the notes were there: from now on things are destroyed.
+    Destroying,
+    /// Every copy of every key is destroyed, and its absence was read back, in the keyring and each mirror.
+    KeysDestroyed,
+    /// What may be removed of the lockers is removed.
+    Emptied,
+    /// Nothing is left to do.
+    Closed,
+}
+
+impl Step {
+    /// All of them, in their order.
+    pub const ALL: [Self; 5] = [Self::Noted, Self::Destroying, Self::KeysDestroyed, Self::Emptied, Self::Closed];
+
+    /// The object's name below the plan.
+    #[must_use]
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Noted => "1-noted.json",
+            Self::Destroying => "2-destroying.json",
+            Self::KeysDestroyed => "3-keys-destroyed.json",
+            Self::Emptied => "4-emptied.json",
+            Self::Closed => "closed.json",
+        }
+    }
+}
+
+/// What was found at a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Found {
+    /// Where copies of the keys were destroyed, and when each store had none any more.
+    pub key_copies: Vec<KeyCopy>,
+    /// Objects removed by the run that came past this step.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects that a lock still keeps.
+    pub locked: u64,
+    /// Until when, at the latest.
+    pub locked_until: Option<DateTime<Utc>>,
+    /// Whether the plan was given up before anything was destroyed, and why: lockers or keys that it does not name.
+    pub void: Option<String>,
+}
+
+/// A store that holds no copy of the keys any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyCopy {
+    /// Its address.
+    pub store: String,
+    /// When its listing had nothing of them.
+    pub absent_at: DateTime<Utc>,
+    /// Objects that this run removed there.
+    pub objects: u64,
+}

@@ -1,0 +1,155 @@
+//! Plans, and how far each has come.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{Vault, list_named, records::Record};
+use crate::{
+    format::plan::{Mark, Plan, Step},
+    id::{NameTag, RecordId},
+    object_name::{Document, ObjectName, Part, prefix},
+    signature::{Namespace, SigningKey},
+    signed::{self, DocumentError},
+};
+
+/// Plans read at once.
+const READERS: usize = 16;
+
+/// The name of the plan itself below `plans/<id>/`.
+const PLAN: &str = "plan.json";
+
+/// A plan, and the steps that it has come past.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// The steps, by their names alone: see [`Vault::mark`] for what one says.
+    pub steps: BTreeSet<Step>,
+}
+
+impl Planned {
+    /// Whether something is left to do.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.steps.contains(&Step::Closed)
+    }
+}
+
+impl Vault {
+    /// Every plan for a tenant that `wanted` says yes to, by the steps that it has come past; the oldest first.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`]; and any plan that is wanted and cannot be read or trusted, or is another installation's: whether it is
+    /// this tenant's, and what it would destroy, is not known.
+    pub async fn plans(
+        &self,
+        tag: NameTag,
+        wanted: impl Fn(&BTreeSet<Step>) -> bool,
+    ) -> Result<Vec<Planned>, DocumentError> {
+        let failed = |source| signed::store_error(self.store(), &prefix::PLANS, source);
+        let (named, _) = list_named(self.store(), prefix::PLANS).await.map_err(failed)?;
+        let mut listed: BTreeMap<RecordId, (bool, BTreeSet<Step>)> = BTreeMap::new();
+        for (name, _) in named {
+            let ObjectName::Document(Document::Plan(id, part)) = name else { continue };
+            let (is_planned, steps) = listed.entry(id).or_default();
+            match Step::ALL.into_iter().find(|step| part == step_part(*step)) {
+                Some(step) => _ = steps.insert(step),
+                None => *is_planned |= part == plan_part(),
+            }
+        }
+        let listed = listed.into_iter().filter(|(_, (is_planned, steps))| *is_planned && wanted(steps));
+        let mut plans: Vec<Planned> = stream::iter(listed)
+            .map(async |(id, (_, steps))| Ok::<_, DocumentError>(Planned { plan: self.plan(id).await?, steps }))
+            .buffer_unordered(READERS)
+            .try_filter(|planned| std::future::ready(planned.plan.name_tag == tag))
+            .try_collect()
+            .await?;
+        plans.sort_by_key(|planned| (planned.plan.created_at, planned.plan.id));
+        Ok(plans)
+    }
+
+    /// One plan.
+    ///
+    /// # Errors
+    /// As [`Vault::record`].
+    pub async fn plan(&self, id: RecordId) -> Result<Plan, DocumentError> {
+        Ok(self.record::<Plan>(&Document::Plan(id, plan_part()), None).await?.value)
+    }
+
+    /// Writes a plan.
+    ///
+    /// # Errors
+    /// As [`signed::create`].
+    pub async fn put_plan(&self, plan: &Plan, operator: &SigningKey) -> Result<(), DocumentError> {
+        self.create(&plan.document(), plan, operator).await
+    }
+
+    /// What was found when a plan came past a step; `None` when it has not. Only what the eraser signed counts.
+    ///
+    /// # Errors
+    /// As [`Vault::record`].
+    pub async fn mark(&self, plan: RecordId, step: Step) -> Result<Option<Mark>, DocumentError> {
+        match self.record::<Mark>(&Document::Plan(plan, step_part(step)), None).await {
+            Ok(signed) => Ok(Some(signed.value)),
+            Err(DocumentError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether every copy of the keys that a purge note's plan names was destroyed, and read back as absent.
+    ///
+    /// # Errors
+    /// As [`Vault::mark`].
+    pub async fn keys_are_destroyed(&self, plan: RecordId) -> Result<bool, DocumentError> {
+        Ok(self.mark(plan, Step::KeysDestroyed).await?.is_some())
+    }
+
+    /// Writes that a plan has come past a step. Where another run was faster, its mark stays.
+    ///
+    /// # Errors
+    /// As [`signed::create`], but for [`DocumentError::Exists`].
+    pub async fn put_mark(&self, mark: &Mark, eraser: &SigningKey) -> Result<(), DocumentError> {
+        match self.create(&mark.document(), mark, eraser).await {
+            Err(DocumentError::Exists { .. }) => Ok(()),
+            written => written,
+        }
+    }
+}
+
+fn plan_part() -> Part {
+    part(PLAN)
+}
+
+fn step_part(step: Step) -> Part {
+    part(step.file())
+}
+
+fn part(name: &str) -> Part {
+    Part::new(name).expect("names of plans and steps are parts")
+}
+
+impl Record for Plan {
+    const NAMESPACE: Namespace = Namespace::Plan;
+    fn is(document: &Document) -> bool {
+        matches!(document, Document::Plan(_, part) if *part == plan_part())
+    }
+    fn document(&self) -> Document {
+        Document::Plan(self.id, plan_part())
+    }
+    fn belongs(&self, vault: &Vault) -> bool {
+        self.installation == vault.root().installation
+    }
+}
+
+impl Record for Mark {
+    fn is(document: &Document) -> bool {
+        matches!(document, Document::Plan(_, part) if Step::ALL.iter().any(|step| *part == step_part(*step)))
+    }
+    fn document(&self) -> Document {
+        Document::Plan(self.plan, step_part(self.step))
+    }
+    fn belongs(&self, vault: &Vault) -> bool {
+        self.installation == vault.root().installation
+    }
+}

@@ -6,8 +6,10 @@ mod check;
 pub mod clusters;
 mod completions;
 mod config;
+mod confirm;
 pub mod edge;
 pub mod global;
+mod hold;
 mod init;
 pub mod installation;
 mod keys;
@@ -15,6 +17,8 @@ mod list;
 mod man;
 pub mod output;
 pub mod process;
+mod purge;
+mod release;
 mod restore;
 pub mod schema;
 mod show;
@@ -72,6 +76,12 @@ pub enum Command {
     Restore(Box<restore::Args>),
     /// Say that a tenant's database is rightly another one now
     Admit(admit::Args),
+    /// Let go of a tenant's backups before their time: of all and its keys, or of the older ones
+    Purge(purge::Args),
+    /// Keep a tenant's backups and keys from expiring and from being purged
+    Hold(hold::Args),
+    /// End a hold
+    Release(release::Args),
     /// Look at the tenants' keys, change them, and put back what is lost of them
     Keys(keys::Args),
     /// Look at the configuration
@@ -107,6 +117,9 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
         Command::Backup(args) => backup::run(args, edge).await,
         Command::Restore(args) => restore::run(*args, edge).await,
         Command::Admit(args) => admit::run(args, edge).await,
+        Command::Purge(args) => purge::run(args, edge).await,
+        Command::Hold(args) => hold::run(args, edge).await,
+        Command::Release(args) => release::run(args, edge).await,
         Command::List(args) => edge.until_stopped(list::run(args, edge)).await,
         Command::Show(args) => edge.until_stopped(show::run(args, edge)).await,
         Command::Verify(args) => verify::run(args, edge).await,

@@ -67,6 +67,9 @@ pub enum SealError {
     /// An identity whose plugin is not installed.
     #[error("an identity of the file cannot be used")]
     Identity(#[source] age::DecryptError),
+    /// Sealed text that opened to something else.
+    #[error("it is not text")]
+    Text,
     /// A wrapped key that opened to something else.
     #[error("it opens, but holds no tenant key")]
     NotAKey,
@@ -155,14 +158,36 @@ pub fn seal(packed: PackedChunk, recipient: &TenantRecipient) -> Result<SealedCh
 /// [`SealError::Decrypt`] for another key's chunk, [`SealError::Truncated`] for one that was cut or changed, [`SealError::Compress`] for
 /// one that another program wrote.
 pub fn open(identity: &TenantIdentity, sealed: &[u8], length: u64) -> Result<Vec<u8>, SealError> {
-    let packed = decrypt(&identity.0, sealed)?;
+    let packed = decrypt(&identity.0, sealed, sealed.len())?;
     unpack(&packed, length).map_err(SealError::Compress)
 }
 
-fn decrypt(identity: &dyn age::Identity, sealed: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>, SealError> {
+/// Encrypts free text to a tenant, in ASCII armour, for a field of a document.
+///
+/// # Errors
+/// [`SealError::Encrypt`], as [`seal`].
+pub fn seal_text(text: &str, recipient: &TenantRecipient) -> Result<String, SealError> {
+    age::encrypt_and_armor(&recipient.0, text.as_bytes()).map_err(SealError::Encrypt)
+}
+
+/// Decrypts what [`seal_text`] made.
+///
+/// # Errors
+/// As [`open`]; [`SealError::Text`] for what is no text.
+pub fn open_text(identity: &TenantIdentity, sealed: &str) -> Result<String, SealError> {
+    let plain = decrypt(&identity.0, age::armor::ArmoredReader::new(sealed.as_bytes()), sealed.len())?;
+    String::from_utf8(plain.to_vec()).map_err(|_| SealError::Text)
+}
+
+/// `longest` bytes at most come out of it: what grows would leave copies behind.
+fn decrypt(
+    identity: &dyn age::Identity,
+    sealed: impl std::io::BufRead,
+    longest: usize,
+) -> Result<zeroize::Zeroizing<Vec<u8>>, SealError> {
     let decryptor = age::Decryptor::new_buffered(sealed).map_err(SealError::Decrypt)?;
     let mut reader = decryptor.decrypt(std::iter::once(identity)).map_err(SealError::Decrypt)?;
-    let mut plain = zeroize::Zeroizing::new(Vec::with_capacity(sealed.len()));
+    let mut plain = zeroize::Zeroizing::new(Vec::with_capacity(longest));
     reader.read_to_end(&mut plain).map_err(SealError::Truncated)?;
     Ok(plain)
 }

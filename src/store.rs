@@ -153,6 +153,12 @@ pub trait Store: Send + Sync + 'static {
     /// Removes an object, with every version of it. One that is not there is no error.
     async fn delete(&self, name: &str) -> Result<(), StoreError>;
 
+    /// Whether what [`Store::delete`] removes is gone for good: false where the store would not tell whether it keeps old versions, so that
+    /// a delete may do no more than hide the object.
+    async fn deletes_for_good(&self) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
     /// The store's clock minus ours, in seconds; `None` where it has none of its own, or does not say.
     async fn clock_ahead_seconds(&self) -> Result<Option<i64>, StoreError> {
         Ok(None)
@@ -270,6 +276,20 @@ pub enum StoreErrorKind {
     /// Anything else that the back end refuses.
     #[error("the store refused")]
     Refused,
+}
+
+/// Refuses a store in which nothing is known to be removed for good: see [`Store::deletes_for_good`].
+///
+/// # Errors
+/// [`StoreErrorKind::Denied`]; the store's.
+pub async fn require_deletion(store: &dyn Store) -> Result<(), StoreError> {
+    if store.deletes_for_good().await? {
+        return Ok(());
+    }
+    let what = "it does not tell whether it keeps old versions, and a delete may only hide an object: \
+                allow s3:GetBucketVersioning and s3:ListBucketVersions";
+    let error = StoreError::at_once("delete for good in", store.address(), "", StoreErrorKind::Denied);
+    Err(StoreError { source: Some(what.into()), ..error })
 }
 
 /// Whether `name` may be an object's name: see [`Store`].

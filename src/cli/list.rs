@@ -62,6 +62,11 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
                 worst = Some(FailureClass::Integrity);
                 report.problems.push(format!("{} ({})", failure.one_line(), failure.hint));
             }
+            // Purged while this runs, or not to the end.
+            Err(failure) if failure.class == FailureClass::Refused => {
+                worst = worst.or(Some(FailureClass::Refused));
+                report.problems.push(format!("{} ({})", failure.one_line(), failure.hint));
+            }
             Err(failure) => return Err(failure),
         }
     }
@@ -89,6 +94,9 @@ fn text(report: &ListReport) -> String {
             backup.id,
             backup.id
         ));
+    }
+    for held in &report.holds {
+        text.push_str(&format!("on hold since {}: {}\n", time(held.placed_at), held.hold));
     }
     for problem in &report.problems {
         text.push_str(&format!("problem: {problem}\n"));

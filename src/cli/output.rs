@@ -158,6 +158,12 @@ impl Output {
         }
     }
 
+    /// Says on standard error what is about to be done, or what is asked of the person there.
+    pub fn announce(&self, text: &str) {
+        // Who cannot be told cannot confirm either.
+        std::io::stderr().lock().write_all(printable::lines(text).as_bytes()).ok();
+    }
+
     /// To standard error: as text, or as an event where that is a log of events.
     fn say(&self, failure: &Failure) {
         if self.json_logs {

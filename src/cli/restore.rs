@@ -94,8 +94,14 @@ fn allowance(text: &str) -> Result<String, String> {
     }
 }
 
-/// A time with its zone. Without one it would mean something else on each host.
+/// A time with its zone; of one that names a second, the end of that second, because lists show no more.
 fn zoned_time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = exact_time(text)?;
+    Ok(if text.contains('.') { time } else { time + TimeDelta::nanoseconds(999_999_999) })
+}
+
+/// A time with its zone. Without one it would mean something else on each host.
+pub(super) fn exact_time(text: &str) -> Result<DateTime<Utc>, String> {
     for form in [
         "%Y-%m-%dT%H:%M:%S%.f%#z",
         "%Y-%m-%d %H:%M:%S%.f%#z",
@@ -107,9 +113,7 @@ fn zoned_time(text: &str) -> Result<DateTime<Utc>, String> {
         // chrono takes `Z` for `%#z` only in RFC 3339 itself.
         let zulu = text.strip_suffix('Z').or(text.strip_suffix(" UTC")).map(|local| format!("{local}+00:00"));
         if let Ok(time) = DateTime::parse_from_str(zulu.as_deref().unwrap_or(text), form) {
-            let time = time.to_utc();
-            // Who names a second means all of it: lists show no more.
-            return Ok(if text.contains('.') { time } else { time + TimeDelta::nanoseconds(999_999_999) });
+            return Ok(time.to_utc());
         }
     }
     let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];

@@ -77,6 +77,10 @@ fn text(report: &ShowReport) -> String {
         ("locker", report.locker.clone()),
         ("written by", report.written_by.clone()),
     ];
+    for held in &report.holds {
+        let reason = held.reason.as_deref().map_or("its reason is sealed", |reason| reason);
+        lines.push(("on hold", format!("since {}, {}: {}", time(held.placed_at), held.hold, Printable(reason))));
+    }
     match &report.description {
         Some(described) => lines.extend(describe(described)),
         None => lines.push(("names", "sealed; --identity FILE shows tables, roles and what was not captured".to_owned())),

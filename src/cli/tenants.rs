@@ -37,7 +37,7 @@ fn text(report: &TenantsReport) -> String {
                 Printable(&tenant.tenant).to_string(),
                 print(&tenant.cluster),
                 print(&tenant.database),
-                tenant.state.as_str().to_owned(),
+                format!("{}{}", tenant.state.as_str(), if tenant.on_hold { ", on hold" } else { "" }),
                 tenant.age_seconds.map(age).unwrap_or_default(),
                 tenant.backups.to_string(),
                 size(tenant.bytes_stored),

@@ -22,10 +22,15 @@ pub struct Plan {
     pub act: PlannedAct,
     /// Where its backups lie, each locker once.
     pub lockers: Vec<PlannedLocker>,
-    /// Every key that is destroyed; none where backups alone go.
-    pub keys: Vec<KeyId>,
     /// When.
     pub created_at: DateTime<Utc>,
+}
+
+impl Plan {
+    /// Every key that is destroyed.
+    pub fn keys(&self) -> impl Iterator<Item = KeyId> {
+        self.lockers.iter().flat_map(|planned| planned.keys.iter().copied())
+    }
 }
 
 /// A destructive act.
@@ -49,6 +54,8 @@ pub struct PlannedLocker {
     pub locker: Locker,
     /// The cluster that its tenant was recorded on, by its name in the configuration: its server holds the tenant's lock.
     pub cluster: Option<String>,
+    /// Its keys, all of which are destroyed; none where backups alone go.
+    pub keys: Vec<KeyId>,
     /// How many manifests it held.
     pub manifests: u64,
     /// The backups that are to go; empty where all of them are.

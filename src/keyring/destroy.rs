@@ -8,7 +8,7 @@ use crate::{
     id::{KeyId, NameTag},
     object_name::{Document, ObjectName, prefix},
     signed,
-    store::{Listed, Store, StoreError},
+    store::{Listed, Store, StoreError, require_deletion},
 };
 
 /// Objects removed at once.
@@ -74,6 +74,7 @@ pub async fn copies(store: &dyn Store, tag: NameTag, keys: &BTreeSet<KeyId>) -> 
 /// [`DestroyError`]; then it is to be done again.
 pub async fn destroy(store: &dyn Store, tag: NameTag, keys: &BTreeSet<KeyId>) -> Result<Destroyed, DestroyError> {
     let failed = |source: StoreError| DestroyError::Store { store: store.address().to_owned(), source: source.into() };
+    require_deletion(store).await.map_err(failed)?;
     let mut destroyed = Destroyed::default();
     for _ in 0..ROUNDS {
         let copies = copies(store, tag, keys).await.map_err(failed)?;
@@ -145,21 +146,24 @@ mod tests {
         assert!(left.iter().all(|listed| !listed.name.contains(&keys.first().unwrap().to_string())), "{left:?}");
         assert_eq!(destroy(&store, tag, &keys).await.unwrap(), Destroyed::default(), "a second time there is nothing to do");
         let log = store.log();
-        let first = |part: &str| {
-            log.iter().position(|(called, name)| *called == Operation::Delete && name.ends_with(part)).unwrap()
-        };
+        let first =
+            |part: &str| log.iter().position(|(called, name)| *called == Operation::Delete && name.ends_with(part)).unwrap();
         assert!(first(".age") < first(".json") && first(".json") < first(".sig"), "{log:?}");
         assert_eq!(log.last().unwrap().0, Operation::List, "what was removed is looked for again");
     }
 
     #[tokio::test]
     async fn no_failure_passes_for_destroyed() {
-        for (operation, part) in [(Operation::Delete, ".age"), (Operation::Delete, ".sig"), (Operation::List, "k/"), (Operation::List, "t/")]
+        for (operation, part) in
+            [(Operation::Delete, ".age"), (Operation::Delete, ".sig"), (Operation::List, "k/"), (Operation::List, "t/")]
         {
             for nth in 1..=2 {
                 let (_scratch, store, tag, keys) = keyring().await;
                 store.fail(operation, part, nth, Fault::Refused(StoreErrorKind::Denied));
-                assert!(matches!(destroy(&store, tag, &keys).await, Err(DestroyError::Store { .. })), "{operation:?} {part} {nth}");
+                assert!(
+                    matches!(destroy(&store, tag, &keys).await, Err(DestroyError::Store { .. })),
+                    "{operation:?} {part} {nth}"
+                );
                 destroy(&store, tag, &keys).await.unwrap();
                 assert!(copies(&store, tag, &keys).await.unwrap().iter().all(Vec::is_empty));
             }

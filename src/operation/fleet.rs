@@ -43,7 +43,7 @@ pub struct Known {
     pub sources: BTreeMap<TenantName, Source>,
     /// Databases that tenure made and that are nobody's place, by system identifier and OID, each with the tenant that it was made from.
     copies: BTreeMap<(String, u32), TenantName>,
-    /// Keys that are there, and that purge notes name, in words.
+    /// Keys that are there, and that purge notes name; and purge notes that cannot be read. In words.
     pub returned: Vec<String>,
     /// Tenants whose record of their source is missing or cannot be trusted.
     pub untrusted_sources: Vec<(TenantName, DocumentError)>,
@@ -61,8 +61,11 @@ impl Known {
         let mut known = Self { census, ..Self::default() };
         for (tenant, keys) in &mut known.census.tenants {
             let unreadable = living::set_aside_dead(vault, keys).await?;
-            known.returned.extend(living::returned(keys));
-            known.untrusted_sources.extend(unreadable.into_iter().map(|error| (tenant.clone(), error)));
+            let said = unreadable.iter().map(|error| format!("{error}: nothing of tenant {tenant} counts until that is settled"));
+            known.returned.extend(said);
+            if unreadable.is_empty() {
+                known.returned.extend(living::returned(keys));
+            }
             for locker in keys.lockers() {
                 match vault.copies(locker).await {
                     Ok(copies) => known

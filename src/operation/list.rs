@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{
     failure::{Failure, FailureClass},
+    hold::{HeldBy, held_by},
     living, lost,
 };
 use crate::{
@@ -32,6 +33,8 @@ pub struct ListReport {
     pub tenant: String,
     /// Its backups, newest first.
     pub backups: Vec<Listed>,
+    /// The holds that it is under: nothing of it expires or is purged.
+    pub holds: Vec<HeldBy>,
     /// What is wrong with its history as a whole.
     pub problems: Vec<String>,
     /// Set when the tenant's source is missing or not to be trusted: that stops its backups.
@@ -234,7 +237,9 @@ pub async fn list(
     now: DateTime<Utc>,
 ) -> Result<ListReport, Failure> {
     let histories = Histories::read(vault, keyring, tenant, now).await?;
-    let mut report = ListReport { tenant: tenant.as_str().to_owned(), backups: Vec::new(), problems: Vec::new(), class: None };
+    let (holds, unreadable) = held_by(vault, keyring, &histories.keys, None).await?;
+    let class = (!unreadable.is_empty()).then_some(FailureClass::Integrity);
+    let mut report = ListReport { tenant: tenant.as_str().to_owned(), backups: Vec::new(), holds, problems: unreadable, class };
     for error in &histories.sources {
         report.problems.push(format!("{error}; `tenure verify` says more"));
         report.class = Some(FailureClass::Integrity);

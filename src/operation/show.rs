@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     failure::{Failure, FailureClass},
+    hold::{HeldBy, held_by},
     list::{Histories, Inventory, Listed},
 };
 use crate::{
@@ -57,7 +58,9 @@ pub struct ShowReport {
     pub description: Option<Described>,
     /// Version that wrote it.
     pub written_by: String,
-    /// What the keyring lost of other tenants.
+    /// The holds that its tenant is under.
+    pub holds: Vec<HeldBy>,
+    /// What the keyring lost of other tenants, and records that count as holds because they cannot be read.
     pub problems: Vec<String>,
 }
 
@@ -109,6 +112,7 @@ pub async fn show(
         Some(identity) => Some(read_description(vault, keyring, &histories.keys, locker, manifest, identity).await?.into()),
         None => None,
     };
+    let (holds, problems) = held_by(vault, keyring, &histories.keys, identity).await?;
     Ok(ShowReport {
         tenant: tenant.as_str().to_owned(),
         backup: listed,
@@ -128,7 +132,8 @@ pub async fn show(
         bytes_reused: manifest.totals.bytes_reused,
         description,
         written_by: manifest.written_by.clone(),
-        problems: Vec::new(),
+        holds,
+        problems,
     })
 }
 

@@ -55,6 +55,8 @@ pub struct Tenant {
     pub age_seconds: Option<u64>,
     /// Backups that are not expired.
     pub backups: u64,
+    /// Whether it is on hold: nothing of it expires or is purged.
+    pub on_hold: bool,
     /// Sealed bytes that the vault holds for it.
     pub bytes_stored: u64,
 }
@@ -120,6 +122,7 @@ struct Holding {
     backups: u64,
     bytes: u64,
     erased: bool,
+    held: bool,
 }
 
 impl Tenants<'_> {
@@ -180,6 +183,7 @@ impl Tenants<'_> {
                 newest_backup: holding.newest.map(|(id, _)| id),
                 age_seconds: age,
                 backups: holding.backups,
+                on_hold: holding.held,
                 bytes_stored: holding.bytes,
             }
         });
@@ -191,6 +195,7 @@ impl Tenants<'_> {
         let unreachable = (!problems.is_empty()).then_some(FailureClass::Failed);
         let of_clusters = problems.len();
         problems.extend(known.untrusted().map(|(tenant, error)| format!("tenant {tenant}: {error}; run `tenure verify`")));
+        problems.extend(known.returned.iter().cloned());
         problems.extend(known.census.tenants.values().flat_map(lost::without_secret));
         problems.extend(lost::problems(self.vault, &known.census).await?);
         let lost = (problems.len() > of_clusters).then_some(FailureClass::Integrity);
@@ -215,7 +220,7 @@ impl Tenants<'_> {
         let mut holding =
             Holding { erased: self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await?, ..Holding::default() };
         for locker in lockers {
-            holding.erased |= self.vault.is_purged(*locker).await?;
+            holding.held |= self.vault.holds(*locker).await?.is_held();
             let history = self.vault.history(*locker, now).await?;
             for backup in history.live(now) {
                 let manifest = &backup.manifest;

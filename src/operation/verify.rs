@@ -139,7 +139,13 @@ impl Verify<'_> {
         match which {
             Which::Tenants(tenants) => {
                 for tenant in tenants {
-                    let keys = living::known(self.vault, self.keyring, tenant).await?;
+                    let Some(keys) = self.keyring.keys(tenant).await? else {
+                        return Err(lost::unknown_tenant(self.vault, self.keyring, tenant).await);
+                    };
+                    let mut living = keys.clone();
+                    if living::set_aside_dead(self.vault, &mut living).await?.is_empty() && living.lockers().is_empty() {
+                        return Err(lost::purged(tenant, None));
+                    }
                     lockers.extend(keys.lockers().into_iter().map(|locker| (locker, Some(keys.clone()))));
                 }
                 if let Some(lost) = lost::incomplete(self.vault, self.keyring).await? {

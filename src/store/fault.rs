@@ -33,7 +33,7 @@ pub enum Operation {
     Delete,
     /// [`Store::clock_ahead_seconds`].
     Clock,
-    /// [`Store::facts`], [`Store::can_lock`] and [`Store::try_locks`].
+    /// [`Store::facts`], [`Store::can_lock`], [`Store::deletes_for_good`] and [`Store::try_locks`].
     Facts,
     /// [`Store::lock_of`].
     LockOf,
@@ -235,6 +235,10 @@ impl Store for FaultStore {
 
     async fn delete(&self, name: &str) -> Result<(), StoreError> {
         self.call(Operation::Delete, name, self.inner.delete(name)).await
+    }
+
+    async fn deletes_for_good(&self) -> Result<bool, StoreError> {
+        self.call(Operation::Facts, "", self.inner.deletes_for_good()).await
     }
 
     async fn clock_ahead_seconds(&self) -> Result<Option<i64>, StoreError> {

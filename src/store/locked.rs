@@ -80,6 +80,10 @@ impl Store for LockedStore {
         self.inner.delete(name).await
     }
 
+    async fn deletes_for_good(&self) -> Result<bool, StoreError> {
+        self.inner.deletes_for_good().await
+    }
+
     async fn facts(&self) -> Result<StoreFacts, StoreError> {
         self.inner.facts().await
     }

@@ -103,7 +103,7 @@ pub struct S3Store {
     /// Whether the server decides create-only PUTs itself: see [`S3Store::decides_create_only`].
     conditional: OnceCell<bool>,
     /// Whether the bucket keeps versions: see [`S3Store::keeps_versions`].
-    versioned: OnceCell<bool>,
+    versioned: OnceCell<Option<bool>>,
 }
 
 impl S3Store {
@@ -286,6 +286,10 @@ impl Store for S3Store {
             return self.delete_versions(name).await;
         }
         self.attempt("delete", name, |_| self.delete_once(name, None)).await
+    }
+
+    async fn deletes_for_good(&self) -> Result<bool, StoreError> {
+        Ok(self.versioning().await?.is_some())
     }
 
     async fn clock_ahead_seconds(&self) -> Result<Option<i64>, StoreError> {

@@ -42,11 +42,7 @@ impl Vault {
     /// # Errors
     /// [`DocumentError::Store`]; and any plan that is wanted and cannot be read or trusted, or is another installation's: whether it is
     /// this tenant's, and what it would destroy, is not known.
-    pub async fn plans(
-        &self,
-        tag: NameTag,
-        wanted: impl Fn(&BTreeSet<Step>) -> bool,
-    ) -> Result<Vec<Planned>, DocumentError> {
+    pub async fn plans(&self, tag: NameTag, wanted: impl Fn(&BTreeSet<Step>) -> bool) -> Result<Vec<Planned>, DocumentError> {
         let failed = |source| signed::store_error(self.store(), &prefix::PLANS, source);
         let (named, _) = list_named(self.store(), prefix::PLANS).await.map_err(failed)?;
         let mut listed: BTreeMap<RecordId, (bool, BTreeSet<Step>)> = BTreeMap::new();
@@ -143,6 +139,7 @@ impl Record for Plan {
 }
 
 impl Record for Mark {
+    const NAMESPACE: Namespace = Namespace::Erasure;
     fn is(document: &Document) -> bool {
         matches!(document, Document::Plan(_, part) if Step::ALL.iter().any(|step| *part == step_part(*step)))
     }

@@ -22,6 +22,7 @@ mod layering;
 mod lock_nights;
 mod policies;
 mod program;
+mod purge;
 mod restore;
 mod s3_journey;
 mod store_conformance;

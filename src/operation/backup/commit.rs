@@ -34,6 +34,13 @@ impl Run<'_> {
             let manifest_name = Document::Manifest(manifest.locker, manifest.backup).to_string();
             let not_locked = error.is_not_locked() && error.object().ends_with(&manifest_name);
             let failure = Failure::from(error);
+            // A purge that came in between removes it, as it should: that is no damage.
+            if let Err(gone) = key::refuse_if_gone(self.backup, &self.resident.tenant, &[manifest.locker]).await
+                && gone.class == FailureClass::Refused
+            {
+                self.declare_void(manifest, gone.kind).await?;
+                return Err(gone);
+            }
             if not_locked {
                 self.declare_void(manifest, failure.kind).await?;
             }

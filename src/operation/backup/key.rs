@@ -202,6 +202,10 @@ pub(super) async fn check_source(backup: &Backup, resident: &Resident, locker: L
                 Word(tenant.as_str())
             )))
         }
-        None => Err(lost::source_missing(&backup.vault, tenant, locker, history)),
+        None => {
+            // A purge that came meanwhile removes this too.
+            refuse_if_gone(backup, tenant, &[locker]).await?;
+            Err(lost::source_missing(&backup.vault, tenant, locker, history))
+        }
     }
 }

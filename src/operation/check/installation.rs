@@ -93,7 +93,11 @@ async fn read(object: &str, vault: &Vault, keyring: Keyring, report: &mut Report
         report.error(problem.object(), problem.to_string(), "See `tenure keys check`.");
     }
     for returned in &known.returned {
-        report.error(object, returned.clone(), "`tenure purge` finishes a purge that was stopped, and destroys what was put back.");
+        report.error(
+            object,
+            returned.clone(),
+            "`tenure purge` finishes a purge that was stopped, and destroys what was put back.",
+        );
     }
     for (tenant, error) in known.untrusted() {
         report.error(

@@ -7,11 +7,14 @@ use futures_util::TryStreamExt as _;
 
 use super::look::Look;
 use crate::{
-    format::record::{Copy, CopyOid, Finding},
+    format::{
+        hold::Hold,
+        purge_note::PurgeNote,
+        record::{Copy, CopyOid, Finding},
+    },
     id::Locker,
     object_name::{Document, ObjectName, prefix},
     operation::failure::Failure,
-    signature::Namespace,
     signed::{self, DocumentError},
     store::{Store, StoreErrorKind, Tampering},
     vault::Vault,
@@ -124,15 +127,12 @@ impl Documents {
     pub(super) async fn check(&self, vault: &Vault, look: &mut Look<'_>) -> Result<Vec<String>, Failure> {
         for (document, stored_at) in &self.listed {
             let at = Some(*stored_at);
-            let signed =
-                async |namespace| signed::read_whole(vault.store(), document, namespace, vault.signers(), at).await.map(drop);
             let checked = match document {
                 Document::Copy(..) => vault.record::<Copy>(document, at).await.map(drop),
                 Document::CopyOid(..) => vault.record::<CopyOid>(document, at).await.map(drop),
                 Document::Finding(..) => vault.record::<Finding>(document, at).await.map(drop),
-                // Later versions write these; what they say is theirs to know, who may say it is not.
-                Document::Hold(..) => signed(Namespace::Hold).await,
-                Document::Gone(..) => signed(Namespace::Erasure).await,
+                Document::Hold(..) => vault.record::<Hold>(document, at).await.map(drop),
+                Document::Gone(..) => vault.record::<PurgeNote>(document, at).await.map(drop),
                 _ => Ok(()),
             };
             match checked {

@@ -62,20 +62,25 @@ enum Next {
 }
 
 impl S3Store {
-    /// Whether the bucket keeps versions, or did: asked once. Where that may not be asked, listing versions tells as much if it is allowed.
-    /// Where neither is, nobody can see what was hidden or written over: that is said.
+    /// Whether the bucket keeps versions, or did; false where it would not tell.
     pub(super) async fn keeps_versions(&self) -> Result<bool, StoreError> {
+        Ok(self.versioning().await? == Some(true))
+    }
+
+    /// Whether the bucket keeps versions, or did: asked once. Where that may not be asked, listing versions tells as much if it is allowed.
+    /// Where neither is (`None`), nobody can see what was hidden or written over: that is said.
+    pub(super) async fn versioning(&self) -> Result<Option<bool>, StoreError> {
         let asked = self.versioned.get_or_try_init(|| {
             self.attempt("read versioning of", "", |_| async {
                 let call = self.client.get_bucket_versioning().bucket(&self.bucket).send();
                 match self.in_time(0, call).await? {
                     Ok(said) => {
-                        Ok(matches!(said.status, Some(BucketVersioningStatus::Enabled | BucketVersioningStatus::Suspended)))
+                        Ok(Some(matches!(said.status, Some(BucketVersioningStatus::Enabled | BucketVersioningStatus::Suspended))))
                     }
                     Err(error) => match answer::failure(error, &self.credentials) {
                         Failure { kind: StoreErrorKind::Denied, .. } => self.may_list_versions().await,
                         // A server that knows no versions.
-                        Failure { kind: StoreErrorKind::Refused, .. } => Ok(false),
+                        Failure { kind: StoreErrorKind::Refused, .. } => Ok(Some(false)),
                         failure => Err(failure),
                     },
                 }
@@ -84,10 +89,10 @@ impl S3Store {
         asked.await.copied()
     }
 
-    async fn may_list_versions(&self) -> Result<bool, Failure> {
+    async fn may_list_versions(&self) -> Result<Option<bool>, Failure> {
         let call = self.client.list_object_versions().bucket(&self.bucket).prefix(&self.prefix).max_keys(1).send();
         match self.in_time(0, call).await?.map_err(|error| answer::failure(error, &self.credentials)) {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(Some(true)),
             Err(Failure { kind: StoreErrorKind::Denied | StoreErrorKind::Refused, .. }) => {
                 let address = &self.address;
                 tracing::warn!(
@@ -95,7 +100,7 @@ impl S3Store {
                     "{address} does not tell whether it keeps old versions: what somebody hid or wrote over would not be noticed; \
                      allow s3:GetBucketVersioning and s3:ListBucketVersions"
                 );
-                Ok(false)
+                Ok(None)
             }
             Err(failure) => Err(failure),
         }

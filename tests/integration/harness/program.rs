@@ -88,7 +88,8 @@ impl Program {
     }
 }
 
-fn check(document: &Value) {
+/// Whether a document is as its schema says.
+pub fn check(document: &Value) {
     let name = match document["command"].as_str() {
         None => "error".to_owned(),
         Some("init") if document.get("signers").is_some() => "init-join".to_owned(),

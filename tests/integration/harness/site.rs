@@ -46,7 +46,7 @@ pub struct Site {
 }
 
 /// What its one key may sign.
-const ALL: &str = "tenure-manifest,tenure-key,tenure-run,tenure-root";
+const ALL: &str = "tenure-manifest,tenure-key,tenure-run,tenure-root,tenure-plan,tenure-hold,tenure-erasure";
 
 impl Site {
     /// On the shared cluster.

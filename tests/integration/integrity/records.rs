@@ -2,8 +2,12 @@
 
 use chrono::Utc;
 use tenure::{
-    format::record::{Copy, CopyOid},
-    id::RecordId,
+    format::{
+        hold::{Hold, HoldAct},
+        purge_note::{PurgeNote, Purged},
+        record::{Copy, CopyOid},
+    },
+    id::{NameTag, RecordId},
     object_name::Document,
     signature::Namespace,
     signed,
@@ -25,11 +29,14 @@ async fn a_flip_in_any_signed_object_is_named_and_an_unknown_one_is_no_damage() 
     vault.put_copy(&copy, signer).await.unwrap();
     let oid = CopyOid { format: 1, installation, locker, id, system_identifier: "1".to_owned(), database_oid: 1 };
     vault.put_copy_oid(&oid, signer).await.unwrap();
-    // Of later versions: their signatures count by whose they are, whatever they say.
-    for (document, namespace) in [
-        (Document::Hold(locker, RecordId::random()), Namespace::Hold),
-        (Document::Gone(locker, RecordId::random()), Namespace::Erasure),
-    ] {
+    let (id, hold, created_at) = (RecordId::random(), RecordId::random(), Utc::now());
+    let act = HoldAct::Released { hold };
+    let hold = serde_json::to_vec(&Hold { format: 1, installation, locker, id, act, created_at }).unwrap();
+    let (name_tag, purged) = (NameTag::random(), Purged::Keys { keys: Vec::new() });
+    let note = serde_json::to_vec(&PurgeNote { format: 1, installation, locker, id, name_tag, purged, created_at }).unwrap();
+    for (document, namespace, bytes) in
+        [(Document::Hold(locker, id), Namespace::Hold, hold), (Document::Gone(locker, id), Namespace::Erasure, note)]
+    {
         let allowed = format!("worker@test namespaces=\"{}\" {}\n", namespace.as_str(), signer.public_openssh().unwrap());
         let newer = site.signers.clone() + &allowed.replace("worker@test", "operator@test");
         let next = if namespace == Namespace::Hold { 2 } else { 3 };
@@ -37,7 +44,7 @@ async fn a_flip_in_any_signed_object_is_named_and_an_unknown_one_is_no_damage() 
         signed::create_bytes(vault.store(), &Document::Signers(next), text.into_bytes().into(), Namespace::Root, signer)
             .await
             .unwrap();
-        signed::create_bytes(vault.store(), &document, b"{}".to_vec().into(), namespace, signer).await.unwrap();
+        signed::create_bytes(vault.store(), &document, bytes.into(), namespace, signer).await.unwrap();
     }
     let trust = tenure::signature::AllowedSigners::parse(&site.signers).unwrap();
     let store = tenure::store::directory::DirectoryStore::open(&site.folder().join("vault")).await.unwrap();

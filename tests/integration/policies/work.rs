@@ -101,6 +101,13 @@ impl Site {
         names.filter(|name| !name.starts_with("probe/")).collect()
     }
 
+    /// Every version and delete marker in a bucket, by name.
+    async fn versions(&self, bucket: &str) -> Vec<String> {
+        let listed = self.buckets.server.client().list_object_versions().bucket(bucket).send().await.unwrap();
+        let versions = listed.versions().iter().map(|version| version.key().unwrap().to_owned());
+        versions.chain(listed.delete_markers().iter().map(|marker| marker.key().unwrap().to_owned())).collect()
+    }
+
     /// Writes over everything in vault and keyring that the user may.
     async fn write_over(&self, user: &str) -> usize {
         let thief = self.buckets.server.client_of(user);
@@ -184,6 +191,24 @@ async fn every_command_works_with_its_roles_credentials_alone() {
         }
         site.done(&["backup", "acme"]);
         assert_eq!(site.done(&["keys", "check", "--identity", "recovery-kit.txt"])["problems"], json!([]));
+
+        // Held by an operator's credentials, purged by an eraser's, in the stores and from every version.
+        site.done(&["hold", "acme", "--reason", "a court asked for it"]);
+        let purge = ["purge", "acme", "--confirm", "acme"];
+        let (code, refused) = site.run(&purge);
+        assert_eq!((code, &refused["error"]["kind"]), (4, &json!("on-hold")), "{refused:#}");
+        site.done(&["release", "acme"]);
+        let report = site.done(&purge);
+        assert_eq!((&report["status"], &report["open"]), (&json!("closed"), &json!([])), "{report:#}");
+        for bucket in [&site.buckets.vault, &site.buckets.keyring, &site.mirror] {
+            let left = site.versions(bucket).await;
+            let its = |name: &&String| name.starts_with("t/") || name.starts_with("k/");
+            let left: Vec<&String> = left.iter().filter(its).filter(|name| !name.contains("/gone/")).collect();
+            assert!(left.is_empty(), "{bucket}, versions kept: {keep_versions}: {left:?}");
+        }
+        assert_eq!(site.run(&["list", "acme"]).1["error"]["kind"], "tenant-purged");
+        let begun = site.done(&["backup", "acme"]);
+        assert_eq!(begun["results"][0]["chunks_reused"], 0, "a new history: {begun:#}");
         site.restores();
     }
 }

@@ -1,0 +1,136 @@
+//! `tenure purge`.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::{
+    clusters, confirm,
+    edge::{Edge, Ended},
+    installation::{Installation, read_signing_key},
+    restore::exact_time,
+    table::{count, size, time},
+};
+use crate::{
+    config::store::Role,
+    format::plan::PlannedAct,
+    operation::{
+        failure::{Failure, FailureClass},
+        held::FleetLocks,
+        purge::{Intent, Purge, PurgeReport, PurgeStatus, What},
+    },
+    printable::{Printable, Word},
+    tenant::TenantName,
+};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Whose backups
+    tenant: TenantName,
+
+    /// Only those taken before this time, with its zone; the tenant's keys stay
+    #[arg(long, value_name = "TIME", value_parser = exact_time)]
+    before: Option<DateTime<Utc>>,
+
+    /// Purge what was backed up since an earlier purge that is still open, instead of going on with that one
+    #[arg(long, conflicts_with = "before")]
+    anew: bool,
+
+    /// The tenant's name once more; without it a person at a terminal is asked
+    #[arg(long, value_name = "NAME")]
+    confirm: Option<String>,
+
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let Installation { config, vault, keyring } = Installation::open(edge, Role::Eraser).await?;
+    let (tenant, progress) = (&args.tenant, edge.progress());
+    let purge = Purge {
+        vault: &vault,
+        keyring: &keyring,
+        locks: &FleetLocks { clusters: &clusters::fleet(&config)?, installation: vault.root().installation },
+        operator: &read_signing_key(&config, "operator")?,
+        eraser: &read_signing_key(&config, "eraser")?,
+        clock: &chrono::Utc::now,
+        progress: &*progress,
+        cancel: &edge.stop,
+    };
+    let what = match args.before {
+        Some(before) => What::Before(before),
+        None if args.anew => What::Anew,
+        None => What::All,
+    };
+    // Adding up bytes takes as long as there are objects: for whoever looks, and not for whoever has decided.
+    let intent = purge.look(tenant, what, args.dry_run || args.confirm.is_none()).await?;
+    edge.output.announce(&format!("{}\n", first_line(tenant, &intent)));
+    if args.dry_run || intent.is_empty() {
+        let report = PurgeReport { dry_run: args.dry_run, ..purge.describe(tenant, &intent) };
+        edge.output.report("purge", &report, text)?;
+        return Ok(Ended::default());
+    }
+    let mut command = format!("purge {}", Word(tenant.as_str()));
+    if let Some(before) = args.before {
+        command.push_str(&format!(" --before {}", before.to_rfc3339_opts(SecondsFormat::AutoSi, true)));
+    }
+    confirm::tenant(edge, tenant, args.confirm.as_deref(), &command)?;
+    let report = purge.carry_out(tenant, &intent).await?;
+    edge.output.report("purge", &report, text)?;
+    Ok(Ended { worst: (!report.open.is_empty()).then_some(FailureClass::SomeTenants) })
+}
+
+fn first_line(tenant: &TenantName, intent: &Intent) -> String {
+    let summary = &intent.summary;
+    let mut about: Vec<String> = match (summary.oldest, summary.newest) {
+        (Some(oldest), Some(newest)) => vec![format!("{} – {}", oldest.format("%Y-%m-%d"), newest.format("%Y-%m-%d"))],
+        _ => Vec::new(),
+    };
+    about.extend(summary.bytes.filter(|_| intent.plan.act == PlannedAct::PurgeAll).map(size));
+    let about = if about.is_empty() { String::new() } else { format!(" ({})", about.join(", ")) };
+    let backups = count(summary.backups, "backup");
+    let what = match intent.plan.act {
+        PlannedAct::PurgeAll => format!("all {backups} of {tenant}{about} and its keys; the live database stays"),
+        PlannedAct::PurgeBefore { before } => format!(
+            "{backups} of {tenant} taken before {}{about}; later ones and its keys stay: what goes is removed, not shredded",
+            time(before)
+        ),
+    };
+    match intent.is_resumed() {
+        true => format!("purge: going on with what was begun at {}: {what}", time(intent.plan.created_at)),
+        false => format!("purge: {what}"),
+    }
+}
+
+fn text(report: &PurgeReport) -> String {
+    let tenant = Printable(&report.tenant);
+    if report.dry_run {
+        return "nothing was done\n".to_owned();
+    }
+    if report.plan.is_none() {
+        return "there is nothing to do\n".to_owned();
+    }
+    let mut text = String::new();
+    for copy in &report.key_copies {
+        text.push_str(&match copy.destroyed_at {
+            Some(at) => format!("keys destroyed in {}, read back as absent at {}\n", copy.store, time(at)),
+            None => format!("keys NOT destroyed in {}\n", copy.store),
+        });
+    }
+    text.push_str(&format!("removed {}, {}\n", count(report.objects_removed, "object"), size(report.bytes_removed)));
+    for note in &report.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    for item in &report.open {
+        text.push_str(&format!("open: {}: {}\n", item.object, item.what));
+    }
+    text.push_str(&match (report.status, report.before) {
+        (PurgeStatus::Closed, None) => format!("{tenant}: purged; no backup and no key is left\n"),
+        (PurgeStatus::Closed, Some(before)) => format!("{tenant}: no backup taken before {} is left\n", time(before)),
+        (PurgeStatus::KeysDestroyed, _) => {
+            format!("{tenant}: no key is left, so nothing that is still stored can be read; not closed yet\n")
+        }
+        (PurgeStatus::Requested, _) => format!("{tenant}: not closed yet\n"),
+    });
+    text
+}

@@ -1,0 +1,59 @@
+//! `tenure release`.
+
+use super::{
+    edge::{Edge, Ended},
+    installation::{Installation, read_signing_key},
+};
+use crate::{
+    config::store::Role,
+    id::RecordId,
+    operation::{
+        failure::{Failure, FailureClass},
+        hold::{Holding, ReleaseReport, Which},
+    },
+    printable::Printable,
+    tenant::TenantName,
+};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Whose hold
+    tenant: TenantName,
+
+    /// Which, where there are several
+    #[arg(long, value_name = "ID", conflicts_with = "all")]
+    hold: Option<RecordId>,
+
+    /// Every one
+    #[arg(long)]
+    all: bool,
+}
+
+pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let Installation { config, vault, keyring } = Installation::open(edge, Role::Operator).await?;
+    let holding = Holding { vault: &vault, keyring: &keyring, operator: &read_signing_key(&config, "operator")? };
+    let which = match args.hold {
+        Some(id) => Which::One(id),
+        None if args.all => Which::All,
+        None => Which::Only,
+    };
+    let report = holding.release(&args.tenant, which, edge.now()).await?;
+    edge.output.report("release", &report, text)?;
+    Ok(Ended { worst: (!report.unreadable.is_empty()).then_some(FailureClass::Integrity) })
+}
+
+fn text(report: &ReleaseReport) -> String {
+    let tenant = Printable(&report.tenant);
+    let mut text: String = report.released.iter().map(|hold| format!("{tenant}: released {hold}\n")).collect();
+    for hold in &report.remaining {
+        text.push_str(&format!("{tenant}: still on hold {hold}\n"));
+    }
+    for record in &report.unreadable {
+        text.push_str(&format!("bad: {tenant}: {record}; it may be a hold, and counts as one\n"));
+    }
+    for note in &report.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    text
+}

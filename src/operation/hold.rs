@@ -1,0 +1,330 @@
+//! `hold` and `release`: nothing of a tenant expires, is purged, or loses its key while somebody holds it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt as _;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    failure::{Failure, FailureClass},
+    living, lost,
+};
+use crate::{
+    backup_id::BackupId,
+    format::{
+        act::{Act, ActCommand, ActOn, ActOutcome},
+        hold::{Hold, HoldAct},
+        purge_note::Purged,
+    },
+    id::{Locker, RecordId},
+    keyring::{Keyring, TenantKeys},
+    object_name::{Document, ObjectName, prefix},
+    printable::Word,
+    seal::{RecoveryIdentity, TenantRecipient, open_text, seal_text},
+    signature::{Namespace, SigningKey},
+    signed::FORMAT,
+    tenant::TenantName,
+    vault::{Vault, gone::Gone},
+};
+
+/// What both work with.
+pub struct Holding<'a> {
+    /// Where holds are kept, beside the backups.
+    pub vault: &'a Vault,
+    /// Where keys are.
+    pub keyring: &'a Keyring,
+    /// Signs holds, releases, and the record of the act.
+    pub operator: &'a SigningKey,
+}
+
+/// What `hold` says.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct HoldReport {
+    /// The tenant.
+    pub tenant: String,
+    /// The hold's id: what `release --hold` takes.
+    pub hold: String,
+    /// Since when.
+    pub placed_at: DateTime<Utc>,
+    /// Other holds that the tenant is under.
+    pub others: Vec<String>,
+}
+
+/// What `release` says.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ReleaseReport {
+    /// The tenant.
+    pub tenant: String,
+    /// Holds that were released.
+    pub released: Vec<String>,
+    /// Holds that the tenant is still under.
+    pub remaining: Vec<String>,
+    /// Records that cannot be read or trusted: each may be a hold, and counts as one.
+    pub unreadable: Vec<String>,
+    /// What should be known besides.
+    pub notes: Vec<String>,
+}
+
+/// Which holds are released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The only one.
+    Only,
+    /// One of several.
+    One(RecordId),
+    /// Every one.
+    All,
+}
+
+/// A hold that a tenant is under.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct HeldBy {
+    /// Its id.
+    pub hold: String,
+    /// Since when.
+    pub placed_at: DateTime<Utc>,
+    /// Why; null without an identity that opens the tenant's key.
+    pub reason: Option<String>,
+}
+
+impl Holding<'_> {
+    /// Places a hold on every locker of a tenant. Where a purge has come first, the purge wins: the hold is taken back.
+    ///
+    /// # Errors
+    /// A tenant that is unknown (1) or purged (4); a purge that has begun (4).
+    pub async fn hold(&self, tenant: &TenantName, reason: &str, now: DateTime<Utc>) -> Result<HoldReport, Failure> {
+        self.check_signer(now)?;
+        let keys = living::known(self.vault, self.keyring, tenant).await?;
+        let lockers = keys.lockers();
+        for locker in &lockers {
+            if let Some(what) = self.begun(*locker).await? {
+                return Err(too_late(tenant, what).hint("Nothing was written."));
+            }
+        }
+        let others = self.active(&lockers).await?.0.into_keys().map(|id| id.to_string()).collect();
+        let id = RecordId::random();
+        for locker in &lockers {
+            let sealing = keys.records.iter().rev().find(|record| record.locker == *locker).or(keys.sealing());
+            let Some(sealing) = sealing else {
+                let message = format!("tenant {tenant} has no whole key to seal the reason with");
+                return Err(Failure::new(FailureClass::Integrity, "key-without-secret", tenant, message)
+                    .hint("`tenure keys repair` puts it back from a mirror."));
+            };
+            let seal = || seal_text(reason, &TenantRecipient::parse(&sealing.recipient)?);
+            let reason = seal().map_err(|error| {
+                Failure::new(FailureClass::Failed, "cannot-seal", tenant, "cannot seal the reason").because(error)
+            })?;
+            self.put(*locker, id, HoldAct::Placed { reason }, now).await?;
+        }
+        // Whoever notes a purge after this finds the hold, and stops; a note that is there already wins.
+        for locker in &lockers {
+            if let Some(what) = self.begun(*locker).await? {
+                for locker in &lockers {
+                    self.put(*locker, RecordId::random(), HoldAct::Released { hold: id }, now).await?;
+                }
+                return Err(
+                    too_late(tenant, what).hint("The hold was taken back. What a purge has destroyed, no hold brings back.")
+                );
+            }
+        }
+        self.record(ActCommand::Hold, tenant, lockers.iter().map(|locker| (*locker, vec![id])), now).await?;
+        Ok(HoldReport { tenant: tenant.as_str().to_owned(), hold: id.to_string(), placed_at: now, others })
+    }
+
+    /// Releases holds of a tenant, in every locker, purged ones too.
+    ///
+    /// # Errors
+    /// No such hold (1), several and none named (2), nothing but records that cannot be read (5).
+    pub async fn release(&self, tenant: &TenantName, which: Which, now: DateTime<Utc>) -> Result<ReleaseReport, Failure> {
+        self.check_signer(now)?;
+        let Some(keys) = self.keyring.keys(tenant).await? else {
+            return Err(lost::unknown_tenant(self.vault, self.keyring, tenant).await);
+        };
+        // Of a purge that a hold stopped the notes are there already.
+        let lockers = keys.lockers();
+        let (mut active, unreadable) = self.active(&lockers).await?;
+        let ids: Vec<RecordId> = match which {
+            Which::One(id) if active.contains_key(&id) => vec![id],
+            Which::One(id) => return Err(not_held(tenant, &format!("is not under hold {id}"), &unreadable)),
+            Which::Only | Which::All if active.is_empty() => return Err(not_held(tenant, "is not on hold", &unreadable)),
+            Which::Only if active.len() > 1 => {
+                let all = active.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                return Err(Failure::new(
+                    FailureClass::Usage,
+                    "several-holds",
+                    tenant,
+                    format!("tenant {tenant} is under several holds: {all}"),
+                )
+                .hint("name one with --hold ID, or release every one with --all"));
+            }
+            Which::Only | Which::All => active.keys().copied().collect(),
+        };
+        let mut released: BTreeMap<Locker, Vec<RecordId>> = BTreeMap::new();
+        for id in &ids {
+            for locker in active.remove(id).unwrap_or_default() {
+                self.put(locker, RecordId::random(), HoldAct::Released { hold: *id }, now).await?;
+                released.entry(locker).or_default().push(*id);
+            }
+        }
+        self.record(ActCommand::Release, tenant, released, now).await?;
+        let mut notes = Vec::new();
+        for locker in lockers {
+            if active.is_empty() && unreadable.is_empty() && self.begun(locker).await?.is_some() {
+                notes.push(format!("a purge that the hold had stopped goes on with `tenure purge {}`", Word(tenant.as_str())));
+            }
+        }
+        notes.dedup();
+        let text = |ids: Vec<RecordId>| ids.iter().map(ToString::to_string).collect();
+        Ok(ReleaseReport {
+            tenant: tenant.as_str().to_owned(),
+            released: text(ids),
+            remaining: text(active.into_keys().collect()),
+            unreadable,
+            notes,
+        })
+    }
+
+    fn check_signer(&self, now: DateTime<Utc>) -> Result<(), Failure> {
+        for namespace in [Namespace::Hold, Namespace::Run] {
+            let checked = self.vault.check_signer(self.operator, namespace, now);
+            checked.map_err(|error| Failure::key_not_allowed("operator", error))?;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, locker: Locker, id: RecordId, act: HoldAct, now: DateTime<Utc>) -> Result<(), Failure> {
+        let hold = Hold { format: FORMAT, installation: self.vault.root().installation, locker, id, act, created_at: now };
+        Ok(self.vault.put_hold(&hold, self.operator).await?)
+    }
+
+    /// Active holds, each with the lockers that it is in; and what cannot be read.
+    async fn active(&self, lockers: &[Locker]) -> Result<(BTreeMap<RecordId, Vec<Locker>>, Vec<String>), Failure> {
+        let (mut active, mut unreadable) = (BTreeMap::<RecordId, Vec<Locker>>::new(), Vec::new());
+        for locker in lockers {
+            let holds = self.vault.holds(*locker).await?;
+            for hold in holds.active {
+                active.entry(hold.id).or_default().push(*locker);
+            }
+            unreadable.extend(holds.unreadable.iter().map(ToString::to_string));
+        }
+        Ok((active, unreadable))
+    }
+
+    /// The purge that has begun in a locker, in words: a hold that comes after its note comes too late.
+    async fn begun(&self, locker: Locker) -> Result<Option<&'static str>, Failure> {
+        let gone = self.vault.gone(locker).await?;
+        if gone.is_purged() {
+            return Ok(Some("its backups are being purged"));
+        }
+        // One that is through says nothing about what is there now.
+        Ok((self.names_a_backup(locker, &gone).await?).then_some("some of its backups are being purged"))
+    }
+
+    async fn names_a_backup(&self, locker: Locker, gone: &Gone) -> Result<bool, Failure> {
+        let named: BTreeSet<BackupId> = gone
+            .notes
+            .iter()
+            .flat_map(|note| match &note.purged {
+                Purged::Backups { backups, .. } => backups.as_slice(),
+                Purged::All { .. } | Purged::Keys { .. } => &[],
+            })
+            .map(|purged| purged.backup)
+            .collect();
+        if named.is_empty() {
+            return Ok(false);
+        }
+        let folder = prefix::in_locker(locker, "b");
+        let mut listing = self.vault.store().list(&folder);
+        while let Some(listed) = listing.try_next().await? {
+            if let Ok(ObjectName::Document(Document::Manifest(_, backup))) = listed.name.parse()
+                && named.contains(&backup)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn record(
+        &self,
+        command: ActCommand,
+        tenant: &TenantName,
+        lockers: impl IntoIterator<Item = (Locker, Vec<RecordId>)>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Failure> {
+        let tag = self.keyring.tag(tenant);
+        let on = lockers.into_iter().map(|(locker, holds)| ActOn {
+            locker,
+            name_tag: Some(tag),
+            backups: Vec::new(),
+            keys: Vec::new(),
+            holds,
+            objects: 0,
+            bytes: 0,
+        });
+        let act = Act {
+            format: FORMAT,
+            installation: self.vault.root().installation,
+            id: RecordId::random(),
+            command,
+            plan: None,
+            started_at: now,
+            ended_at: now,
+            outcome: ActOutcome::Done,
+            lockers: on.collect(),
+            certificate: None,
+        };
+        Ok(self.vault.put_act(&act, self.operator).await?)
+    }
+}
+
+/// The holds that a tenant is under, each once, and records that cannot be read and count as holds. With an identity also why.
+///
+/// # Errors
+/// A store that cannot be reached; a key that cannot be opened.
+pub async fn held_by(
+    vault: &Vault,
+    keyring: &Keyring,
+    keys: &TenantKeys,
+    identity: Option<&RecoveryIdentity>,
+) -> Result<(Vec<HeldBy>, Vec<String>), Failure> {
+    let (mut active, mut unreadable) = (BTreeMap::new(), Vec::new());
+    for locker in keys.lockers() {
+        let holds = vault.holds(locker).await?;
+        active.extend(holds.active.into_iter().map(|hold| ((hold.created_at, hold.id), hold)));
+        unreadable.extend(holds.unreadable.iter().map(|error| format!("{error}; it may be a hold, and counts as one")));
+    }
+    let mut opened = Vec::new();
+    if let Some(identity) = identity.filter(|_| !active.is_empty()) {
+        for record in keys.records.iter().rev() {
+            let wrapped = keyring.secret_half(record).await?;
+            opened.push(identity.unwrap(&wrapped).map_err(|error| Failure::wrong_identity(&keys.tenant, error))?);
+        }
+    }
+    let held = active.into_values().map(|hold| {
+        let reason = match &hold.act {
+            HoldAct::Placed { reason } => opened.iter().find_map(|key| open_text(key, reason).ok()),
+            HoldAct::Released { .. } => None,
+        };
+        HeldBy { hold: hold.id.to_string(), placed_at: hold.created_at, reason }
+    });
+    Ok((held.collect(), unreadable))
+}
+
+fn too_late(tenant: &TenantName, what: &str) -> Failure {
+    Failure::new(FailureClass::Refused, "too-late", tenant, format!("the hold on tenant {tenant} comes too late: {what}"))
+}
+
+fn not_held(tenant: &TenantName, how: &str, unreadable: &[String]) -> Failure {
+    match unreadable.first() {
+        Some(what) => {
+            let message = format!("tenant {tenant} is held by a record that cannot be read: {what}");
+            Failure::new(FailureClass::Integrity, "unreadable-hold", tenant, message)
+                .hint("Nobody can release what nobody can read. Find out who changed it; put it back from a copy of the vault.")
+        }
+        None => Failure::new(FailureClass::Failed, "not-held", tenant, format!("tenant {tenant} {how}"))
+            .hint(format!("`tenure list {}` shows its holds", Word(tenant.as_str()))),
+    }
+}

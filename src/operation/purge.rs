@@ -1,0 +1,302 @@
+//! `purge`: a tenant's backups, before their time. All of them, by destroying every copy of every key first; or those before a time.
+//!
+//! Look (a plan, nothing written), then carry out: plan, purge notes, keys, manifests, everything else, a last look. Each step marks
+//! itself, and each may be repeated: a run that was killed is gone on with by the next one, by the same plan.
+
+mod empty;
+mod keys;
+mod plan;
+mod steps;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+pub use plan::{Intent, Summary};
+
+use super::{
+    failure::{Failure, FailureClass},
+    held::Locks,
+    progress::Progress,
+};
+use crate::{
+    format::{
+        act::{Act, ActCommand, ActOn, ActOutcome},
+        plan::{Found, Mark, Plan, PlannedAct, PlannedLocker, Step},
+    },
+    id::RecordId,
+    keyring::Keyring,
+    printable::Word,
+    signature::SigningKey,
+    signed::FORMAT,
+    tenant::TenantName,
+    vault::Vault,
+};
+
+/// What it works with.
+pub struct Purge<'a> {
+    /// Where the backups are.
+    pub vault: &'a Vault,
+    /// Where the keys are.
+    pub keyring: &'a Keyring,
+    /// The tenants' locks, for the last look.
+    pub locks: &'a dyn Locks,
+    /// Signs the plan.
+    pub operator: &'a SigningKey,
+    /// Signs notes, steps, and the record of the act.
+    pub eraser: &'a SigningKey,
+    /// The host's clock.
+    pub clock: &'a (dyn Fn() -> DateTime<Utc> + Sync),
+    /// Told how it goes.
+    pub progress: &'a dyn Progress,
+    /// Stops it between two steps.
+    pub cancel: &'a CancellationToken,
+}
+
+/// What of a tenant is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// All backups, and the keys; or what an open plan for that has left to do.
+    All,
+    /// All backups, and the keys, that are there since an earlier purge destroyed its keys, although that one is still open.
+    Anew,
+    /// Backups taken before a time. The keys stay.
+    Before(DateTime<Utc>),
+}
+
+/// What a purge says.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PurgeReport {
+    /// The plan's id; null for a dry run that found none.
+    pub plan: Option<String>,
+    /// The tenant.
+    pub tenant: String,
+    /// Whether this only says what would be done.
+    pub dry_run: bool,
+    /// How far it has come.
+    pub status: PurgeStatus,
+    /// Backups taken before this time go; null where all do.
+    pub before: Option<DateTime<Utc>>,
+    /// Backups that the plan found, or that it would remove.
+    pub backups: u64,
+    /// Objects that this run removed from the vault.
+    pub objects_removed: u64,
+    /// Their bytes.
+    pub bytes_removed: u64,
+    /// Servers on which something was dropped: none, a purge drops nothing.
+    pub nodes: Vec<PurgedNode>,
+    /// Every store that holds copies of the keys.
+    pub key_copies: Vec<PurgedKeyCopy>,
+    /// What is left to be done.
+    pub open: Vec<OpenItem>,
+    /// Anything else that somebody should know.
+    pub notes: Vec<String>,
+    /// The certificate; null while there is none.
+    pub certificate: Option<String>,
+}
+
+/// How far a purge has come: the last stage with nothing open before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PurgeStatus {
+    /// Planned, or begun.
+    Requested,
+    /// No copy of any key is left: nothing that remains can be read.
+    KeysDestroyed,
+    /// Nothing is left.
+    Closed,
+}
+
+impl PurgeStatus {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::KeysDestroyed => "keys-destroyed",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A server.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PurgedNode {
+    /// Which.
+    pub node: String,
+    /// What became of it there.
+    pub state: String,
+    /// How far a replica has replayed.
+    pub replay_lsn: Option<String>,
+}
+
+/// A store that holds copies of the keys.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct PurgedKeyCopy {
+    /// Its address.
+    pub store: String,
+    /// When its listing had nothing of the keys any more; null while that is not so.
+    pub destroyed_at: Option<DateTime<Utc>>,
+    /// Objects that this run removed there.
+    pub objects: u64,
+}
+
+/// Something that is left to be done.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct OpenItem {
+    /// `key-copy`, `locked`, `not-removed`, `too-young`, `last-look`.
+    pub kind: &'static str,
+    /// The store, the locker, the object.
+    pub object: String,
+    /// Why, and who closes it.
+    pub what: String,
+    /// When it can be closed, where that is known.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// What a run has done so far.
+#[derive(Default)]
+struct Done {
+    key_copies: Vec<PurgedKeyCopy>,
+    /// One for each locker of the plan, in its order.
+    removed: Vec<ActOn>,
+    open: Vec<OpenItem>,
+    notes: Vec<String>,
+    locked: empty::Locked,
+    keys_destroyed: bool,
+    closed: bool,
+}
+
+impl Done {
+    fn objects(&self) -> u64 {
+        self.removed.iter().map(|on| on.objects).sum()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.removed.iter().map(|on| on.bytes).sum()
+    }
+}
+
+impl Purge<'_> {
+    /// Carries out what [`Purge::look`] found.
+    ///
+    /// # Errors
+    /// Before anything was destroyed: a hold, a plan that does not fit any more (4). Later: a store that fails; what was begun is gone on
+    /// with by the next run. What is left open is in the report.
+    pub async fn carry_out(&self, tenant: &TenantName, intent: &Intent) -> Result<PurgeReport, Failure> {
+        let started_at = (self.clock)();
+        self.progress.tenant_started(tenant, intent.summary.bytes.unwrap_or(0));
+        let mut done =
+            Done { removed: intent.plan.lockers.iter().map(|on| nothing_done(on, &intent.plan)).collect(), ..Done::default() };
+        let outcome = self.steps(tenant, intent, &mut done).await;
+        self.progress.tenant_finished(tenant, if outcome.is_ok() { "done" } else { "failed" });
+        // What was removed is recorded, however it ended; why it ended is said first.
+        let recorded = self.record(intent, &done, outcome.is_err(), started_at).await;
+        outcome?;
+        recorded?;
+        Ok(self.report(tenant, intent, done))
+    }
+
+    async fn record(&self, intent: &Intent, done: &Done, failed: bool, started_at: DateTime<Utc>) -> Result<(), Failure> {
+        let destroyed = |on: &ActOn| on.objects > 0 || !on.keys.is_empty();
+        if failed && !done.removed.iter().any(destroyed) {
+            return Ok(());
+        }
+        let outcome = match (failed, done.open.is_empty()) {
+            (true, _) => ActOutcome::Failed,
+            (false, true) => ActOutcome::Done,
+            (false, false) => ActOutcome::Open,
+        };
+        let act = Act {
+            format: FORMAT,
+            installation: self.vault.root().installation,
+            id: RecordId::random(),
+            command: ActCommand::Purge,
+            plan: Some(intent.plan.id),
+            started_at,
+            ended_at: (self.clock)(),
+            outcome,
+            lockers: done.removed.iter().filter(|on| destroyed(on)).cloned().collect(),
+            certificate: None,
+        };
+        Ok(self.vault.put_act(&act, self.eraser).await?)
+    }
+
+    /// What a dry run says.
+    #[must_use]
+    pub fn describe(&self, tenant: &TenantName, intent: &Intent) -> PurgeReport {
+        let mut report = self.report(tenant, intent, Done::default());
+        report.dry_run = true;
+        report.plan = intent.is_resumed().then(|| intent.plan.id.to_string());
+        report
+    }
+
+    fn report(&self, tenant: &TenantName, intent: &Intent, done: Done) -> PurgeReport {
+        let status = match (done.closed, done.keys_destroyed) {
+            (true, _) => PurgeStatus::Closed,
+            (false, true) => PurgeStatus::KeysDestroyed,
+            (false, false) => PurgeStatus::Requested,
+        };
+        PurgeReport {
+            plan: Some(intent.plan.id.to_string()),
+            tenant: tenant.as_str().to_owned(),
+            dry_run: false,
+            status,
+            before: match intent.plan.act {
+                PlannedAct::PurgeAll => None,
+                PlannedAct::PurgeBefore { before } => Some(before),
+            },
+            backups: intent.summary.backups,
+            objects_removed: done.objects(),
+            bytes_removed: done.bytes(),
+            nodes: Vec::new(),
+            key_copies: done.key_copies,
+            open: done.open,
+            notes: done.notes,
+            certificate: None,
+        }
+    }
+
+    /// Writes that the plan has come past a step.
+    async fn mark(&self, intent: &Intent, step: Step, found: Found) -> Result<(), Failure> {
+        let mark = Mark {
+            format: FORMAT,
+            installation: self.vault.root().installation,
+            plan: intent.plan.id,
+            step,
+            at: (self.clock)(),
+            found,
+        };
+        Ok(self.vault.put_mark(&mark, self.eraser).await?)
+    }
+
+    fn stop_if_asked(&self, tenant: &TenantName) -> Result<(), Failure> {
+        if !self.cancel.is_cancelled() {
+            return Ok(());
+        }
+        Err(Failure::new(FailureClass::Interrupted, "interrupted", tenant, format!("the purge of tenant {tenant} was stopped"))
+            .hint(again(tenant)))
+    }
+}
+
+fn nothing_done(planned: &PlannedLocker, plan: &Plan) -> ActOn {
+    ActOn {
+        locker: planned.locker,
+        name_tag: Some(plan.name_tag),
+        backups: Vec::new(),
+        keys: Vec::new(),
+        holds: Vec::new(),
+        objects: 0,
+        bytes: 0,
+    }
+}
+
+/// How a purge is gone on with.
+fn again(tenant: &TenantName) -> String {
+    format!("what is done stays done: `tenure purge {}` goes on from there", Word(tenant.as_str()))
+}
+
+fn shown(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}

@@ -1,0 +1,279 @@
+//! What is to be purged: the plan that is open, or a new one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use super::{Purge, What, again, shown};
+use crate::{
+    format::{
+        plan::{Plan, PlannedAct, PlannedLocker, Step},
+        purge_note::PurgedBackup,
+    },
+    id::{KeyId, Locker, NameTag, RecordId},
+    object_name::{Document, ObjectName, prefix},
+    operation::{
+        failure::{Failure, FailureClass},
+        living, lost,
+    },
+    printable::Word,
+    signature::Namespace,
+    signed::{DocumentError, FORMAT},
+    tenant::TenantName,
+    vault::{list_named, plans::Planned, records::Sources},
+};
+
+/// What will be done.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// The plan.
+    pub plan: Plan,
+    /// The steps that it has come past; `None` while it is not written.
+    pub(super) steps: Option<BTreeSet<Step>>,
+    /// What it is about, for people.
+    pub summary: Summary,
+}
+
+/// What a plan is about.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Backups that go, as far as they are still listed.
+    pub backups: u64,
+    /// When the oldest was taken, by its name.
+    pub oldest: Option<DateTime<Utc>>,
+    /// When the newest was taken.
+    pub newest: Option<DateTime<Utc>>,
+    /// All bytes of its lockers; `None` where that was not asked for.
+    pub bytes: Option<u64>,
+}
+
+impl Intent {
+    /// Whether an earlier run wrote the plan.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.steps.is_some()
+    }
+
+    /// Whether there is anything to do: a plan for backups before a time may name none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.is_resumed()
+            && matches!(self.plan.act, PlannedAct::PurgeBefore { .. })
+            && self.plan.lockers.iter().all(|locker| locker.backups.is_empty())
+    }
+
+    pub(super) fn is_past(&self, step: Step) -> bool {
+        self.steps.as_ref().is_some_and(|steps| steps.contains(&step))
+    }
+}
+
+impl Purge<'_> {
+    /// Finds the open plan for this tenant and act, or makes a new one, and writes nothing. With `measure` it also adds up the bytes.
+    ///
+    /// # Errors
+    /// A tenant that is unknown (1) or on hold (4), another purge of it that is open (4), keys, plans or, for backups before a time,
+    /// manifests that cannot be read or trusted (5).
+    pub async fn look(&self, tenant: &TenantName, what: What, measure: bool) -> Result<Intent, Failure> {
+        let now = (self.clock)();
+        if matches!(what, What::Before(_)) {
+            return Err(Failure::new(FailureClass::Usage, "not-built", tenant, "--before is not built yet"));
+        }
+        for (name, key, namespace) in [
+            ("operator", self.operator, Namespace::Plan),
+            ("eraser", self.eraser, Namespace::Erasure),
+            ("eraser", self.eraser, Namespace::Run),
+        ] {
+            self.vault.check_signer(key, namespace, now).map_err(|error| Failure::key_not_allowed(name, error))?;
+        }
+        let tag = self.keyring.tag(tenant);
+        let open = self.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
+        let (plan, steps) = match open_for(tenant, what, open)? {
+            Some(Planned { plan, steps }) => (plan, Some(steps)),
+            None => {
+                let (lockers, act) = match what {
+                    What::All | What::Anew => (self.all(tenant).await?, PlannedAct::PurgeAll),
+                    What::Before(before) => (self.before(tenant, before, now).await?, PlannedAct::PurgeBefore { before }),
+                };
+                let (installation, id) = (self.vault.root().installation, RecordId::random());
+                (Plan { format: FORMAT, installation, id, name_tag: tag, act, lockers, created_at: now }, None)
+            }
+        };
+        let summary = self.summary(&plan, measure).await?;
+        let intent = Intent { plan, steps, summary };
+        if !intent.is_past(Step::Destroying) {
+            self.refuse_if_held(tenant, &intent.plan, false).await?;
+        }
+        Ok(intent)
+    }
+
+    /// Every locker and key that the keyring knows of a tenant. Nothing in the lockers is read: how many backups there are costs nothing.
+    async fn all(&self, tenant: &TenantName) -> Result<Vec<PlannedLocker>, Failure> {
+        let mut lockers: BTreeMap<Locker, BTreeSet<KeyId>> = BTreeMap::new();
+        match self.keyring.keys(tenant).await? {
+            // Those that a purge note names as well: a purge that was not finished, or copies that were put back.
+            Some(keys) => {
+                for record in keys.records.iter().chain(&keys.without_secret) {
+                    lockers.entry(record.locker).or_default().insert(record.key_id);
+                }
+            }
+            None => lockers = self.purged_before(tenant).await?,
+        }
+        let mut planned = Vec::new();
+        for (locker, keys) in lockers {
+            let cluster = match self.vault.sources(locker).await {
+                Ok(Sources { current: Some(source), .. }) => Some(source.cluster),
+                Err(error @ DocumentError::Store { .. }) => return Err(error.into()),
+                // What an earlier purge removed, its plan still says.
+                _ => self
+                    .begun_before(tenant)
+                    .await?
+                    .into_iter()
+                    .find(|planned| planned.locker == locker)
+                    .and_then(|was| was.cluster),
+            };
+            let manifests = self.manifests(locker).await?.len() as u64;
+            planned.push(PlannedLocker { locker, cluster, keys: keys.into_iter().collect(), manifests, backups: Vec::new() });
+        }
+        Ok(planned)
+    }
+
+    /// What earlier purges of a tenant named of which the keyring knows nothing: whatever of it was put back goes again.
+    async fn purged_before(&self, tenant: &TenantName) -> Result<BTreeMap<Locker, BTreeSet<KeyId>>, Failure> {
+        let mut lockers: BTreeMap<Locker, BTreeSet<KeyId>> = BTreeMap::new();
+        for planned in self.begun_before(tenant).await? {
+            lockers.entry(planned.locker).or_default().extend(planned.keys);
+        }
+        if lockers.is_empty() {
+            return Err(lost::unknown_tenant(self.vault, self.keyring, tenant).await);
+        }
+        Ok(lockers)
+    }
+
+    /// The lockers of every purge of everything that has destroyed something.
+    async fn begun_before(&self, tenant: &TenantName) -> Result<Vec<PlannedLocker>, Failure> {
+        let begun = |steps: &BTreeSet<Step>| steps.contains(&Step::Destroying);
+        let plans = self.vault.plans(self.keyring.tag(tenant), begun).await?;
+        let all = plans.into_iter().filter(|planned| planned.plan.act == PlannedAct::PurgeAll);
+        Ok(all.flat_map(|planned| planned.plan.lockers).collect())
+    }
+
+    /// The backups of a tenant that were taken before a time, by its living lockers.
+    async fn before(
+        &self,
+        tenant: &TenantName,
+        before: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<PlannedLocker>, Failure> {
+        let keys = living::known(self.vault, self.keyring, tenant).await?;
+        let mut planned = Vec::new();
+        for locker in keys.lockers() {
+            let history = self.vault.history(locker, now).await?;
+            if let Some(problem) = history.problems.first() {
+                let message = format!(
+                    "{}: {}: which backups were taken before {} is not known",
+                    problem.object,
+                    problem.what,
+                    shown(before)
+                );
+                return Err(Failure::new(FailureClass::Integrity, "bad-manifest", &problem.object, message).hint(format!(
+                    "Nothing was removed. `tenure verify {0}` says what is wrong; `tenure purge {0}` lets go of all backups, readable or not.",
+                    Word(tenant.as_str())
+                )));
+            }
+            let cluster = self.vault.sources(locker).await?.current.map(|source| source.cluster);
+            let manifests = history.backups.len() as u64;
+            let backups = history.backups.iter().filter(|backup| backup.manifest.taken_at < before).map(|backup| PurgedBackup {
+                backup: backup.manifest.backup,
+                sha256: backup.sha256,
+                expires_at: backup.manifest.expires_at,
+            });
+            planned.push(PlannedLocker { locker, cluster, keys: Vec::new(), manifests, backups: backups.collect() });
+        }
+        Ok(planned)
+    }
+
+    /// The manifests that are listed, with when each was taken by its name.
+    async fn manifests(&self, locker: Locker) -> Result<BTreeMap<crate::backup_id::BackupId, DateTime<Utc>>, Failure> {
+        let (named, _) = list_named(self.vault.store(), &prefix::in_locker(locker, "b")).await?;
+        let manifests = named.into_iter().filter_map(|(name, _)| match name {
+            ObjectName::Document(Document::Manifest(_, backup)) => Some((backup, backup.time())),
+            _ => None,
+        });
+        Ok(manifests.collect())
+    }
+
+    async fn summary(&self, plan: &Plan, measure: bool) -> Result<Summary, Failure> {
+        let mut times = Vec::new();
+        let mut bytes = 0;
+        for planned in &plan.lockers {
+            let listed = self.manifests(planned.locker).await?;
+            match plan.act {
+                PlannedAct::PurgeAll => times.extend(listed.into_values()),
+                PlannedAct::PurgeBefore { .. } => {
+                    times.extend(planned.backups.iter().filter_map(|purged| listed.get(&purged.backup).copied()));
+                }
+            }
+            if measure {
+                bytes += self.vault.stored_chunks(planned.locker).await?.values().sum::<u64>();
+                bytes += self.vault.stored_pages(planned.locker).await?.values().sum::<u64>();
+            }
+        }
+        Ok(Summary {
+            backups: times.len() as u64,
+            oldest: times.iter().min().copied(),
+            newest: times.iter().max().copied(),
+            bytes: measure.then_some(bytes),
+        })
+    }
+
+    /// Lockers or keys of the tenant that a plan does not name: then it is not what the tenant is any more.
+    pub(super) async fn not_in_plan(&self, tenant: &TenantName, plan: &Plan) -> Result<Option<String>, Failure> {
+        let Some(keys) = self.keyring.keys(tenant).await? else { return Ok(None) };
+        let planned = |locker| plan.lockers.iter().find(|planned| planned.locker == locker);
+        let mut records = keys.records.iter().chain(&keys.without_secret);
+        Ok(match plan.act {
+            PlannedAct::PurgeAll => records
+                .find(|record| planned(record.locker).is_none_or(|planned| !planned.keys.contains(&record.key_id)))
+                .map(|record| format!("key {} of locker {}", record.key_id, record.locker)),
+            PlannedAct::PurgeBefore { .. } => {
+                records.find(|record| planned(record.locker).is_none()).map(|record| format!("locker {}", record.locker))
+            }
+        })
+    }
+
+    /// Other open plans of the tenant for backups that are all gone now.
+    pub(super) async fn overtaken(&self, tag: NameTag, plan: RecordId) -> Result<Vec<Planned>, Failure> {
+        let open = self.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
+        Ok(open.into_iter().filter(|planned| planned.plan.id != plan).collect())
+    }
+}
+
+/// Among the open plans of a tenant the one that is to be gone on with.
+fn open_for(tenant: &TenantName, what: What, open: Vec<Planned>) -> Result<Option<Planned>, Failure> {
+    let refuse = |planned: &Planned, hint: String| {
+        let message = match planned.plan.act {
+            PlannedAct::PurgeAll => format!("a purge of everything of tenant {tenant} is not finished"),
+            PlannedAct::PurgeBefore { before } => {
+                format!("a purge of the backups of tenant {tenant} taken before {} is not finished", shown(before))
+            }
+        };
+        Err(Failure::new(FailureClass::Refused, "plan-open", planned.plan.id, message).hint(hint))
+    };
+    for planned in open {
+        match (what, planned.plan.act) {
+            (What::All, PlannedAct::PurgeAll) => return Ok(Some(planned)),
+            // Nothing new can have begun before its keys were destroyed.
+            (What::Anew, PlannedAct::PurgeAll) if !planned.steps.contains(&Step::KeysDestroyed) => return Ok(Some(planned)),
+            (What::Anew, PlannedAct::PurgeAll) => {}
+            (What::Before(asked), PlannedAct::PurgeBefore { before }) if asked == before => return Ok(Some(planned)),
+            (What::Before(_), PlannedAct::PurgeAll) => return refuse(&planned, again(tenant)),
+            (What::Before(_), PlannedAct::PurgeBefore { before }) => {
+                let hint = format!("`tenure purge {} --before {}` finishes it.", Word(tenant.as_str()), shown(before));
+                return refuse(&planned, hint);
+            }
+            // All of it is more than a part.
+            (What::All | What::Anew, PlannedAct::PurgeBefore { .. }) => {}
+        }
+    }
+    Ok(None)
+}

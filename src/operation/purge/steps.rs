@@ -1,0 +1,273 @@
+//! The steps of a purge, in their order.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Done, Intent, OpenItem, Purge, again, shown};
+use crate::{
+    format::{
+        plan::{Found, KeyCopy, Plan, PlannedAct, PlannedLocker, Step},
+        purge_note::{PurgeNote, Purged},
+    },
+    operation::{
+        failure::{Failure, FailureClass},
+        held::Held,
+    },
+    printable::Word,
+    signed::FORMAT,
+    store::require_deletion,
+    tenant::TenantName,
+    vault::holds::Holds,
+};
+
+/// A clock that is further ahead of the store's believes that things are older than they are.
+const CLOCK_AHEAD_SECONDS: i64 = 300;
+
+impl Purge<'_> {
+    pub(super) async fn steps(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
+        self.begin(tenant, intent).await?;
+        match intent.plan.act {
+            PlannedAct::PurgeAll => self.all_steps(tenant, intent, done).await,
+            PlannedAct::PurgeBefore { before } => self.before_steps(tenant, intent, before, done).await,
+        }
+    }
+
+    /// Plan, notes, and who has a say against it. Nothing is destroyed.
+    async fn begin(&self, tenant: &TenantName, intent: &Intent) -> Result<(), Failure> {
+        let plan = &intent.plan;
+        if intent.is_past(Step::Destroying) {
+            return Ok(());
+        }
+        require_deletion(self.vault.store()).await?;
+        require_deletion(self.keyring.store()).await?;
+        if let Some(other) = self.not_in_plan(tenant, plan).await? {
+            if intent.is_resumed() {
+                let void = Some(format!("{other} is not in the plan"));
+                self.mark(intent, Step::Closed, Found { void, ..Found::default() }).await?;
+            }
+            let message = format!("{other} of tenant {tenant} is not in the plan {}", plan.id);
+            return Err(Failure::new(FailureClass::Refused, "plan-void", plan.id, message).hint(format!(
+                "Nothing was destroyed, and the plan is given up: `tenure purge {}` makes a new one.",
+                Word(tenant.as_str())
+            )));
+        }
+        if !intent.is_resumed() {
+            self.vault.put_plan(plan, self.operator).await?;
+        }
+        self.stop_if_asked(tenant)?;
+        self.refuse_if_held(tenant, plan, false).await?;
+        for planned in &plan.lockers {
+            if let Some(note) = self.note(plan, planned) {
+                self.vault.put_purge_note(&note, self.eraser).await?;
+            }
+        }
+        self.mark(intent, Step::Noted, Found::default()).await?;
+        self.stop_if_asked(tenant)?;
+        // Whoever placed a hold after this look finds the note, and gives way.
+        self.refuse_if_held(tenant, plan, true).await?;
+        self.mark(intent, Step::Destroying, Found::default()).await
+    }
+
+    fn note(&self, plan: &Plan, planned: &PlannedLocker) -> Option<PurgeNote> {
+        let purged = match plan.act {
+            PlannedAct::PurgeAll => Purged::All { keys: planned.keys.clone() },
+            PlannedAct::PurgeBefore { .. } if planned.backups.is_empty() => return None,
+            PlannedAct::PurgeBefore { before } => Purged::Backups { before, backups: planned.backups.clone() },
+        };
+        Some(PurgeNote {
+            format: FORMAT,
+            installation: plan.installation,
+            locker: planned.locker,
+            id: plan.id,
+            name_tag: plan.name_tag,
+            purged,
+            created_at: plan.created_at,
+        })
+    }
+
+    /// Stops while somebody holds any of the plan's lockers.
+    pub(super) async fn refuse_if_held(&self, tenant: &TenantName, plan: &Plan, noted: bool) -> Result<(), Failure> {
+        let mut holds = Holds::default();
+        for planned in &plan.lockers {
+            let found = self.vault.holds(planned.locker).await?;
+            holds.active.extend(found.active);
+            holds.unreadable.extend(found.unreadable);
+        }
+        if !holds.is_held() {
+            return Ok(());
+        }
+        let ids: BTreeSet<String> = holds.active.iter().map(|hold| hold.id.to_string()).collect();
+        let mut by: Vec<String> = ids.into_iter().collect();
+        by.extend(holds.unreadable.iter().map(|error| format!("{error}, which may be a hold")));
+        let message = format!("tenant {tenant} is on hold: {}", by.join(", "));
+        let name = Word(tenant.as_str());
+        let but = match (noted, plan.act) {
+            (false, _) => "",
+            (true, PlannedAct::PurgeAll) => {
+                " Its purge note is written all the same, and no backup of it is made or restored until the purge is through."
+            }
+            (true, PlannedAct::PurgeBefore { .. }) => " Its purge note is written all the same.",
+        };
+        Err(Failure::new(FailureClass::Refused, "on-hold", tenant, message)
+            .hint(format!("Nothing was destroyed.{but} After `tenure release {name}` run `tenure purge {name}` again.")))
+    }
+
+    async fn all_steps(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
+        let plan = &intent.plan;
+        self.progress.stage(tenant, "destroying keys");
+        self.destroy_keys(tenant, plan, done).await?;
+        if done.keys_destroyed {
+            self.mark(intent, Step::KeysDestroyed, found(done)).await?;
+        }
+        self.stop_if_asked(tenant)?;
+        self.progress.stage(tenant, "removing");
+        self.empty_all(tenant, plan, done).await?;
+        if done.open.iter().any(|item| item.kind == "not-removed") {
+            return Ok(());
+        }
+        self.mark(intent, Step::Emptied, found(done)).await?;
+        self.progress.stage(tenant, "looking again");
+        if !self.last_look(tenant, intent, done).await? {
+            return Ok(());
+        }
+        if done.locked.objects > 0 {
+            let until = done.locked.until;
+            let what = format!(
+                "{} objects ({} bytes) are locked, the last until {}: they cannot be read any more; `tenure expire` removes them then",
+                done.locked.objects,
+                done.locked.bytes,
+                until.map(shown).unwrap_or_default()
+            );
+            done.open.push(OpenItem { kind: "locked", object: self.vault.store().address().to_owned(), what, until });
+        }
+        if done.open.is_empty() {
+            self.close(tenant, intent, done).await?;
+        }
+        Ok(())
+    }
+
+    async fn close(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
+        for other in self.overtaken(intent.plan.name_tag, intent.plan.id).await? {
+            if intent.plan.act == PlannedAct::PurgeAll && other.plan.act != PlannedAct::PurgeAll {
+                let void = Some(format!("plan {} let go of everything", intent.plan.id));
+                let overtaken = Intent { plan: other.plan, steps: Some(other.steps), summary: Default::default() };
+                self.mark(&overtaken, Step::Closed, Found { void, ..Found::default() }).await?;
+            } else {
+                done.notes.push(format!("plan {} is open as well; {}", other.plan.id, again(tenant)));
+            }
+        }
+        self.mark(intent, Step::Closed, found(done)).await?;
+        done.closed = true;
+        Ok(())
+    }
+
+    async fn empty_all(&self, tenant: &TenantName, plan: &Plan, done: &mut Done) -> Result<(), Failure> {
+        done.locked = super::empty::Locked::default();
+        for nth in 0..plan.lockers.len() {
+            self.empty(tenant, nth, done).await?;
+        }
+        Ok(())
+    }
+
+    /// The last listing, when nobody who began before the note can still write: under the tenant's lock, or after `settle`. False when
+    /// neither can be had now.
+    async fn last_look(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<bool, Failure> {
+        let held = self.locks_of(tenant, &intent.plan).await;
+        if let Err(why) = &held
+            && let Some(until) = self.settles_at(intent).await?
+        {
+            let what = format!(
+                "a backup that had begun before may still write, and {}; after {} the next run of the same purge needs no lock",
+                why.one_line(),
+                shown(until)
+            );
+            let object = tenant.as_str().to_owned();
+            done.open.push(OpenItem { kind: "last-look", object, what, until: Some(until) });
+            return Ok(false);
+        }
+        self.empty_all(tenant, &intent.plan, done).await?;
+        if done.open.iter().any(|item| item.kind == "not-removed") {
+            return Ok(false);
+        }
+        if done.keys_destroyed {
+            let copies = std::mem::take(&mut done.key_copies);
+            self.destroy_keys(tenant, &intent.plan, done).await?;
+            for (copy, before) in done.key_copies.iter_mut().zip(&copies) {
+                copy.objects += before.objects;
+                copy.destroyed_at = copy.destroyed_at.and(before.destroyed_at);
+            }
+        }
+        for held in held.iter().flatten() {
+            held.still_held().await?;
+        }
+        Ok(true)
+    }
+
+    /// The lock of the tenant on each cluster that its lockers name.
+    async fn locks_of(&self, tenant: &TenantName, plan: &Plan) -> Result<Vec<Box<dyn Held>>, Failure> {
+        let clusters: BTreeSet<Option<&str>> = plan.lockers.iter().map(|planned| planned.cluster.as_deref()).collect();
+        let mut held = Vec::new();
+        for cluster in clusters {
+            let Some(cluster) = cluster else {
+                let message = format!("the vault does not say where tenant {tenant} lived");
+                return Err(Failure::new(FailureClass::Failed, "source-missing", tenant, message));
+            };
+            held.push(self.locks.take(tenant, cluster).await?);
+        }
+        Ok(held)
+    }
+
+    /// When everything that had begun before the notes has ended for certain; `None` when that is past.
+    async fn settles_at(&self, intent: &Intent) -> Result<Option<DateTime<Utc>>, Failure> {
+        let noted = match self.vault.mark(intent.plan.id, Step::Noted).await? {
+            Some(mark) => mark.at,
+            None => (self.clock)(),
+        };
+        let settle = i64::try_from(self.vault.root().settle_seconds).unwrap_or(i64::MAX / 1_000);
+        let until = noted + TimeDelta::seconds(settle);
+        if until > (self.clock)() {
+            return Ok(Some(until));
+        }
+        self.refuse_clock_ahead().await?;
+        Ok(None)
+    }
+
+    /// Stops where this host's clock is ahead of the store's: what it takes for old may not be.
+    pub(super) async fn refuse_clock_ahead(&self) -> Result<(), Failure> {
+        match self.vault.store().clock_ahead_seconds().await? {
+            Some(ahead) if -ahead > CLOCK_AHEAD_SECONDS => {
+                let message = format!("this host's clock is {} s ahead of {}'s", -ahead, self.vault.store().address());
+                Err(Failure::new(FailureClass::Refused, "clock-ahead", self.vault.store().address(), message)
+                    .hint("Set the clock, and run the same command again: by a wrong one what is young looks old."))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn before_steps(
+        &self,
+        tenant: &TenantName,
+        intent: &Intent,
+        before: DateTime<Utc>,
+        done: &mut Done,
+    ) -> Result<(), Failure> {
+        let _ = (intent, before, done);
+        Err(Failure::new(FailureClass::Usage, "not-built", tenant, "--before is not built yet"))
+    }
+}
+
+fn found(done: &Done) -> Found {
+    let copies = done
+        .key_copies
+        .iter()
+        .filter_map(|copy| Some(KeyCopy { store: copy.store.clone(), absent_at: copy.destroyed_at?, objects: copy.objects }));
+    Found {
+        key_copies: copies.collect(),
+        objects: done.objects(),
+        bytes: done.bytes(),
+        locked: done.locked.objects,
+        locked_until: done.locked.until,
+        void: None,
+    }
+}

@@ -1,0 +1,158 @@
+//! What a purge refuses, with everything as it was.
+
+use tenure::{
+    object_name::{Document, ObjectName},
+    store::{
+        Store, StoreErrorKind,
+        directory::DirectoryStore,
+        fault::{Fault, FaultStore, Operation},
+    },
+};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_purged_who_was_not_named_twice() {
+    let (lockers, ..) = three_nights().await;
+    let before = stored(&lockers);
+    for (code, kind, arguments) in [
+        (4, "not-confirmed", &["purge", "acme"][..]),
+        (4, "not-confirmed", &["purge", "acme", "--confirm", "acme2"]),
+        (4, "not-confirmed", &["purge", "acme", "--confirm", ""]),
+        (1, "unknown-tenant", &["purge", "acme3", "--confirm", "acme3"]),
+        (2, "usage", &["purge"]),
+        (2, "usage", &["purge", "acme", "--before", "2026-11-02"]),
+    ] {
+        let (found, document, said) = program(&lockers, arguments);
+        assert_eq!((found, &document["error"]["kind"]), (code, &kind.into()), "{arguments:?}: {document}{said}");
+        assert_eq!(stored(&lockers), before, "{arguments:?}");
+    }
+    let (code, document, said) = program(&lockers, &["purge", "acme", "--dry-run"]);
+    assert_eq!((code, &document["backups"], &document["plan"]), (0, &3.into(), &serde_json::Value::Null), "{document}");
+    assert!(said.starts_with("purge: all 3 backups of acme (2026-11-01 – 2026-11-03, "), "{said}");
+    assert!(said.contains(") and its keys; the live database stays\n"), "{said}");
+    assert_eq!(stored(&lockers), before);
+    assert!(!lockers.folder().join("vault/plans").exists() && !lockers.folder().join("vault/runs").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_is_not_to_be_trusted_stops_it() {
+    let (lockers, ..) = three_nights().await;
+    let other = Lockers::new().await;
+    let mut theirs = other.tenant("acme", at("2026-11-01")).await;
+    other.night(&mut theirs, at("2026-11-01"), &[]).await;
+    // Left open by them.
+    let report = purge_in(&other, (&other.vault, &other.keyring), ("acme", What::All), false, Utc::now()).await.unwrap();
+    let plan = format!("vault/plans/{}", report.plan.unwrap());
+    std::fs::create_dir_all(lockers.folder().join(&plan)).unwrap();
+    for file in ["plan.json", "plan.json.sig"] {
+        std::fs::copy(other.folder().join(&plan).join(file), lockers.folder().join(&plan).join(file)).unwrap();
+    }
+    let before = stored(&lockers);
+    let (code, document, said) = program(&lockers, &["purge", "acme", "--confirm", "acme"]);
+    assert_eq!(code, 5, "{document}{said}");
+    assert!(document["error"]["object"].as_str().unwrap().contains("/plans/"), "{document}");
+    assert_eq!(stored(&lockers), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spoilt_note_or_manifest_keeps_nothing_from_going() {
+    let (lockers, acme, _) = three_nights().await;
+    let before = stored(&lockers);
+    let manifest =
+        before.keys().find(|name| name.contains("/b/") && name.ends_with(".json") && of(&lockers, &acme)(name)).unwrap();
+    std::fs::write(lockers.folder().join(manifest), "{}").unwrap();
+    let vault: Arc<dyn Store> = Arc::new(DirectoryStore::open(&lockers.folder().join("vault")).await.unwrap());
+    let vault = Arc::new(FaultStore::new(vault));
+    vault.fail(Operation::Put, "2-destroying", 1, Fault::Refused(StoreErrorKind::Unavailable));
+    let (faulty, keyring) = lockers.through(vault, lockers_store(&lockers, "keyring").await, Vec::new()).await;
+    let failed = purge_in(&lockers, (&faulty, &keyring), ("acme", What::All), true, Utc::now()).await.unwrap_err();
+    assert_eq!(failed.class, FailureClass::Failed, "{failed:?}");
+    let note = stored(&lockers).into_keys().find(|name| name.contains("/gone/") && name.ends_with(".json")).unwrap();
+    std::fs::write(lockers.folder().join(&note), "{}").unwrap();
+    // Nobody knows what it said: everybody stops, and says where.
+    for arguments in [&["list", "acme"][..], &["restore", "acme", "--identity", "recovery-kit.txt", "--into", "x"]] {
+        let (code, document, said) = program(&lockers, arguments);
+        assert_eq!(code, 5, "{arguments:?}: {document}{said}");
+        assert!(document["error"]["object"].as_str().unwrap().contains("/gone/"), "{document}");
+    }
+    let (code, document, _) = program(&lockers, &["verify", "--all"]);
+    assert_eq!(code, 5, "{document}");
+    let failed = purge(&lockers, "acme").await.unwrap_err();
+    assert!(failed.object.contains("/gone/"), "what was changed is not written over: {failed:?}");
+    std::fs::remove_file(lockers.folder().join(&note)).unwrap();
+    assert_eq!(purge(&lockers, "acme").await.unwrap().status, PurgeStatus::Closed);
+    only_notes_are_left(&lockers, &acme, &before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_delete_is_told_so_and_the_next_one_finishes() {
+    let (lockers, acme, _) = three_nights().await;
+    let before = stored(&lockers);
+    let denied = async |name: &str| {
+        let store = Arc::new(FaultStore::new(lockers_store(&lockers, name).await));
+        (0..200).for_each(|nth| store.fail(Operation::Delete, "", nth + 1, Fault::Refused(StoreErrorKind::Denied)));
+        store
+    };
+    let run = async |vault: Arc<dyn Store>, keyring: Arc<dyn Store>, mirror: Arc<dyn Store>| {
+        let (vault, keyring) = lockers.through(vault, keyring, vec![mirror]).await;
+        purge_in(&lockers, (&vault, &keyring), ("acme", What::All), true, Utc::now()).await
+    };
+    let open = async |name| lockers_store(&lockers, name).await;
+    let failed = run(open("vault").await, denied("keyring").await, denied("mirror").await).await.unwrap_err();
+    assert_eq!((failed.class, failed.kind), (FailureClass::Failed, "keys-not-destroyed"), "{failed:?}");
+    assert!(stored(&lockers).keys().any(|name| name.contains("/b/") && of(&lockers, &acme)(name)), "nothing else was removed");
+    let report = run(denied("vault").await, open("keyring").await, denied("mirror").await).await.unwrap();
+    let kinds: Vec<_> = report.open.iter().map(|item| item.kind).collect();
+    assert_eq!((report.status, kinds), (PurgeStatus::Requested, vec!["key-copy", "not-removed"]), "{report:?}");
+    let report = run(denied("vault").await, open("keyring").await, open("mirror").await).await.unwrap();
+    assert_eq!(report.status, PurgeStatus::KeysDestroyed, "{report:?}");
+    let report = run(open("vault").await, open("keyring").await, open("mirror").await).await.unwrap();
+    assert_eq!(report.status, PurgeStatus::Closed, "{report:?}");
+    only_notes_are_left(&lockers, &acme, &before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_is_away_is_an_open_item_and_everything_else_goes() {
+    let (lockers, acme, _) = three_nights().await;
+    let before = stored(&lockers);
+    let (mirror, away) = (lockers.folder().join("mirror"), lockers.folder().join("away"));
+    std::fs::rename(&mirror, &away).unwrap();
+    let (code, document, said) = program(&lockers, &["purge", "acme", "--confirm", "acme"]);
+    assert_eq!((code, &document["status"]), (3, &"requested".into()), "{document}{said}");
+    let open: Vec<&str> = document["open"].as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap()).collect();
+    assert_eq!(open, ["key-copy", "last-look"], "{document}");
+    assert_eq!(document["key_copies"][1]["destroyed_at"], serde_json::Value::Null, "{document}");
+    let left = stored(&lockers);
+    assert!(left.keys().filter(|name| of(&lockers, &acme)(name)).all(|name| name.contains("/gone/")), "{:?}", left.keys());
+    // Nothing new begins while a copy of the old key may be anywhere.
+    std::fs::rename(&away, &mirror).unwrap();
+    let report = purge(&lockers, "acme").await.unwrap();
+    assert_eq!((report.status, report.plan), (PurgeStatus::Closed, document["plan"].as_str().map(str::to_owned)));
+    only_notes_are_left(&lockers, &acme, &before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_lacks_a_key_is_given_up() {
+    let (lockers, acme, _) = three_nights().await;
+    let before = stored(&lockers);
+    let vault = Arc::new(FaultStore::new(lockers_store(&lockers, "vault").await));
+    vault.fail(Operation::Put, "/gone/", 1, Fault::Refused(StoreErrorKind::Unavailable));
+    let stores = (lockers_store(&lockers, "keyring").await, lockers_store(&lockers, "mirror").await);
+    let (faulty, keyring) = lockers.through(vault, stores.0, vec![stores.1]).await;
+    purge_in(&lockers, (&faulty, &keyring), ("acme", What::All), true, Utc::now()).await.unwrap_err();
+    let new = lockers.keyring.begin_key(&acme.record.tenant, acme.locker(), 2, &lockers.recipients, Utc::now()).await.unwrap();
+    let newer = lockers.keyring.publish_key(new, &lockers.key("operator")).await.unwrap();
+    let void = purge(&lockers, "acme").await.unwrap_err();
+    assert_eq!((void.class, void.kind), (FailureClass::Refused, "plan-void"), "{void:?}");
+    assert!(lockers.key_ids("acme").await.contains(&newer.key_id), "nothing was destroyed");
+    let name = ObjectName::Document(Document::KeyRecord(newer.name_tag, newer.key_id)).to_string();
+    let report = purge(&lockers, "acme").await.unwrap();
+    assert_eq!(report.status, PurgeStatus::Closed, "{report:?}");
+    assert!(!stored(&lockers).keys().any(|left| left.ends_with(&name) || left.contains(&newer.key_id.to_string())));
+    only_notes_are_left(&lockers, &acme, &before);
+}
+
+pub async fn lockers_store(lockers: &Lockers, name: &str) -> Arc<dyn Store> {
+    Arc::new(DirectoryStore::open(&lockers.folder().join(name)).await.unwrap())
+}

@@ -93,7 +93,7 @@ pub async fn open_vault(edge: &Edge, role: Role) -> Result<(Config, Vault, Arc<d
 /// Vault or keyring are not there or not reached. A mirror that is not fails when something is asked of it.
 pub async fn open_stores(config: &Config, role: Role) -> Result<(Arc<dyn Store>, Arc<dyn Store>, Vec<Arc<dyn Store>>), Failure> {
     let vault = stores::open_vault(config, role).await?;
-    let keyring = stores::open(&config.keyring.opening(role), &config.folder).await?;
+    let keyring = stores::open_keyring(&config.keyring.opening(role), &config.folder).await?;
     let mut mirrors = Vec::new();
     for mirror in &config.keyring.mirrors {
         mirrors.push(stores::open_if_there(&mirror.opening(role), &config.folder).await);

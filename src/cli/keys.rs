@@ -73,7 +73,7 @@ async fn look_or_repair(action: Action, edge: &Edge) -> Result<Ended, Failure> {
             let Installation { vault, keyring, .. } = Installation::open(edge, Role::Restorer).await?;
             let report = check(&vault, &keyring, identity.as_ref(), edge.now(), &*edge.progress()).await?;
             edge.output.report("keys check", &report, check_text)?;
-            Ok(Ended { worst: (!report.problems.is_empty()).then_some(FailureClass::Integrity) })
+            Ok(Ended { worst: report.class() })
         }
         Action::Repair { dry_run } => {
             let (_, vault, keyring, mirrors) = open_vault(edge, Role::Operator).await?;
@@ -131,9 +131,13 @@ fn check_text(report: &KeysCheckReport) -> String {
     for place in &report.not_looked_at {
         text.push_str(&format!("not looked at: {place}: these credentials may not read it\n"));
     }
+    for mirror in &report.not_reached {
+        text.push_str(&format!("not reached: {mirror}\n"));
+    }
     let opened = if report.opened { "each opened with the identity" } else { "none opened: give --identity for that" };
     text.push_str(&format!("checked {} in {} ({opened})\n", count(report.keys, "key"), report.stores.join(", ")));
     text.push_str(&match report.problems.len() {
+        0 if !report.not_reached.is_empty() => "all good as far as was looked\n".to_owned(),
         0 => "all good\n".to_owned(),
         n => format!("{}\n", count(n as u64, "problem")),
     });

@@ -8,6 +8,7 @@ use crate::{
         store::{Opening, Role, StoreUrl},
     },
     operation::failure::{Failure, FailureClass},
+    printable::Printable,
     store::{
         self, Location, Store, StoreError, StoreErrorKind,
         locked::LockedStore,
@@ -22,6 +23,24 @@ use crate::{
 /// It is not there, or not to be used.
 pub(super) async fn open(opening: &Opening<'_>, folder: &Path) -> Result<Arc<dyn Store>, Failure> {
     store::open(&location(opening, folder)).await.map_err(|error| cannot_open(opening.url, error))
+}
+
+/// Like [`open`], for the keyring: a directory that is lost can be filled again.
+///
+/// # Errors
+/// As [`open`].
+pub(super) async fn open_keyring(opening: &Opening<'_>, folder: &Path) -> Result<Arc<dyn Store>, Failure> {
+    open(opening, folder).await.map_err(|failure| match opening.url {
+        StoreUrl::Directory(path) if !path.exists() => {
+            let hint = format!(
+                "is the disk mounted, and the address right? If the keyring is lost: `mkdir {}`, and `tenure keys repair` fills it from a \
+                 mirror. Only for an installation that never was: `tenure init` makes a new one",
+                Printable(&path.display().to_string())
+            );
+            failure.hint(hint)
+        }
+        _ => failure,
+    })
 }
 
 /// Like [`open`]; one that cannot be opened fails when something is asked of it, so that who asks nothing can do without.

@@ -59,9 +59,19 @@ fn to_failure(error: &clap::Error) -> Failure {
         return wrong("command line", "no tenant is named".into(), "name one or more tenants, or all of them with --all".into());
     }
     let rendered = error.render().to_string();
-    let (message, tips) = split(&rendered);
+    let (mut message, tips) = split(&rendered);
     let mut hints = tips;
-    if error.kind() == ErrorKind::ArgumentConflict {
+    if error.kind() == ErrorKind::ValueValidation && hints.is_empty() {
+        // What our parsers say is what is wrong, and then what to type.
+        let typed = ["expected ", "write "].iter().find_map(|word| message.find(&format!(": {word}")));
+        match typed {
+            Some(at) => {
+                hints.push(message[at + 2..].to_owned());
+                message.truncate(at);
+            }
+            None => hints.push("see the command's --help".to_owned()),
+        }
+    } else if error.kind() == ErrorKind::ArgumentConflict {
         // clap's usage line would name what it has just refused.
         let is_word = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
         hints.push(format!("see `{} --help`", help.split_whitespace().take_while(is_word).collect::<Vec<_>>().join(" ")));

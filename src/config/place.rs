@@ -159,6 +159,8 @@ fn reword(message: &str, key: &str) -> (String, String) {
         }
     } else if key.is_empty() {
         (message.to_owned(), String::new())
+    } else if let Some((wrong, expected)) = message.split_once(": expected ") {
+        (format!("`{key}`: {wrong}"), format!("expected {expected}"))
     } else {
         (format!("`{key}`: {message}"), String::new())
     }

@@ -24,6 +24,7 @@ use crate::{
     id::Locker,
     postgres::server_facts,
     seal::{RecoveryIdentity, TenantIdentity},
+    signature::Namespace,
     tenant::TenantName,
 };
 
@@ -69,6 +70,8 @@ impl Restorer<'_> {
         now: DateTime<Utc>,
     ) -> Result<FleetReport, Failure> {
         let started = Instant::now();
+        // What no tenant's restore could do without is said once.
+        self.vault.check_signer(self.signer, Namespace::Run, now).map_err(|error| Failure::key_not_allowed("restorer", error))?;
         if !request.accept_lost_keys {
             lost::refuse_restore(self.vault, self.keyring).await?;
         }

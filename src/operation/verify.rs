@@ -23,7 +23,7 @@ use units::Opener;
 
 use super::{
     failure::{Failure, FailureClass},
-    keys::{FROM_ANOTHER, Listing},
+    keys::{Listing, from_another},
     living, lost,
     progress::Progress,
 };
@@ -334,7 +334,7 @@ impl Verify<'_> {
                     continue;
                 }
                 Err(error) if error.is_integrity() => {
-                    look.problem(None, error.object().to_owned(), format!("{}: {FROM_ANOTHER}", error.what()));
+                    look.problem(None, error.object().to_owned(), from_another(&error));
                     continue;
                 }
                 Err(error) => return Err(error.into()),

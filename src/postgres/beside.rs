@@ -23,6 +23,8 @@ pub fn schema_name(backup: BackupId) -> String {
 pub struct Seen {
     /// Whether a schema has the name.
     pub taken: bool,
+    /// Whether transactions there write nothing unless they say so.
+    pub read_only: bool,
     /// Event triggers that are enabled.
     pub event_triggers: Vec<String>,
     /// Schemas that restores left which are no longer at work, each with the statements that remove it.
@@ -40,6 +42,8 @@ pub async fn look(admin: &Client, name: &str) -> Result<Seen, StatementError> {
             "SELECT 'taken', nspname::text, '' FROM pg_catalog.pg_namespace WHERE nspname = $1::text
              UNION ALL
              SELECT 'trigger', evtname::text, '' FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D'
+             UNION ALL
+             SELECT 'read-only', '', '' FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only' AND reset_val = 'on'
              UNION ALL
              SELECT 'left', nspname::text, pg_catalog.format('DROP SCHEMA %I CASCADE;', nspname) || COALESCE(
                         (SELECT pg_catalog.string_agg(pg_catalog.format(' DROP OWNED BY %I;', rolname), '') FROM pg_catalog.pg_roles
@@ -59,6 +63,7 @@ pub async fn look(admin: &Client, name: &str) -> Result<Seen, StatementError> {
         let (kind, name) = (text(0)?, text(1)?);
         match kind.as_str() {
             "taken" => seen.taken = true,
+            "read-only" => seen.read_only = true,
             "trigger" => seen.event_triggers.push(name),
             _ => seen.left.push((name, text(2)?)),
         }

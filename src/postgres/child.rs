@@ -36,6 +36,13 @@ impl ChildEnvironment {
         silence::child_stalls(self.target.clone(), self.variables.get("PGAPPNAME").cloned().unwrap_or_default())
     }
 
+    /// The same for a database whose sessions write nothing unless they say so.
+    #[must_use]
+    pub fn writable(mut self) -> Self {
+        self.variables.entry("PGOPTIONS").or_default().push_str(" -c default_transaction_read_only=off");
+        self
+    }
+
     /// What the child's session calls itself: no other one does.
     #[must_use]
     pub fn application(&self) -> &str {

@@ -31,6 +31,9 @@ impl std::fmt::Display for Said {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0.as_db_error() {
             Some(said) => write!(f, "{} (SQLSTATE {})", crate::printable::Printable(said.message()), said.code().code()),
+            None if self.0.is_closed() => {
+                f.write_str("the connection ended: the server closed it, or nothing came from it any more (limits.silence); the log says which")
+            }
             None => self.0.fmt(f),
         }
     }

@@ -16,16 +16,18 @@ impl Unreachable {
     /// Stands for the store at `address`, which `error` kept from being opened.
     #[must_use]
     pub fn new(address: impl Into<String>, error: &StoreError) -> Self {
-        let why = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-        let why: Vec<String> = std::iter::once(error.kind.to_string()).chain(why.map(ToString::to_string)).collect();
         // Nothing in it is known to be missing.
-        let kind = if error.kind == StoreErrorKind::NotFound { StoreErrorKind::Unavailable } else { error.kind };
+        let is_changed = error.kind == StoreErrorKind::NotFound;
+        let kind = if is_changed { StoreErrorKind::Unavailable } else { error.kind };
+        let why = std::iter::successors(std::error::Error::source(error), |cause| cause.source()).map(ToString::to_string);
+        let why: Vec<String> = is_changed.then(|| error.kind.to_string()).into_iter().chain(why).collect();
         Self { address: address.into(), kind, why: why.join(": ") }
     }
 
     fn fail(&self, operation: &'static str, name: &str) -> StoreError {
         let error = StoreError::at_once(operation, &self.address, name, self.kind);
-        StoreError { source: Some(format!("it could not be opened: {}", self.why).into()), ..error }
+        let why = if self.why.is_empty() { String::new() } else { format!(": {}", self.why) };
+        StoreError { source: Some(format!("it could not be opened{why}").into()), ..error }
     }
 }
 

@@ -100,7 +100,8 @@ async fn when_all_is_well_only_the_trial_setup_is_warned_of() {
             .any(|words| warning.contains(words))
     };
     let warnings: Vec<_> = at(&report, Level::Warning).into_iter().filter(|warning| !elsewhere(warning)).collect();
-    assert_eq!(warnings.len(), 3, "{warnings:#?}");
+    assert_eq!(warnings.len(), 4, "{warnings:#?}");
+    the(&report, Level::Warning, "role postgres is a superuser");
     the(&report, Level::Warning, "are on the same disk");
     the(&report, Level::Warning, "a directory cannot keep the one who writes keys from");
     the(&report, Level::Warning, "a directory cannot keep the one who writes backups from");

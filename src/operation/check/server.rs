@@ -183,7 +183,12 @@ fn connections(object: &str, wanted: u32, server: &ServerReadiness, jobs: u32, r
 
 fn rights(object: &str, server: &ServerReadiness, report: &mut Report) {
     if server.superuser {
-        report.ok(object, format!("role {} is a superuser and may read everything", Printable(&server.role)));
+        report.warning(
+            object,
+            format!("role {} is a superuser: what code of a tenant a backup came to run would run as one", Printable(&server.role)),
+            "Back up as a role without: CREATE ROLE tenure LOGIN BYPASSRLS; GRANT pg_read_all_data TO tenure. `check` names what else it needs; \
+             `admin` may stay a superuser, for restores.",
+        );
     } else if !server.bypass_rls {
         report.ok(
             object,

@@ -63,8 +63,11 @@ impl From<StoreError> for Failure {
         } else {
             FailureClass::Failed
         };
-        let message = format!("cannot {} {object}: {}", error.operation, error.kind);
-        Self::new(class, kind, object, message).hint(hint).because(error)
+        let failure = Self::new(class, kind, object, format!("cannot {error}")).hint(hint);
+        match error.source {
+            Some(source) => failure.because(source),
+            None => failure,
+        }
     }
 }
 
@@ -89,10 +92,15 @@ impl From<DocumentError> for Failure {
                 "Check [keyring] url. Nothing was changed. If the keyring is lost, `tenure keys repair` puts it back from a mirror; without \
                  one put it back from a copy: without it no backup can be opened, and no new key will be made in its place.",
             ),
-            DocumentError::Missing { .. } | DocumentError::Contradiction { .. } if object.ends_with(".age") => (
+            DocumentError::Missing { .. } if object.ends_with(".age") => (
                 FailureClass::Integrity,
                 "damaged-secret-half",
-                "It was written once and never changes. Move it away where it is there, and `tenure keys repair` puts it back from a mirror of \
+                "`tenure keys repair` puts it back from a mirror of the keyring; `tenure keys check` says which stores have it whole.",
+            ),
+            DocumentError::Contradiction { .. } if object.ends_with(".age") => (
+                FailureClass::Integrity,
+                "damaged-secret-half",
+                "It was written once and never changes. Move it away, and `tenure keys repair` puts it back from a mirror of \
                  the keyring; `tenure keys check` says which stores have it whole.",
             ),
             error if error.is_integrity() && object.contains("/t/") && object.contains("/s/") => (

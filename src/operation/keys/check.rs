@@ -7,18 +7,21 @@ use futures_util::TryStreamExt as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{FROM_ANOTHER, KeyProblem, rewrap::wrapping_of};
+use super::{KeyProblem, from_another, rewrap::wrapping_of};
 use crate::{
     format::{key_record::KeyRecord, purge_note::Purged},
     id::{KeyId, Locker, NameTag},
     keyring::{Keyring, SecretHalves, TenantKeys, read_root, secret_halves},
     object_name::{Document, ObjectName, prefix},
-    operation::{failure::Failure, progress::Progress},
+    operation::{
+        failure::{Failure, FailureClass},
+        progress::Progress,
+    },
     seal::RecoveryIdentity,
-    signed,
+    signed::{self, DocumentError},
     store::{Listed, Store, StoreErrorKind},
     tenant::TenantName,
-    vault::Vault,
+    vault::{Vault, any},
 };
 
 /// What `keys check` says.
@@ -38,6 +41,17 @@ pub struct KeysCheckReport {
     pub superseded: Vec<String>,
     /// What these credentials may not read: neither good nor bad.
     pub not_looked_at: Vec<String>,
+    /// Mirrors that could not be reached, each with the reason.
+    pub not_reached: Vec<String>,
+}
+
+impl KeysCheckReport {
+    /// The gravest thing in it, which decides the exit code.
+    #[must_use]
+    pub fn class(&self) -> Option<FailureClass> {
+        let integrity = (!self.problems.is_empty()).then_some(FailureClass::Integrity);
+        integrity.or((!self.not_reached.is_empty()).then_some(FailureClass::Failed))
+    }
 }
 
 /// A key record or its signature is far smaller.
@@ -62,7 +76,9 @@ pub async fn check(
         .map(|error| KeyProblem { tenant: None, object: error.object().to_owned(), problem: error.what() })
         .collect();
     let dead = Dead::read(vault).await?;
-    let halves = every_store(keyring).await?;
+    let mut not_reached = Vec::new();
+    let copies = copies(vault, keyring, &mut problems, &mut not_reached).await?;
+    let refusals = Refusals { vault, dead: &dead, copies: &copies };
     let mut not_looked_at = BTreeSet::new();
     let (mut named, mut newest) = (HashSet::new(), HashMap::new());
     for tenant in census.tenants.values() {
@@ -75,7 +91,7 @@ pub async fn check(
                 let tenant = Some(tenant.tenant.as_str().to_owned());
                 problems.push(KeyProblem { tenant, object, problem: DESTROYED.to_owned() });
             } else {
-                let number = check_key(keyring, record, &halves, identity, &mut problems, &mut not_looked_at).await?;
+                let number = check_key(keyring, record, &refusals, identity, &mut problems, &mut not_looked_at).await?;
                 newest.insert(record.key_id, number);
             }
         }
@@ -90,7 +106,7 @@ pub async fn check(
         key_of(name).is_some_and(|key_id| dead.keys.contains(&key_id))
             || wrapping_of(name).is_some_and(|(key_id, n)| newest.get(&key_id).is_some_and(|newest| n < *newest))
     };
-    for (store, halves) in &halves {
+    for (store, halves) in &copies {
         let unnamed: BTreeSet<&KeyId> =
             halves.keys().filter(|key_id| !named.contains(*key_id) && !dead.keys.contains(*key_id)).collect();
         leftovers.extend(unnamed.into_iter().map(|key_id| format!("{}/k/{key_id}.*.age", store.address())));
@@ -118,8 +134,8 @@ pub async fn check(
             }
         }
     }
-    for mirror in keyring.mirrors() {
-        let (different, more) = differences(vault, keyring.store(), &**mirror, &passed_over).await?;
+    for (mirror, _) in copies.iter().skip(1) {
+        let (different, more) = differences(keyring, *mirror, &refusals, &passed_over).await?;
         problems.extend(different.into_iter().map(of_nobody));
         leftovers.extend(more);
     }
@@ -128,12 +144,13 @@ pub async fn check(
     superseded.sort();
     Ok(KeysCheckReport {
         keys,
-        stores: halves.into_iter().map(|(store, _)| store.address().to_owned()).collect(),
+        stores: copies.iter().map(|(store, _)| store.address().to_owned()).collect(),
         opened: identity.is_some(),
         problems,
         leftovers,
         superseded,
         not_looked_at: not_looked_at.into_iter().collect(),
+        not_reached,
     })
 }
 
@@ -215,34 +232,41 @@ impl Listing {
 /// In what a mirror is not the keyring's copy, but for the secret halves, which are looked at one by one, and what is named already; and
 /// records beyond it of tenants that the keyring knows, which a run left that did not end.
 async fn differences(
-    vault: &Vault,
-    keyring: &dyn Store,
+    keys: &Keyring,
     mirror: &dyn Store,
+    refusals: &Refusals<'_>,
     passed_over: &(dyn Fn(&str) -> bool + Sync),
 ) -> Result<(Vec<(String, String)>, Vec<String>), Failure> {
     let (mut differences, mut more) = (Vec::new(), Vec::new());
-    match read_root(mirror, vault.root()).await {
-        Ok(_) => {}
-        Err(error) if error.is_integrity() => {
-            differences.push((
-                error.object().to_owned(),
-                format!("{}: `tenure keys repair` puts it back from the keyring", error.what()),
-            ));
-        }
-        Err(error) => return Err(error.into()),
-    }
+    let keyring = keys.store();
+    // What a repair leaves alone, it must not be said to put back.
+    let refused = async |name: &str, has: &dyn Store| -> Result<bool, Failure> {
+        let (Some(tag), Some(key_id)) = (tag_of(name), key_of(name)) else { return Ok(false) };
+        let locker = match keys.whole_record(has, tag, key_id, None).await {
+            Ok((_, record)) => Some(record.locker),
+            Err(error) if error.is_integrity() => None,
+            Err(error) => return Err(error.into()),
+        };
+        refusals.cover(tag, key_id, locker).await
+    };
     let names = async |store: &dyn Store| -> Result<BTreeSet<String>, Failure> {
         let names: Vec<String> = store.list(prefix::TENANTS).map_ok(|listed| listed.name).try_collect().await?;
         Ok(names.into_iter().filter(|name| !passed_over(name)).collect())
     };
     let (here, there) = (names(keyring).await?, names(mirror).await?);
     for name in here.difference(&there) {
+        if refused(name, keyring).await? {
+            differences.push((signed::locate(keyring, name), STILL_THERE.to_owned()));
+            continue;
+        }
         differences
             .push((signed::locate(mirror, name), "missing: `tenure keys repair` puts it back from the keyring".to_owned()));
     }
     let known: BTreeSet<NameTag> = here.iter().filter_map(|name| tag_of(name)).collect();
     for name in there.difference(&here) {
-        if tag_of(name).is_some_and(|tag| known.contains(&tag)) {
+        if refused(name, mirror).await? {
+            differences.push((signed::locate(mirror, name), STILL_THERE.to_owned()));
+        } else if tag_of(name).is_some_and(|tag| known.contains(&tag)) {
             more.push(signed::locate(mirror, name));
         } else {
             differences.push((
@@ -279,19 +303,78 @@ fn key_of(name: &str) -> Option<KeyId> {
     }
 }
 
-async fn every_store(keyring: &Keyring) -> Result<Vec<(&dyn Store, SecretHalves)>, Failure> {
-    let mut halves = vec![(keyring.store(), keyring.secret_halves().await?)];
-    for mirror in keyring.mirrors() {
-        halves.push((&**mirror, secret_halves(&**mirror).await?));
+/// What is said of a key that a tombstone or a purge note names and that not every copy has any more.
+const STILL_THERE: &str = "a tombstone or a purge note names it, and other copies of the keyring have it no more: what is left of it here \
+                           is to be destroyed";
+
+/// What keeps keys from being put back.
+struct Refusals<'a> {
+    vault: &'a Vault,
+    dead: &'a Dead,
+    copies: &'a [Copy<'a>],
+}
+
+impl Refusals<'_> {
+    /// Whether a purge note or a tombstone, in the vault or in any copy of the keyring, names the key.
+    async fn cover(&self, tag: NameTag, key_id: KeyId, locker: Option<Locker>) -> Result<bool, Failure> {
+        if self.dead.keys.contains(&key_id) || locker.is_some_and(|locker| self.dead.lockers.contains(&locker)) {
+            return Ok(true);
+        }
+        if self.vault.is_erased(tag).await? {
+            return Ok(true);
+        }
+        for (store, _) in self.copies {
+            if any(*store, &prefix::erased(tag)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
-    Ok(halves)
+}
+
+/// A copy of the keyring, and the secret halves that it lists.
+type Copy<'a> = (&'a dyn Store, SecretHalves);
+
+/// The keyring, then those of its mirrors that can be reached and are its own.
+async fn copies<'a>(
+    vault: &Vault,
+    keyring: &'a Keyring,
+    problems: &mut Vec<KeyProblem>,
+    not_reached: &mut Vec<String>,
+) -> Result<Vec<Copy<'a>>, Failure> {
+    let mut copies = vec![(keyring.store(), keyring.secret_halves().await?)];
+    for mirror in keyring.mirrors() {
+        let problem = |object: &str, problem: String| KeyProblem { tenant: None, object: object.to_owned(), problem };
+        match read_root(&**mirror, vault.root()).await {
+            Ok(_) => {}
+            Err(error @ DocumentError::Missing { .. }) => {
+                let what = "missing: `tenure keys repair` puts it back from the keyring".to_owned();
+                problems.push(problem(error.object(), what));
+            }
+            Err(error) if error.is_integrity() => {
+                let what = "nothing else was looked at in this mirror, and `tenure keys repair` leaves it alone. Check its url under \
+                            [keyring] mirrors; if it is right, move keyring.json away from there first";
+                problems.push(problem(error.object(), format!("{}: {what}", error.what())));
+                continue;
+            }
+            Err(error) => {
+                not_reached.push(super::not_reached(&**mirror, error));
+                continue;
+            }
+        }
+        match secret_halves(&**mirror).await {
+            Ok(halves) => copies.push((&**mirror, halves)),
+            Err(error) => not_reached.push(super::not_reached(&**mirror, error)),
+        }
+    }
+    Ok(copies)
 }
 
 /// Looks at a key in every store, and gives the number of its newest wrapping that is whole anywhere.
 async fn check_key(
     keyring: &Keyring,
     record: &KeyRecord,
-    halves: &[(&dyn Store, SecretHalves)],
+    refusals: &Refusals<'_>,
     identity: Option<&RecoveryIdentity>,
     problems: &mut Vec<KeyProblem>,
     not_looked_at: &mut BTreeSet<String>,
@@ -300,13 +383,15 @@ async fn check_key(
         problems.push(KeyProblem { tenant: Some(record.tenant.as_str().to_owned()), object, problem });
     };
     let mut whole = Vec::new();
-    for (store, halves) in halves {
+    for (store, halves) in refusals.copies {
         let listed = halves.get(&record.key_id).cloned().unwrap_or_default();
         match keyring.secret_half_of(*store, record, &listed).await {
             Ok(found) => whole.push(found),
             Err(error) if error.is_denied() => drop(not_looked_at.insert(format!("{}/k/", store.address()))),
             Err(error) if error.is_integrity() => {
-                problem(error.object().to_owned(), format!("{}: {FROM_ANOTHER}", error.what()));
+                let is_refused = refusals.cover(record.name_tag, record.key_id, Some(record.locker)).await?;
+                let never = || format!("{}: a tombstone or a purge note names it, and it is never put back", error.what());
+                problem(error.object().to_owned(), if is_refused { never() } else { from_another(&error) });
             }
             Err(error) => return Err(error.into()),
         }

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::place::{Place, Write};
-use super::KeyProblem;
+use super::{KeyProblem, not_reached};
 use crate::{
     format::root::KeyringRoot,
     id::{KeyId, Locker, NameTag},
@@ -24,7 +24,7 @@ use crate::{
     operation::failure::{Failure, FailureClass},
     signature::Namespace,
     signed,
-    store::{Store, StoreErrorKind},
+    store::Store,
     vault::Vault,
 };
 
@@ -153,7 +153,7 @@ impl Repair<'_> {
                 }
                 Err(error) if of_keyring || error.is_denied() => return Err(operators(error.into())),
                 Err(error) => {
-                    report.not_reached.push(format!("{}: {}", store.address(), Failure::from(error).one_line()));
+                    report.not_reached.push(not_reached(&**store, error));
                     continue;
                 }
             };
@@ -341,11 +341,7 @@ fn differs(from: &str) -> String {
 
 /// The same failure, with what credentials a repair needs where it is for want of them.
 fn operators(failure: Failure) -> Failure {
-    let denied = failure.kind == "store-denied"
-        || std::error::Error::source(&failure)
-            .and_then(|source| source.downcast_ref::<crate::store::StoreError>())
-            .is_some_and(|error| error.kind == StoreErrorKind::Denied);
-    if denied {
+    if failure.kind == "store-denied" {
         failure.hint(
             "A repair reads everything in the keyring and its mirrors, k/ too, and creates there: run it with an operator's credentials, \
              by `profiles = { operator = … }` below [keyring] and in each mirror. What was put back is whole; nothing else was changed.",

@@ -208,7 +208,10 @@ impl Build<'_> {
         self.stage("checking");
         let expected = proof::expected(description, self.content).map_err(|error| failures::content(&request.tenant, error))?;
         let bytes = expected.iter().map(|totals| totals.bytes).sum();
-        let mut found = self.restorer.preflight(request, self.place, description, self.archive.toc(), bytes, admin).await?;
+        let mut found = self
+            .restorer
+            .preflight(request, self.place, description, &description.roles, self.archive.toc(), bytes, admin)
+            .await?;
         let filler = self.filler(admin, made, &mut found).await?;
         found.verdict(request)?;
         let (Some(filler), Some(tool)) = (filler, found.pg_restore.take()) else {

@@ -83,9 +83,15 @@ impl Damage<'_> {
             }
             _ => "The target is as it was. Every backup needs it: look for a copy of the vault that still has it.".to_owned(),
         };
-        if !self.salvage {
-            failure.hint.push_str(" What is left of this one comes back with --salvage --into NAME.");
-        }
+        // What is read before the content is known, and is no page of it, is the description or the schema: nothing comes back without.
+        failure.hint.push_str(match (&hurt, content) {
+            _ if self.salvage => "",
+            (Hurt::Chunk(..), Some(_)) => " What is left of this one comes back with --salvage --into NAME.",
+            (Hurt::Chunk(..), None) => "",
+            (Hurt::Page(..), _) => {
+                " What is left of this one comes back with --salvage --into NAME, unless it is the schema that the page leads to."
+            }
+        });
         failure
     }
 

@@ -22,6 +22,9 @@ use crate::{
 /// PostgreSQL's limit for names, in bytes.
 const NAME_BYTES: usize = 63;
 
+/// A name that another tenant's database has, or would get: a guard's refusal, which nothing lifts.
+pub(super) const FOREIGN_NAME: &str = "foreign-name";
+
 /// The place.
 pub(super) struct Place<'a> {
     /// The server.
@@ -89,7 +92,7 @@ impl Restorer<'_> {
         let other = self.belongs_to(request, place, facts, live).await?;
         if let Some(other) = &other {
             let what = format!("database name {name} belongs to tenant {other} on cluster {cluster}");
-            trouble.push(("foreign-name", what, "choose another name with --into".to_owned()));
+            trouble.push((FOREIGN_NAME, what, "choose another name with --into".to_owned()));
         }
         let Some(oid) = live else {
             if place.own && !request.tables.is_empty() {

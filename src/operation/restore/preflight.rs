@@ -7,9 +7,13 @@ use std::collections::BTreeSet;
 use tokio_postgres::Client;
 
 use self::guards::{allowed, guards, powerful_owners, superuser_code};
-use super::{Request, Restorer, destination::Place, failures, shown};
+use super::{
+    Request, Restorer,
+    destination::{FOREIGN_NAME, Place},
+    failures, shown,
+};
 use crate::{
-    format::description::Description,
+    format::description::{Description, Role},
     operation::failure::{Failure, FailureClass},
     postgres::{
         archive_toc::TocEntry,
@@ -30,7 +34,7 @@ pub struct Finding {
     pub what: String,
     /// What to do.
     pub hint: String,
-    /// Whether it is a guard's refusal, which `--allow` lifts.
+    /// Whether it is a guard's refusal, which `--allow` may lift.
     pub guard: bool,
 }
 
@@ -79,12 +83,14 @@ fn quoted(name: &str) -> String {
 }
 
 impl Restorer<'_> {
-    /// Looks at everything but the loader's login.
+    /// Looks at everything but the loader's login. `recorded` are all roles of the backup, also where only some of them matter.
+    #[allow(clippy::too_many_arguments, reason = "each is used once, and none belongs together")]
     pub(super) async fn preflight(
         &self,
         request: &Request,
         place: &Place<'_>,
         description: &Description,
+        recorded: &[Role],
         toc: &[TocEntry],
         bytes: u64,
         admin: &Client,
@@ -92,11 +98,15 @@ impl Restorer<'_> {
         let failed = |error| failures::statement(&request.tenant, error);
         let facts = server_facts::read(admin).await.map_err(failed)?;
         let known_roles = KnownRoles::read(admin).await.map_err(failed)?;
-        let powers = powers::read(admin, &owners(description, toc), &description.roles).await.map_err(failed)?;
+        let powers = powers::read(admin, &owners(description, toc), recorded).await.map_err(failed)?;
         let mut found = Preflight { findings: Vec::new(), notes: Vec::new(), facts, known_roles, powers, pg_restore: None };
         self.server(&mut found, place, description);
         self.tool(&mut found, description).await;
         for (kind, what, hint) in self.place_trouble(request, place, &found.facts, admin).await? {
+            if kind == FOREIGN_NAME {
+                found.guard(kind, what, hint);
+                continue;
+            }
             found.add(kind, what, hint);
         }
         for trouble in

@@ -15,7 +15,11 @@ use tenure::{
     object_name::{Document, ObjectName},
     operation::{
         failure::Failure,
-        keys::repair::{Repair, RepairReport},
+        keys::{
+            self,
+            repair::{Repair, RepairReport},
+        },
+        progress::Silent,
     },
     signature::{AllowedSigners, Namespace},
     signed,
@@ -157,6 +161,8 @@ async fn who_was_erased_or_purged_never_comes_back() {
             let left = whole.iter().filter(|(name, _)| !lost.contains(name)).map(|(name, bytes)| (name.clone(), bytes.clone()));
             fill(&site, "keyring", &left.collect());
             write(&site.folder().join(mark), b"of a later version");
+            let promised = promises(&site).await;
+            assert!(promised.is_empty(), "{mark}: {lost:?}: {promised:?}");
             let report = repair(&site).await;
             assert!(report.put_back.iter().all(|put| put.tenant.as_deref() != Some("acme")), "{mark}: {report:?}");
             assert_eq!(report.left_alone, [&lost_record(&acme)[..]], "{mark}");
@@ -187,6 +193,17 @@ async fn who_was_erased_or_purged_never_comes_back() {
     assert_eq!((failing.calls(Operation::Put, "k/"), report.left_alone.len()), (1, 1), "{report:?}");
     let back = content(&site, "keyring");
     assert!(lost.iter().all(|name| !back.contains_key(name)), "{back:?}");
+}
+
+/// What `keys check` says that a repair puts back.
+async fn promises(site: &Site) -> Vec<String> {
+    let keyring = &site.backup.keyring;
+    let mirrors = vec![open(site, "mirror").await];
+    let keyring = Keyring::of(open(site, "keyring").await, mirrors, keyring.root().clone(), keyring.signers().clone());
+    let report = keys::check(&site.backup.vault, &keyring, None, Utc::now(), &Silent).await.unwrap();
+    assert!(!report.problems.is_empty());
+    let problems = report.problems.into_iter().map(|problem| format!("{}: {}", problem.object, problem.problem));
+    problems.filter(|problem| problem.contains("puts it back")).collect()
 }
 
 fn lost_record(record: &KeyRecord) -> String {

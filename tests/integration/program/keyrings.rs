@@ -262,8 +262,20 @@ fn a_mirror_that_is_away_or_not_whole_stops_only_who_needs_a_new_key() {
     newcomer("initech", false);
     let (code, report) = program.run(&["keys", "repair"]);
     assert!(code == 1 && report["not_reached"].to_string().contains("mirror0"), "{report:#}");
-    assert_eq!(program.refused(1, &["keys", "check"])["kind"], "no-such-store");
+    let (code, report) = program.run(&["keys", "check"]);
+    let why = report["not_reached"][0].as_str().unwrap();
+    assert_eq!((code, &report["keys"], &report["problems"]), (1, &json!(2), &json!([])), "the keyring is looked at: {report:#}");
+    assert!(why.contains(&format!("`mkdir {}`", mirror.display())) && why.matches("does not exist").count() == 1, "{why}");
     fs::rename(&aside, &mirror).unwrap();
+    // The keyring's own directory.
+    let keyring = fleet.path("keyring");
+    fs::rename(&keyring, &aside).unwrap();
+    let hint = program.refused(1, &["keys", "repair"])["hint"].to_string();
+    assert!(hint.contains(&format!("`mkdir {}`", keyring.display())), "{hint}");
+    fs::create_dir(&keyring).unwrap();
+    program.done(&["keys", "repair"]);
+    assert_eq!(fleet.content("keyring"), content(&aside));
+    fs::remove_dir_all(&aside).unwrap();
 
     for (state, folder, words, may) in [
         ("emptied", empty, "it has no keyring.json", false),
@@ -274,7 +286,9 @@ fn a_mirror_that_is_away_or_not_whole_stops_only_who_needs_a_new_key() {
         fleet.instead("mirror0", &folder, || {
             backup(words);
             check(words);
-            assert_eq!(program.run(&["keys", "check"]).0, 5, "{state}");
+            let (code, report) = program.run(&["keys", "check"]);
+            let promises = report["problems"].to_string().contains("puts it back");
+            assert_eq!((code, promises), (5, state != "another keyring's"), "{state}: {report:#}");
             if !may {
                 newcomer("hooli", may);
             }

@@ -1,18 +1,25 @@
 //! `restore --all`: every tenant onto an empty server.
 
-use tenure::operation::restore_all::{FleetReport, FleetRequest, Outcome};
+use tenure::{
+    operation::restore_all::{FleetReport, FleetRequest, Outcome},
+    signature::SigningKey,
+};
 
 use super::*;
 use crate::harness::postgres::{Cluster, Options, shared};
 
 pub(super) async fn restore_all(site: &Site, destination: Destination) -> FleetReport {
+    restore_all_by(site, destination, &site.backup.signer).await.unwrap()
+}
+
+async fn restore_all_by(site: &Site, destination: Destination, signer: &SigningKey) -> Result<FleetReport, Failure> {
     let clusters = BTreeMap::from([(destination.name.clone(), destination)]);
     let restorer = Restorer {
         vault: &site.backup.vault,
         keyring: &site.backup.keyring,
         clusters: &clusters,
         tools: &site.backup.tools,
-        signer: &site.backup.signer,
+        signer,
         jobs: 4,
         budget: &Budget::new(1),
         progress: &Silent,
@@ -20,7 +27,7 @@ pub(super) async fn restore_all(site: &Site, destination: Destination) -> FleetR
     };
     let request =
         FleetRequest { which: Which::Latest, cluster: None, allow: Vec::new(), accept_gap: false, accept_lost_keys: false };
-    restorer.restore_all(&request, 4, site.identity(), Utc::now()).await.unwrap()
+    restorer.restore_all(&request, 4, site.identity(), Utc::now()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,6 +46,9 @@ async fn one_failing_tenant_stops_no_other_and_a_second_run_goes_on() {
 
     let server = Cluster::start(&Options::default());
     server.create_database(&site.name("taken"));
+    // A host whose key does not count yet is told once, before anything.
+    let failure = restore_all_by(&site, there(&site, &server), &SigningKey::generate("restorer")).await.unwrap_err();
+    assert_eq!((failure.class.code(), failure.kind), (1, "key-not-allowed"), "{failure:?}");
     let report = restore_all(&site, there(&site, &server)).await;
     let outcomes: Vec<(&str, Outcome)> = report.results.iter().map(|result| (result.tenant.as_str(), result.outcome)).collect();
     let expected = [

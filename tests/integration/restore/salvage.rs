@@ -205,6 +205,8 @@ async fn a_lost_page_of_the_index_costs_its_tables_and_a_number_that_nobody_know
     for (how, path) in pages.iter().enumerate() {
         let before = std::fs::read(path).unwrap();
         broken(path, how);
+        let plain = restore(&site, &copy("acme", &into)).await.unwrap_err();
+        assert!(plain.hint.contains("--salvage --into NAME, unless it is the schema that the page leads to"), "{}", plain.hint);
         match restore(&site, &salvage("acme", &into)).await {
             Ok(report) => {
                 whole += 1;
@@ -236,6 +238,19 @@ async fn a_chunk_that_a_later_backup_stored_anew_is_taken_from_there() {
     let live = site.database("acme");
     shared().sql(&live, "CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 5000)");
     let first = site.all().await.results[0].backup.clone().unwrap();
+    // It is offered where something would come back: not without the description or the schema.
+    let mut offered = Vec::new();
+    for path in objects(site.folder(), "/c/") {
+        let before = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let into = unique("offered");
+        let hint = restore(&site, &copy("acme", &into)).await.unwrap_err().hint;
+        let comes_back = restore(&site, &salvage("acme", &into)).await.is_ok();
+        assert_eq!(hint.contains("--salvage"), comes_back, "{hint}");
+        offered.push(comes_back);
+        std::fs::write(&path, before).unwrap();
+    }
+    assert!(offered.contains(&true) && offered.contains(&false), "{offered:?}");
     let lost = objects(site.folder(), "/c/").into_iter().max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
     std::fs::remove_file(&lost).unwrap();
     assert_eq!(site.all().await.class, None);

@@ -229,10 +229,11 @@ async fn a_new_database_has_them_with_what_they_need_and_a_part_is_never_the_ten
     site.database("other");
     assert_eq!(site.all().await.class, None);
     server.create_database("foreign");
-    for (name, kind) in [(site.name("other"), "foreign-name"), ("foreign".to_owned(), "not-ours")] {
+    for (name, code, kind) in [(site.name("other"), 4, "foreign-name"), ("foreign".to_owned(), 1, "not-ours")] {
         let before = dumped(server, &name);
-        let (_, found, text) = failed(restore(&site, &only(copy("acme", &name), &["app.lines"])).await);
+        let (exit, found, text) = failed(restore(&site, &only(copy("acme", &name), &["app.lines"])).await);
         assert!(found == kind || text.contains("belongs to tenant"), "{text}");
+        assert_eq!(exit, code, "{text}");
         assert_eq!(dumped(server, &name), before);
     }
     server.sql("postgres", &format!("ALTER DATABASE {live} RENAME TO elsewhere"));
@@ -292,9 +293,12 @@ async fn beside_the_live_ones_the_tables_are_of_one_owner_without_power() {
     let server = own_server();
     let site = Site::on(server).await;
     let live = site.database("acme");
-    server.sql("postgres", "CREATE ROLE low; CREATE ROLE other");
-    let tables = "CREATE TABLE of_low (a int); CREATE TABLE of_other (a int); CREATE TABLE of_super (a int);
-                  ALTER TABLE of_low OWNER TO low; ALTER TABLE of_other OWNER TO other";
+    server.sql(
+        "postgres",
+        "CREATE ROLE low; CREATE ROLE other; CREATE ROLE team; CREATE ROLE reads IN ROLE team; GRANT pg_read_all_data TO team",
+    );
+    let tables = "CREATE TABLE of_low (a int); CREATE TABLE of_other (a int); CREATE TABLE of_super (a int); CREATE TABLE of_reads (a int);
+                  ALTER TABLE of_low OWNER TO low; ALTER TABLE of_other OWNER TO other; ALTER TABLE of_reads OWNER TO reads";
     server.sql(&live, tables);
     assert_eq!(site.all().await.class, None);
     let before = dumped(server, &live);
@@ -312,11 +316,21 @@ async fn beside_the_live_ones_the_tables_are_of_one_owner_without_power() {
         assert!(text.contains("--into NAME"), "{text}");
         assert_eq!(dumped(server, &live), before);
     }
-    for (tables, allow) in [(&["of_low"][..], &[][..]), (&["of_super"], &["superuser-code"])] {
+    // The power that the backup records of an owner is no news.
+    let (_, _, text) = failed(restore(&site, &with(&["of_reads"], &[])).await);
+    assert!(text.contains("--allow superuser-code") && !text.contains("powerful-owners"), "{text}");
+    for (tables, allow) in
+        [(&["of_low"][..], &[][..]), (&["of_super"], &["superuser-code"]), (&["of_reads"], &["superuser-code"])]
+    {
         let report = restore(&site, &with(tables, allow)).await.unwrap();
         assert!(report.proven);
         server.sql(&live, &format!("DROP SCHEMA \"{}\" CASCADE", report.schema.unwrap()));
     }
+    // Sessions there write nothing unless they say so.
+    server.sql("postgres", &format!("ALTER DATABASE {live} SET default_transaction_read_only = on"));
+    let report = restore(&site, &with(&["of_low"], &[])).await.unwrap();
+    server.sql("postgres", &format!("ALTER DATABASE {live} RESET default_transaction_read_only"));
+    server.sql(&live, &format!("DROP SCHEMA \"{}\" CASCADE", report.schema.unwrap()));
     let into = Request { into: Some(unique("apart")), ..with(&["of_low", "of_other"], &[]) };
     assert!(restore(&site, &into).await.unwrap().proven);
     is_clean(server, &live);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tenure::postgres::{LibpqEnvironment, Target, silence::Patience};
+use tenure::postgres::{LibpqEnvironment, Target, silence::Patience, statement::Failed as _};
 
 use super::*;
 use crate::{
@@ -310,7 +310,8 @@ async fn that_take_long_are_waited_for() {
     assert_eq!(session.end_reason(), None);
     let impatient = target.with_patience(Patience { silence, longest: Duration::from_secs(1) });
     let session = impatient.connect("postgres", "tenure sleeper").await.unwrap();
-    session.batch_execute("SELECT pg_sleep(600)").await.unwrap_err();
+    let ended = session.batch_execute("SELECT pg_sleep(600)").await.failed("asking", "the server").unwrap_err();
+    assert!(ended.source.to_string().contains("limits.silence"), "{}", ended.source);
     let reason = session.end_reason().unwrap();
     assert!(reason.contains("at one statement for too long"), "{reason}");
     server.sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tenure sleeper'");

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::{Build, made::Made, millis};
 use crate::{
     format::{
-        description::{Description, Sequence, Table},
+        description::{Description, Role, Sequence, Table},
         manifest::Manifest,
     },
     operation::{
@@ -79,7 +79,8 @@ impl Build<'_> {
         let mut description = self.description.clone();
         let owner = &self.description.database.owner;
         description.roles.retain(|role| role.name == *owner || tables.iter().any(|table| table.owner == role.name));
-        Build { description: &description, ..*self }.beside_live(admin, made, manifest, tables, started).await
+        let recorded = &self.description.roles;
+        Build { description: &description, ..*self }.beside_live(admin, made, manifest, tables, recorded, started).await
     }
 
     async fn beside_live(
@@ -88,6 +89,7 @@ impl Build<'_> {
         made: &mut Made,
         manifest: &Manifest,
         tables: &[Selected],
+        recorded: &[Role],
         started: Instant,
     ) -> Result<Report, Failure> {
         let (request, live) = (self.request, &self.place.database);
@@ -95,10 +97,11 @@ impl Build<'_> {
         self.stage("checking");
         let expected = proof::expected(self.description, self.content).map_err(|error| failures::content(tenant, error))?;
         let bytes = expected.iter().map(|totals| totals.bytes).sum();
-        let mut found = self.restorer.preflight(request, self.place, self.description, self.archive.toc(), bytes, admin).await?;
+        let mut found =
+            self.restorer.preflight(request, self.place, self.description, recorded, self.archive.toc(), bytes, admin).await?;
         let database = self.session(admin, live).await?;
         let name = beside::schema_name(manifest.backup);
-        self.room(&database, &name, tables, &mut found).await?;
+        let read_only = self.room(&database, &name, tables, &mut found).await?;
         let owners: BTreeSet<String> = tables.iter().map(|table| table.owner.clone()).collect();
         one_powerless_owner(&mut found, request, &owners);
         let loader = self.filler(admin, made, &mut found).await?;
@@ -123,7 +126,7 @@ impl Build<'_> {
         let is_schema = |id: &u32| build.archive.toc().iter().any(|entry| entry.dump_id == *id && entry.kind == "SCHEMA");
         let mut pre_data = entries(&plan.pre_data);
         pre_data.retain(|id| !is_schema(id));
-        build.by_one(&tool, &loader, live, "pre-data", &pre_data).await?;
+        build.by_one(&tool, &loader, live, "pre-data", &pre_data, read_only).await?;
 
         self.stage("loading");
         let routes = Routes::read(&database, &description.tables).await.map_err(self.failed())?;
@@ -134,7 +137,7 @@ impl Build<'_> {
 
         self.stage("indexes");
         let (post_data, weakened) = build.without_doubtful(entries(&plan.post_data));
-        build.by_one(&tool, &loader, live, "post-data", &post_data).await?;
+        build.by_one(&tool, &loader, live, "post-data", &post_data, read_only).await?;
 
         self.stage("proving");
         let proving = Instant::now();
@@ -177,8 +180,8 @@ impl Build<'_> {
         })
     }
 
-    /// What stands in the way in the live database.
-    async fn room(&self, database: &Session, name: &str, tables: &[Selected], found: &mut Preflight) -> Result<(), Failure> {
+    /// What stands in the way in the live database; and whether its sessions write nothing unless they say so, as ours do.
+    async fn room(&self, database: &Session, name: &str, tables: &[Selected], found: &mut Preflight) -> Result<bool, Failure> {
         let live = shown(&self.place.database);
         let seen = beside::look(database, name).await.map_err(self.failed())?;
         if seen.taken {
@@ -201,7 +204,7 @@ impl Build<'_> {
             let what = format!("two of the tables are called {}, and they would share a schema", shown(&table.name));
             found.add("same-name", what, "restore one after the other, or into a new database with --into NAME");
         }
-        Ok(())
+        Ok(seen.read_only)
     }
 
     /// The definitions, in the schema that they will have. The database in which they were moved is gone again.
@@ -224,14 +227,14 @@ impl Build<'_> {
         let database = self.session(admin, &name).await?;
         beside::open_public(&database, loader.role()).await.map_err(self.failed())?;
         let plan = restore_plan::plan(self.archive.toc(), &HashSet::new(), &HashSet::new());
-        self.by_one(tool, loader, &name, "schemas", &plan.extension_schemas).await?;
+        self.by_one(tool, loader, &name, "schemas", &plan.extension_schemas, false).await?;
         self.create_extensions(&database, &found.facts).await?;
         drop(database);
         let of_extensions = |id: &u32| of_extension(self.archive.toc(), *id);
         let mut all = entries(&plan.pre_data);
         all.extend(entries(&plan.post_data));
         all.retain(|id| !of_extensions(id));
-        self.by_one(tool, loader, &name, "definitions", &all).await?;
+        self.by_one(tool, loader, &name, "definitions", &all, false).await?;
 
         let session = self.loader_session(loader, &name).await?;
         let names: Vec<(&str, &str)> = tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
@@ -263,6 +266,7 @@ impl Build<'_> {
     }
 
     /// Restores entries by the one login, which then owns what they make.
+    #[allow(clippy::too_many_arguments, reason = "each is used once, and none belongs together")]
     async fn by_one(
         &self,
         tool: &Tool,
@@ -270,9 +274,15 @@ impl Build<'_> {
         database: &str,
         what: &'static str,
         entries: &[u32],
+        read_only: bool,
     ) -> Result<(), Failure> {
         let tenant = &self.request.tenant;
-        let environment = loader.target().child_environment(database).await.map_err(|error| failures::connect(tenant, error))?;
+        let mut environment =
+            loader.target().child_environment(database).await.map_err(|error| failures::connect(tenant, error))?;
+        // Only where it is needed: not every pooler lets options pass.
+        if read_only {
+            environment = environment.writable();
+        }
         let jobs = if what == "post-data" { self.connections } else { 1 };
         let warnings = self.archive.restore(&tool.path, &environment, database, what, entries, jobs, &BARE).await;
         let warnings = warnings.map_err(|error| {

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod confirm;
 pub mod edge;
+mod expire;
 pub mod global;
 mod hold;
 mod init;
@@ -27,6 +28,7 @@ pub mod table;
 mod tenants;
 mod usage;
 mod verify;
+mod zoned_time;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -72,6 +74,8 @@ pub enum Command {
     Show(show::Args),
     /// Check that backups are whole
     Verify(verify::Args),
+    /// Remove backups whose time is over
+    Expire(expire::Args),
     /// Restore a tenant, or all of them, with proof
     Restore(Box<restore::Args>),
     /// Say that a tenant's database is rightly another one now
@@ -115,6 +119,7 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
         Command::Check => edge.until_stopped(check::run(edge)).await,
         Command::Tenants => edge.until_stopped(tenants::run(edge)).await,
         Command::Backup(args) => backup::run(args, edge).await,
+        Command::Expire(args) => expire::run(args, edge).await,
         Command::Restore(args) => restore::run(*args, edge).await,
         Command::Admit(args) => admit::run(args, edge).await,
         Command::Purge(args) => purge::run(args, edge).await,

@@ -7,6 +7,7 @@ pub mod admit;
 pub mod backup;
 pub mod budget;
 pub mod check;
+pub mod expire;
 pub mod failure;
 pub mod fleet;
 pub mod held;

@@ -158,4 +158,86 @@ mod tests {
         assert_eq!("1 months".parse::<Keep>().unwrap().to_string(), "1 month");
         assert_eq!(serde_json::to_string(&"6 months".parse::<Keep>().unwrap()).unwrap(), "\"6 months\"");
     }
+
+    /// The calendar once more, by counting days one year and one month after the other.
+    mod calendar {
+        fn month_length(year: i64, month: i64) -> i64 {
+            let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            match month {
+                2 if is_leap => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            }
+        }
+
+        /// Year, month and day of a day since 1970.
+        fn date(mut days: i64) -> (i64, i64, i64) {
+            let (mut year, mut month) = (1970, 1);
+            while days >= month_length(year, month) {
+                days -= month_length(year, month);
+                (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+            }
+            (year, month, days + 1)
+        }
+
+        fn days_to(year: i64, month: i64, day: i64) -> i64 {
+            let months = (1970..year).flat_map(|year| (1..=12).map(move |month| (year, month)));
+            let before: i64 =
+                months.chain((1..month).map(|month| (year, month))).map(|(year, month)| month_length(year, month)).sum();
+            before + day - 1
+        }
+
+        /// Seconds since 1970 of the end.
+        pub(super) fn end(start: i64, count: i64, unit: &str) -> i64 {
+            let (days, time) = (start / 86_400, start % 86_400);
+            let months = match unit {
+                "days" => return start + count * 86_400,
+                "weeks" => return start + count * 7 * 86_400,
+                "months" => count,
+                _ => 12 * count,
+            };
+            let (year, month, day) = date(days);
+            let months = month - 1 + months;
+            let (year, month) = (year + months / 12, 1 + months % 12);
+            days_to(year, month, day.min(month_length(year, month))) * 86_400 + time
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn it_ends_where_the_calendar_ends_it(start in 0..16_725_225_600_i64, count in 1..=400_i64, unit in proptest::sample::select(&["days", "weeks", "months", "years"])) {
+            let keep: Keep = format!("{count} {unit}").parse().unwrap();
+            let taken_at = DateTime::from_timestamp(start, 123_456_789).unwrap();
+            let expiry = keep.expiry(taken_at);
+            proptest::prop_assert_eq!((expiry.timestamp(), expiry.timestamp_subsec_nanos()), (calendar::end(start, count, unit), 123_456_789));
+        }
+
+        /// Who was backed up later is kept as long or longer: no night's backup ever goes before that of the night before.
+        #[test]
+        fn what_was_taken_later_ends_later_or_at_the_same_time(start in 0..16_725_225_600_i64, later in 0..400_000_000_i64, count in 1..=100_i64, unit in proptest::sample::select(&["days", "weeks", "months", "years"])) {
+            let keep: Keep = format!("{count} {unit}").parse().unwrap();
+            let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+            let (first, second) = (keep.expiry(at(start)), keep.expiry(at(start + later)));
+            // The last days of a long month end on the same day: by the time of day then.
+            proptest::prop_assert!(first.date_naive() <= second.date_naive());
+        }
+
+        /// The zone in which somebody reads the clock changes nothing.
+        #[test]
+        fn only_the_moment_counts(start in 0..16_725_225_600_i64, offset in -14 * 3600..=14 * 3600_i32) {
+            let keep: Keep = "6 months".parse().unwrap();
+            let moment = DateTime::from_timestamp(start, 0).unwrap();
+            let there = moment.with_timezone(&chrono::FixedOffset::east_opt(offset / 60 * 60).unwrap());
+            let read: DateTime<Utc> = there.to_rfc3339().parse().unwrap();
+            proptest::prop_assert_eq!(keep.expiry(read), keep.expiry(moment));
+        }
+    }
+
+    #[test]
+    fn the_calendar_is_that_of_utc() {
+        // It is the first of March in Berlin, and still February here.
+        assert_eq!(after("2027-03-01T00:30:00+01:00", "6 months"), "2027-08-28T23:30:00Z");
+        assert_eq!(after("2026-08-31T23:30:00-02:00", "6 months"), "2027-03-01T01:30:00Z");
+    }
 }

@@ -150,7 +150,8 @@ pub trait Store: Send + Sync + 'static {
     /// Some S3 servers go on naming a folder for a while whose last object was removed.
     async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
 
-    /// Removes an object, with every version of it. One that is not there is no error.
+    /// Removes an object, with every version of it. One that is not there is no error. Where the store does not tell whether it keeps
+    /// versions, so that this could be a pretence, it is [`StoreErrorKind::VersionsUnknown`].
     async fn delete(&self, name: &str) -> Result<(), StoreError>;
 
     /// Whether what [`Store::delete`] removes is gone for good: false where the store would not tell whether it keeps old versions, so that
@@ -270,6 +271,9 @@ pub enum StoreErrorKind {
     /// The lock that the store says is less than was asked for.
     #[error("the store does not lock it as it was asked to")]
     NotLocked,
+    /// It does not tell whether it keeps versions: what is deleted may still be there.
+    #[error("it does not tell whether it keeps old versions")]
+    VersionsUnknown,
     /// The name breaks the rules of [`Store`].
     #[error("not a valid object name")]
     BadName,

@@ -6,8 +6,8 @@ use super::{
     clusters, confirm,
     edge::{Edge, Ended},
     installation::{Installation, read_signing_key},
-    restore::exact_time,
     table::{count, size, time},
+    zoned_time::exact_time,
 };
 use crate::{
     config::store::Role,

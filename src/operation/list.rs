@@ -77,6 +77,8 @@ pub enum State {
     Unreadable,
     /// Its time is over.
     Expired,
+    /// Its time is over, and it is on hold: it stays, and is restored when it is named.
+    Held,
 }
 
 impl State {
@@ -88,6 +90,7 @@ impl State {
             Self::Damaged => "damaged",
             Self::Unreadable => "unreadable",
             Self::Expired => "expired",
+            Self::Held => "held",
         }
     }
 }
@@ -143,6 +146,7 @@ pub struct Inventory<'a> {
     locker: Locker,
     chunks: StoredChunks,
     findings: Findings,
+    is_held: bool,
     /// Pages already looked at: whether every chunk of theirs is listed.
     pages: HashMap<(Sha256Digest, BackupId), bool>,
 }
@@ -154,7 +158,9 @@ impl<'a> Inventory<'a> {
     /// The store's.
     pub async fn read(vault: &'a Vault, locker: Locker) -> Result<Self, Failure> {
         let (chunks, findings) = (vault.stored_chunks(locker).await?, vault.findings(locker).await?);
-        Ok(Self { vault, locker, chunks, findings, pages: HashMap::new() })
+        // One that cannot be read keeps what is over, and is no reason to open it.
+        let is_held = !vault.holds(locker).await?.active.is_empty();
+        Ok(Self { vault, locker, chunks, findings, is_held, pages: HashMap::new() })
     }
 
     /// Whether everything that a manifest needs is listed with its length.
@@ -197,12 +203,12 @@ impl<'a> Inventory<'a> {
         now: DateTime<Utc>,
     ) -> Result<Listed, Failure> {
         let manifest = &backup.manifest;
-        let state = if backup.is_expired(now) {
+        let state = if backup.is_expired(now) && !self.is_held {
             State::Expired
         } else if keys.get(manifest.key_id).is_none() {
             State::Unreadable
         } else if self.is_whole(manifest).await? {
-            State::Good
+            if backup.is_expired(now) { State::Held } else { State::Good }
         } else {
             State::Damaged
         };

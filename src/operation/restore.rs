@@ -218,13 +218,16 @@ impl Restorer<'_> {
         if !request.accept_lost_keys {
             lost::refuse_restore(self.vault, self.keyring).await?;
         }
-        let mut histories = Vec::new();
+        let (mut histories, mut held) = (Vec::new(), Vec::new());
         for locker in keys.lockers() {
             let history = self.vault.history(locker, now).await?;
             lost::refuse_without_source(self.vault, tenant, locker, &history, request.cluster.as_deref()).await?;
             histories.push((locker, history));
+            if matches!(request.which, Which::Backup(_)) && !self.vault.holds(locker).await?.active.is_empty() {
+                held.push(locker);
+            }
         }
-        let (locker, backup) = choose::choose(tenant, &histories, &request.which, now, request.accept_gap)?;
+        let (locker, backup) = choose::choose(tenant, (&histories, &held), &request.which, now, request.accept_gap)?;
         let notes = choose::begun_later(&histories, backup, &request.which, now);
         let backup = backup.clone();
         let key_id = backup.manifest.key_id;

@@ -102,7 +102,9 @@ impl Vault {
             if let ObjectName::Document(document @ Document::Void(_, backup)) = name {
                 voids.insert(*backup);
                 // A void that is not to be trusted still stops its backup from counting; it is said as well.
-                if let Err(error) = self.void(locker, *backup, *stored_at).await? {
+                if let Err(error) = self.void(locker, *backup, *stored_at).await?
+                    && !self.went_meanwhile(document, &error).await?
+                {
                     history.problems.push(self.problem(Some(*backup), document, &error));
                 }
             }
@@ -124,7 +126,12 @@ impl Vault {
             match backup {
                 Ok(backup) => history.backups.push(backup),
                 Err(error @ DocumentError::Store { .. }) => return Err(error),
-                Err(error) => history.problems.push(self.problem(Some(id), &Document::Manifest(locker, id), &error)),
+                Err(error) => {
+                    let document = Document::Manifest(locker, id);
+                    if !self.went_meanwhile(&document, &error).await? {
+                        history.problems.push(self.problem(Some(id), &document, &error));
+                    }
+                }
             }
         }
         history.backups.sort_by_key(|backup| (backup.manifest.sequence, backup.manifest.taken_at, backup.manifest.backup));
@@ -142,6 +149,16 @@ impl Vault {
         history.voids = voids.into_iter().collect();
         history.voids.sort();
         Ok(history)
+    }
+
+    /// Whether a document that was listed, and was not there or had no signature when it was read, is not listed any more: somebody who
+    /// may do so removed it meanwhile. If he may not, whoever names it says that it is missing.
+    async fn went_meanwhile(&self, document: &Document, error: &DocumentError) -> Result<bool, DocumentError> {
+        if !matches!(error, DocumentError::Missing { .. } | DocumentError::Unsigned { .. }) {
+            return Ok(false);
+        }
+        let found = self.store().head(&document.to_string()).await;
+        found.map(|found| found.is_none()).map_err(|error| signed::store_error(self.store(), document, error))
     }
 
     fn problem(&self, backup: Option<BackupId>, document: &Document, error: &DocumentError) -> Problem {

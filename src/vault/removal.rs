@@ -33,4 +33,16 @@ impl Vault {
             _ => Err(refusal),
         }
     }
+
+    /// What would become of an object if it were removed then. Removes nothing.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn would_remove(&self, object: &Listed, at: DateTime<Utc>) -> Result<Removal, StoreError> {
+        if self.store().can_lock().await? != Some(true) {
+            return Ok(Removal::Gone);
+        }
+        let lock = self.store().lock_of(object).await?;
+        Ok(lock.filter(|lock| lock.until > at).map_or(Removal::Gone, |lock| Removal::Locked(lock.until)))
+    }
 }

@@ -42,6 +42,11 @@ impl From<StoreError> for Failure {
                 "not-locked",
                 "No backup was made. The store took the request and does not keep to it: `tenure check` tries its locks out.",
             ),
+            StoreErrorKind::VersionsUnknown => (
+                "versions-unknown",
+                "Nothing was removed: in a bucket that keeps versions it would only be hidden. Allow these credentials \
+                 s3:GetBucketVersioning and s3:ListBucketVersions.",
+            ),
             StoreErrorKind::Full => {
                 ("store-full", "Make room, then run the same command again; nothing that is listed was harmed.")
             }

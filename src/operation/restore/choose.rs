@@ -21,13 +21,14 @@ pub enum Which {
     At(DateTime<Utc>),
 }
 
-/// Chooses among all lockers of a tenant. `accept_gap` lets "newest" pass over a hole in the history.
+/// Chooses among all lockers of a tenant. `held` are those on hold: what is over is still restored from them, when it is named.
+/// `accept_gap` lets "newest" pass over a hole in the history.
 ///
 /// # Errors
 /// No such backup (1), an expired one (4), one that is not to be trusted or a hole that hides a newer one (5).
 pub fn choose<'a>(
     tenant: &TenantName,
-    histories: &'a [(Locker, History)],
+    (histories, held): (&'a [(Locker, History)], &[Locker]),
     which: &Which,
     now: DateTime<Utc>,
     accept_gap: bool,
@@ -36,7 +37,7 @@ pub fn choose<'a>(
         histories.iter().flat_map(|(locker, history)| history.backups.iter().map(|backup| (*locker, backup))).collect();
     backups.sort_by_key(|(_, backup)| (backup.manifest.taken_at, backup.manifest.sequence, backup.manifest.backup));
     match which {
-        Which::Backup(text) if text != "latest" => by_id(tenant, histories, &backups, text, now),
+        Which::Backup(text) if text != "latest" => by_id(tenant, (histories, held), &backups, text, now),
         Which::Latest | Which::Backup(_) => newest(tenant, histories, &backups, None, now, accept_gap),
         Which::At(time) => newest(tenant, histories, &backups, Some(*time), now, accept_gap),
     }
@@ -128,7 +129,7 @@ fn none_at_all(tenant: &TenantName, backups: &[(Locker, &Backup)]) -> Failure {
 
 fn by_id<'a>(
     tenant: &TenantName,
-    histories: &[(Locker, History)],
+    (histories, held): (&[(Locker, History)], &[Locker]),
     backups: &[(Locker, &'a Backup)],
     text: &str,
     now: DateTime<Utc>,
@@ -136,7 +137,7 @@ fn by_id<'a>(
     let named = |id: &BackupId| id.to_string().starts_with(text);
     let found: Vec<(Locker, &Backup)> = backups.iter().filter(|(_, backup)| named(&backup.manifest.backup)).copied().collect();
     match found[..] {
-        [(_, backup)] if backup.is_expired(now) => Err(Failure::new(
+        [(locker, backup)] if backup.is_expired(now) && !held.contains(&locker) => Err(Failure::new(
             FailureClass::Refused,
             "expired",
             backup.manifest.backup,

@@ -67,6 +67,14 @@ impl S3Store {
         Ok(self.versioning().await? == Some(true))
     }
 
+    /// Refuses to delete where that might leave a delete marker and everything else, and nobody could tell.
+    pub(super) async fn require_known_versions(&self, name: &str) -> Result<(), StoreError> {
+        match self.versioning().await? {
+            Some(_) => Ok(()),
+            None => Err(StoreError::at_once("delete", &self.address, name, StoreErrorKind::VersionsUnknown)),
+        }
+    }
+
     /// Whether the bucket keeps versions, or did: asked once. Where that may not be asked, listing versions tells as much if it is allowed.
     /// Where neither is (`None`), nobody can see what was hidden or written over: that is said.
     pub(super) async fn versioning(&self) -> Result<Option<bool>, StoreError> {

@@ -32,7 +32,7 @@ pub const NOWHERE: &str = "host=/nonexistent user=nobody";
 
 /// An installation whose tenants live nowhere but in its stores.
 pub struct Lockers {
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     /// Where backups are.
     pub vault: Vault,
     /// Where keys are.
@@ -136,6 +136,7 @@ impl Lockers {
         let vault = Vault::open(vault, &signers).await.unwrap();
         let keyring = Keyring::open(keyring, mirrors, vault.root(), vault.signers().clone()).await.unwrap();
         let recipients = RecoveryRecipients::parse(&[recipient]).unwrap();
+        let folder = Arc::new(folder);
         Self { folder, vault, keyring, recipients, ranges: 8 }
     }
 
@@ -149,6 +150,14 @@ impl Lockers {
         let vault = Vault::open(vault, &self.signers()).await.unwrap();
         let keyring = Keyring::open(keyring, mirrors, vault.root(), vault.signers().clone()).await.unwrap();
         (vault, keyring)
+    }
+
+    /// The same tenants, in copies of its stores.
+    pub fn with(&self, vault: Vault, keyring: Keyring) -> Self {
+        let kit = std::fs::read_to_string(self.folder().join("recovery-kit.txt")).unwrap();
+        let recipient = kit.lines().find_map(|line| line.strip_prefix("# recipient: ")).unwrap().to_owned();
+        let recipients = RecoveryRecipients::parse(&[recipient]).unwrap();
+        Self { folder: self.folder.clone(), vault, keyring, recipients, ranges: self.ranges }
     }
 
     /// Holds `tenure.toml`, `keys/`, `allowed_signers` and `recovery-kit.txt`, and where they are directories the stores `vault`,

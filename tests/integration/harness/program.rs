@@ -49,12 +49,7 @@ impl Program {
 
     /// The command, not yet run.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).env("NO_COLOR", "1");
-        for variable in ["TENURE_CONFIG", "TENURE_LOG", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE"] {
-            command.env_remove(variable);
-        }
-        command
+        command_in(self.folder(), arguments)
     }
 
     /// Runs it as a person does: exit code, standard output, standard error.
@@ -65,11 +60,7 @@ impl Program {
 
     /// Runs it with `--json`: exit code and document, which is as its schema says.
     pub fn run(&self, arguments: &[&str]) -> (i32, Value) {
-        let (code, stdout, stderr) = self.say(&[arguments, &["--json"]].concat());
-        let document: Value =
-            serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {stdout}{stderr}"));
-        check(&document);
-        (code, document)
+        run_in(self.folder(), arguments)
     }
 
     /// Runs it, and it must succeed.
@@ -86,6 +77,26 @@ impl Program {
         assert_eq!(document["error"]["code"], code, "{arguments:?}: {document:#}");
         document["error"].clone()
     }
+}
+
+/// The command in a folder that has a configuration, not yet run.
+pub fn command_in(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
+    command.args(arguments).current_dir(folder).stdin(Stdio::null()).env("NO_COLOR", "1");
+    for variable in ["TENURE_CONFIG", "TENURE_LOG", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Runs it there with `--json`: exit code and document, which is as its schema says.
+pub fn run_in(folder: &Path, arguments: &[&str]) -> (i32, Value) {
+    let Output { status, stdout, stderr } = command_in(folder, arguments).arg("--json").output().unwrap();
+    let document: Value = serde_json::from_slice(&stdout).unwrap_or_else(|error| {
+        panic!("{arguments:?}: {error}: {}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))
+    });
+    check(&document);
+    (status.code().unwrap(), document)
 }
 
 /// Whether a document is as its schema says.

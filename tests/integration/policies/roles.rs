@@ -25,12 +25,13 @@ const VAULT: &Table = &[
     ("plans/ID/plan.json", ["r", "r", "rw", "r", "rw"]),
     ("certificates/ID/a.json", ["r", "r", "r", "r", "rw"]),
     ("runs/2026/11/21/ID.json", ["rw", "rw", "rw", "rw", "rw"]),
+    ("probe/ID", ["rw", "rw", "rw", "rwd", "rw"]),
 ];
 const KEYRING: &Table = &[
-    ("keyring.json", ["r", "r", "rw", "", "r"]),
-    ("t/ID/ID.json", ["rw", "r", "rw", "", "rd"]),
+    ("keyring.json", ["r", "r", "rw", "r", "r"]),
+    ("t/ID/ID.json", ["rw", "r", "rw", "r", "rd"]),
     ("k/ID.1.age", ["w", "r", "rw", "", "d"]),
-    ("erased/ID/ID.json", ["r", "r", "rw", "", "rw"]),
+    ("erased/ID/ID.json", ["r", "r", "rw", "r", "rw"]),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

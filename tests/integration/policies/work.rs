@@ -137,6 +137,8 @@ async fn every_command_works_with_its_roles_credentials_alone() {
         }
         site.restores();
         site.done(&["admit", "--source", "acme"]);
+        let expired = site.done(&["expire"]);
+        assert_eq!((&expired["removed"], &expired["problems"]), (&json!([]), &json!([])), "{expired:#}");
 
         let (code, report) = site.run(&["check"]);
         assert_eq!(code, 0, "{report:#}");

@@ -1,0 +1,108 @@
+//! `tenure expire`.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    edge::{Edge, Ended},
+    installation::{Installation, read_signing_key},
+    table::{count, size, time},
+    zoned_time::zoned_time,
+};
+use crate::{
+    config::store::Role,
+    id::RecordId,
+    operation::{
+        expire::{
+            Expire, Request,
+            report::{Brake, ExpireReport, ExpiredBackup, WaitingBackup},
+        },
+        failure::Failure,
+    },
+    printable::Printable,
+};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What is over by this time, like 2026-11-21T03:00:00Z; a time that lies ahead is only looked at [default: now]
+    #[arg(long, value_name = "TIME", value_parser = zoned_time)]
+    as_of: Option<DateTime<Utc>>,
+
+    /// Say what would go, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Let go of what this run said that it waits for
+    #[arg(long, value_name = "RUN", value_parser = record_id)]
+    confirm: Option<RecordId>,
+}
+
+fn record_id(text: &str) -> Result<RecordId, String> {
+    text.parse().map_err(|_| "expected the id of a run, 32 digits, as `tenure expire` says it".to_owned())
+}
+
+pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let Installation { config, vault, keyring } = Installation::open(edge, Role::Janitor).await?;
+    let now = edge.now();
+    let looks_only = args.dry_run || args.as_of.is_some_and(|as_of| as_of > now);
+    let signer = if looks_only { None } else { Some(read_signing_key(&config, "janitor")?) };
+    let expire = Expire {
+        vault: &vault,
+        keyring: &keyring,
+        signer: signer.as_ref(),
+        at_once: config.limits.jobs as usize,
+        cancel: &edge.stop,
+    };
+    let report = expire.run(Request { as_of: args.as_of, dry_run: args.dry_run, confirm: args.confirm }, now).await?;
+    let class = report.class();
+    edge.output.outcome("expire", &report, class.is_none(), text)?;
+    for problem in &report.problems {
+        let object = problem.tenant.as_ref().unwrap_or(&problem.object);
+        edge.output.complain(&Printable(object).to_string(), &problem.problem, &problem.hint);
+    }
+    if let Some(waiting) = report.waiting.as_ref().filter(|_| !report.dry_run) {
+        let run = waiting.run.as_deref().unwrap_or("RUN");
+        let waits =
+            format!("{} for somebody to look and to confirm", count_of(waiting.backups.len(), "backup waits", "backups wait"));
+        edge.output.complain("expire", &waits, &format!("If all of them should go: `tenure expire --confirm {run}`."));
+    }
+    Ok(Ended { worst: class })
+}
+
+fn count_of(n: usize, one: &str, many: &str) -> String {
+    let words = if n == 1 { one } else { many };
+    format!("{n} {words}")
+}
+
+fn text(report: &ExpireReport) -> String {
+    let name =
+        |tenant: &Option<String>| tenant.as_deref().map_or("unknown tenant".to_owned(), |tenant| Printable(tenant).to_string());
+    let mut text = String::new();
+    let mut list = |word: &str, backups: &[ExpiredBackup]| {
+        for backup in backups {
+            text.push_str(&format!("{word}: {} {}\n", name(&backup.tenant), backup.backup));
+        }
+    };
+    list(if report.dry_run { "would go" } else { "removed" }, &report.removed);
+    list("on hold", &report.kept_by_hold);
+    for WaitingBackup { tenant, backup, brake, .. } in report.waiting.iter().flat_map(|waiting| &waiting.backups) {
+        let why = match brake {
+            Brake::HalfOfTheFleet => "over half of all backups would go at once",
+            Brake::Newest => "it is the newest that is left of a tenant",
+        };
+        text.push_str(&format!("waits: {} {backup}: {why}\n", name(tenant)));
+    }
+    if report.kept_by_lock.objects > 0 {
+        let until = report.kept_by_lock.until.map(time).unwrap_or_default();
+        text.push_str(&format!("locked: {}, the last until {until}\n", count(report.kept_by_lock.objects, "object")));
+    }
+    let removed = if report.dry_run { "would remove" } else { "removed" };
+    text.push_str(&format!(
+        "{removed} {} whose time was over at {}: {}, {}\n",
+        count(report.removed.len() as u64, "backup"),
+        time(report.as_of),
+        count(report.objects_removed, "object"),
+        size(report.bytes_removed),
+    ));
+    text
+}

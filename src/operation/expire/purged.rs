@@ -1,0 +1,122 @@
+//! Lockers that were purged: what was locked then goes when its lock has ended.
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{
+    Expire,
+    sweep::{Tally, go_on},
+};
+use crate::{
+    id::Locker,
+    object_name::{Document, ObjectName, prefix},
+    operation::failure::{Failure, FailureClass},
+    store::{Listed, StoreError, StoreErrorKind},
+    vault::removal::Removal,
+};
+
+/// Objects removed at once.
+const REMOVERS: usize = 16;
+
+impl Expire<'_> {
+    /// Removes everything of a purged locker but the notes that say so. Only when the keyring has no key of it any more: before, a hold may
+    /// still win.
+    pub(super) async fn finish_purge(
+        &self,
+        locker: Locker,
+        has_key: bool,
+        now: DateTime<Utc>,
+        dry_run: Option<DateTime<Utc>>,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
+        if self.vault.holds(locker).await?.is_held() {
+            return Ok(());
+        }
+        if has_key {
+            let message = format!("locker {locker} was purged, and the keyring still has a key of it");
+            return Err(Failure::new(FailureClass::SomeTenants, "purge-open", locker, message)
+                .hint("The purge was interrupted, or an old copy of the keyring was put back. Run `tenure purge` for that tenant again."));
+        }
+        let mut left = 0;
+        // Manifests first, and what is small last.
+        for kind in ["b", "p", "c", "v", "copies", "s", "h"] {
+            let prefix = prefix::in_locker(locker, kind);
+            if kind == "b" {
+                // No manifest is ever left without the document that it belongs to.
+                let mut listed: Vec<Listed> = self.vault.store().list(&prefix).try_collect().await?;
+                listed.sort_by_key(rank);
+                for object in listed {
+                    go_on(self.cancel)?;
+                    tally.note(&object, self.remove_or_look(&object, now, dry_run).await?);
+                }
+                continue;
+            }
+            let listed = self.vault.store().list(&prefix);
+            let mut removed = listed
+                .map_ok(|object| async move {
+                    let removal = self.remove_or_look(&object, now, dry_run).await;
+                    Ok((object, removal))
+                })
+                .try_buffer_unordered(REMOVERS);
+            while let Some((object, removal)) = removed.try_next().await? {
+                match removal {
+                    Ok(removal) => tally.note(&object, removal),
+                    // The janitor may not remove holds and sources of the living; a purge may.
+                    Err(error) if error.kind == StoreErrorKind::Denied && !["p", "c"].contains(&kind) => left += 1,
+                    Err(error) => return Err(error.into()),
+                }
+                go_on(self.cancel)?;
+            }
+        }
+        if left > 0 {
+            let message = format!("{left} records of the purged locker {locker} may not be removed by these credentials");
+            return Err(Failure::new(FailureClass::SomeTenants, "purge-open", locker, message)
+                .hint("No backup is left of it. Run `tenure purge` for that tenant again: the eraser may remove them."));
+        }
+        Ok(())
+    }
+
+    /// Removes what runs and checks left under `probe/`.
+    pub(super) async fn collect_probes(
+        &self,
+        now: DateTime<Utc>,
+        dry_run: Option<DateTime<Utc>>,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
+        let settle = i64::try_from(self.vault.root().settle_seconds).unwrap_or(i64::MAX / 1_000);
+        let before = dry_run.unwrap_or(now) - chrono::TimeDelta::seconds(settle);
+        let probes: Vec<Listed> = self.vault.store().list(prefix::PROBE).try_collect().await?;
+        let old =
+            probes.into_iter().filter(|probe| probe.modified < before && matches!(probe.name.parse(), Ok(ObjectName::Probe(_))));
+        let mut removed = stream::iter(old)
+            .map(|probe| async move { self.remove_or_look(&probe, now, dry_run).await.map(|removal| (probe, removal)) })
+            .buffer_unordered(REMOVERS);
+        while let Some((probe, removal)) = removed.try_next().await? {
+            tally.note(&probe, removal);
+        }
+        Ok(())
+    }
+
+    /// Removes an object, or tells in a dry run whether that would be possible then.
+    pub(super) async fn remove_or_look(
+        &self,
+        object: &Listed,
+        now: DateTime<Utc>,
+        dry_run: Option<DateTime<Utc>>,
+    ) -> Result<Removal, StoreError> {
+        match dry_run {
+            Some(at) => self.vault.would_remove(object, at).await,
+            None => self.vault.remove(object, now).await,
+        }
+    }
+}
+
+/// Manifests, their signatures, then voids.
+fn rank(object: &Listed) -> u8 {
+    match object.name.parse() {
+        Ok(ObjectName::Document(Document::Manifest(..))) => 0,
+        Ok(ObjectName::Signature(Document::Manifest(..))) => 1,
+        Ok(ObjectName::Document(Document::Void(..))) => 2,
+        _ => 3,
+    }
+}

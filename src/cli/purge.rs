@@ -35,6 +35,10 @@ pub struct Args {
     #[arg(long, conflicts_with = "before")]
     anew: bool,
 
+    /// Only what earlier purges let go of and somebody put back; what was backed up since stays
+    #[arg(long, conflicts_with_all = ["before", "anew"])]
+    returned: bool,
+
     /// The tenant's name once more; without it a person at a terminal is asked
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
@@ -60,6 +64,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let what = match args.before {
         Some(before) => What::Before(before),
         None if args.anew => What::Anew,
+        None if args.returned => What::Returned,
         None => What::All,
     };
     // Adding up bytes takes as long as there are objects: for whoever looks, and not for whoever has decided.
@@ -86,11 +91,15 @@ fn first_line(tenant: &TenantName, intent: &Intent) -> String {
         (Some(oldest), Some(newest)) => vec![format!("{} – {}", oldest.format("%Y-%m-%d"), newest.format("%Y-%m-%d"))],
         _ => Vec::new(),
     };
-    about.extend(summary.bytes.filter(|_| intent.plan.act == PlannedAct::PurgeAll).map(size));
+    let is_part = matches!(intent.plan.act, PlannedAct::PurgeBefore { .. });
+    about.extend(summary.bytes.filter(|_| !is_part).map(size));
     let about = if about.is_empty() { String::new() } else { format!(" ({})", about.join(", ")) };
     let backups = count(summary.backups, "backup");
     let what = match intent.plan.act {
         PlannedAct::PurgeAll => format!("all {backups} of {tenant}{about} and its keys; the live database stays"),
+        PlannedAct::PurgeReturned => {
+            format!("what was put back of what was purged of {tenant}: {backups}{about} and keys; what was backed up since stays")
+        }
         PlannedAct::PurgeBefore { before } => format!(
             "{backups} of {tenant} taken before {}{about}; later ones and its keys stay: what goes is removed, not shredded",
             time(before)

@@ -39,6 +39,8 @@ impl Plan {
 pub enum PlannedAct {
     /// All backups of a tenant, and its keys.
     PurgeAll,
+    /// What earlier purges of everything named, and what was put back of it. What was backed up since stays.
+    PurgeReturned,
     /// Backups taken before a time. The keys stay.
     PurgeBefore {
         /// That time.

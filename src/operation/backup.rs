@@ -147,8 +147,8 @@ impl Backup {
             report.failed(failure);
         }
         // Beside the backups: a mirror that does not answer keeps nobody waiting whose key is there.
-        let (vault, keyring) = (self.vault.clone(), self.keyring.clone());
-        let mirrors = tokio::spawn(async move { mirrors::look(&vault, &keyring).await });
+        let (vault, keyring, dead) = (self.vault.clone(), self.keyring.clone(), known.dead.clone());
+        let mirrors = tokio::spawn(async move { mirrors::look(&vault, &keyring, &dead).await });
         let fleet = Fleet::discover(&self.clusters, &known).await;
         let residents = match which {
             Which::All { accept_missing } => {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     format::record::Source,
+    id::KeyId,
     keyring::{Census, Keyring},
     postgres::{
         discover::{Discovery, Found, Rules, discover},
@@ -45,6 +46,8 @@ pub struct Known {
     copies: BTreeMap<(String, u32), TenantName>,
     /// Keys that are there, and that purge notes name; and purge notes that cannot be read. In words.
     pub returned: Vec<String>,
+    /// Those keys.
+    pub dead: BTreeSet<KeyId>,
     /// Tenants whose record of their source is missing or cannot be trusted.
     pub untrusted_sources: Vec<(TenantName, DocumentError)>,
     /// Tenants with a record of a copy that cannot be trusted.
@@ -65,6 +68,7 @@ impl Known {
             known.returned.extend(said);
             if unreadable.is_empty() {
                 known.returned.extend(living::returned(keys));
+                known.dead.extend(keys.dead.iter().map(|record| record.key_id));
             }
             for locker in keys.lockers() {
                 match vault.copies(locker).await {

@@ -84,6 +84,9 @@ pub fn returned(keys: &TenantKeys) -> impl Iterator<Item = String> {
     let tenant = &keys.tenant;
     keys.dead.iter().map(move |record| {
         let key = record.key_id;
-        format!("key {key} of tenant {tenant} is there, and was to be destroyed: nothing uses it; `tenure keys check` says more")
+        let name = Word(tenant.as_str());
+        format!(
+            "key {key} of tenant {tenant} is there, and was to be destroyed: nothing uses it; `tenure purge {name} --returned` destroys it"
+        )
     })
 }

@@ -18,15 +18,18 @@ use crate::{
 ///
 /// Known tenants are backed up all the same: their keys are in the keyring. A new one's key lies in every mirror, or is not made.
 ///
+/// What is `dead`, and lies in the keyring all the same, no mirror has to have.
+///
 /// # Errors
 /// The keyring itself cannot be listed.
-pub async fn look(vault: &Vault, keyring: &Keyring) -> Result<Vec<(String, Failure)>, Failure> {
+pub async fn look(vault: &Vault, keyring: &Keyring, dead: &BTreeSet<KeyId>) -> Result<Vec<(String, Failure)>, Failure> {
     let mut wrong = Vec::new();
     if keyring.mirrors().is_empty() {
         return Ok(wrong);
     }
     // A key's record is written to the mirrors first: what the keyring lists was in all of them.
-    let records = records(keyring.store()).await?;
+    let mut records = records(keyring.store()).await?;
+    records.retain(|(_, key_id)| !dead.contains(key_id));
     for mirror in keyring.mirrors() {
         match lacks(vault, &**mirror, &records).await {
             Ok(0) => {}

@@ -3,6 +3,7 @@
 //! Look (a plan, nothing written), then carry out: plan, purge notes, keys, manifests, everything else, a last look. Each step marks
 //! itself, and each may be repeated: a run that was killed is gone on with by the next one, by the same plan.
 
+mod before;
 mod empty;
 mod keys;
 mod plan;
@@ -59,6 +60,8 @@ pub struct Purge<'a> {
 pub enum What {
     /// All backups, and the keys; or what an open plan for that has left to do.
     All,
+    /// What earlier purges let go of, and what somebody put back; what was backed up since stays.
+    Returned,
     /// All backups, and the keys, that are there since an earlier purge destroyed its keys, although that one is still open.
     Anew,
     /// Backups taken before a time. The keys stay.
@@ -145,7 +148,7 @@ pub struct PurgedKeyCopy {
 /// Something that is left to be done.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct OpenItem {
-    /// `key-copy`, `locked`, `not-removed`, `too-young`, `last-look`.
+    /// `key-copy`, `locked`, `not-removed`, `not-swept`, `too-young`, `last-look`.
     pub kind: &'static str,
     /// The store, the locker, the object.
     pub object: String,
@@ -244,7 +247,7 @@ impl Purge<'_> {
             dry_run: false,
             status,
             before: match intent.plan.act {
-                PlannedAct::PurgeAll => None,
+                PlannedAct::PurgeAll | PlannedAct::PurgeReturned => None,
                 PlannedAct::PurgeBefore { before } => Some(before),
             },
             backups: intent.summary.backups,

@@ -1,8 +1,11 @@
 //! A tenant's backups and keys before their time: gone from everywhere, for good, and nobody else's.
 
+mod before;
 mod beside;
 mod live;
+mod measure;
 mod refusals;
+mod stores;
 mod walk;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};

@@ -72,14 +72,6 @@ pub(super) async fn check(request: &Request) -> (Installation, Report) {
             return (installation, report);
         }
     };
-    match mirrors::look(&vault, &keyring).await {
-        // That one cannot be reached is said with the store.
-        Ok(wrong) => wrong
-            .iter()
-            .filter(|(_, failure)| failure.class == FailureClass::Integrity)
-            .for_each(|(mirror, failure)| report.failure(&format!("mirror {mirror}"), failure)),
-        Err(failure) => report.failure(&object, &failure),
-    }
     match read(&object, &vault, keyring, &mut report).await {
         Ok(read) => installation = read,
         Err(failure) => report.failure(&object, &failure),
@@ -89,6 +81,14 @@ pub(super) async fn check(request: &Request) -> (Installation, Report) {
 
 async fn read(object: &str, vault: &Vault, keyring: Keyring, report: &mut Report) -> Result<Installation, Failure> {
     let known = Known::read(vault, &keyring).await?;
+    match mirrors::look(vault, &keyring, &known.dead).await {
+        // That one cannot be reached is said with the store.
+        Ok(wrong) => wrong
+            .iter()
+            .filter(|(_, failure)| failure.class == FailureClass::Integrity)
+            .for_each(|(mirror, failure)| report.failure(&format!("mirror {mirror}"), failure)),
+        Err(failure) => report.failure(object, &failure),
+    }
     for problem in &known.census.problems {
         report.error(problem.object(), problem.to_string(), "See `tenure keys check`.");
     }
@@ -96,7 +96,7 @@ async fn read(object: &str, vault: &Vault, keyring: Keyring, report: &mut Report
         report.error(
             object,
             returned.clone(),
-            "`tenure purge` finishes a purge that was stopped, and destroys what was put back.",
+            "A purge was stopped, or somebody put an old copy back: find out who. What was backed up since is not touched by that command.",
         );
     }
     for (tenant, error) in known.untrusted() {

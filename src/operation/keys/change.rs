@@ -197,7 +197,7 @@ impl Change<'_> {
         if gone.is_purged() {
             let message = format!("backups of tenant {tenant} were purged");
             return Err(Failure::new(FailureClass::Refused, "tenant-purged", tenant, message).hint(format!(
-                "Its keys are destroyed, not changed: `tenure purge {}` goes on with it.",
+                "Its keys are destroyed, not changed: `tenure purge {} --returned` goes on with it.",
                 Word(tenant.as_str())
             )));
         }

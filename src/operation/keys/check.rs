@@ -156,7 +156,7 @@ pub async fn check(
 
 /// Said of what a purge note names.
 const DESTROYED: &str = "a purge note says that this key is destroyed, and it is still or again there: nothing uses it; \
-     `tenure purge` of its tenant, or `tenure keys prune` where only the key was let go of, destroys it";
+     `tenure purge TENANT --returned`, or `tenure keys prune` where only the key was let go of, destroys it";
 
 /// What purge notes say is destroyed.
 struct Dead {

@@ -75,9 +75,6 @@ impl Purge<'_> {
     /// manifests that cannot be read or trusted (5).
     pub async fn look(&self, tenant: &TenantName, what: What, measure: bool) -> Result<Intent, Failure> {
         let now = (self.clock)();
-        if matches!(what, What::Before(_)) {
-            return Err(Failure::new(FailureClass::Usage, "not-built", tenant, "--before is not built yet"));
-        }
         for (name, key, namespace) in [
             ("operator", self.operator, Namespace::Plan),
             ("eraser", self.eraser, Namespace::Erasure),
@@ -92,6 +89,7 @@ impl Purge<'_> {
             None => {
                 let (lockers, act) = match what {
                     What::All | What::Anew => (self.all(tenant).await?, PlannedAct::PurgeAll),
+                    What::Returned => (self.returned(tenant).await?, PlannedAct::PurgeReturned),
                     What::Before(before) => (self.before(tenant, before, now).await?, PlannedAct::PurgeBefore { before }),
                 };
                 let (installation, id) = (self.vault.root().installation, RecordId::random());
@@ -118,6 +116,34 @@ impl Purge<'_> {
             }
             None => lockers = self.purged_before(tenant).await?,
         }
+        self.planned(tenant, lockers).await
+    }
+
+    /// What is there again, or still, of keys that purge notes name, and what earlier purges named.
+    async fn returned(&self, tenant: &TenantName) -> Result<Vec<PlannedLocker>, Failure> {
+        let mut lockers = match self.purged_before(tenant).await {
+            Err(failure) if failure.kind == "unknown-tenant" => BTreeMap::new(),
+            purged => purged?,
+        };
+        for record in living::keys(self.vault, self.keyring, tenant).await?.into_iter().flat_map(|keys| keys.dead) {
+            // Of a locker that lives on the key alone was to be destroyed: `keys prune` does that.
+            if self.vault.is_purged(record.locker).await? {
+                lockers.entry(record.locker).or_default().insert(record.key_id);
+            }
+        }
+        if lockers.is_empty() {
+            let message = format!("nothing of tenant {tenant} was ever purged as a whole");
+            return Err(Failure::new(FailureClass::Failed, "not-purged", tenant, message)
+                .hint(format!("`tenure purge {}` purges what it has.", Word(tenant.as_str()))));
+        }
+        self.planned(tenant, lockers).await
+    }
+
+    async fn planned(
+        &self,
+        tenant: &TenantName,
+        lockers: BTreeMap<Locker, BTreeSet<KeyId>>,
+    ) -> Result<Vec<PlannedLocker>, Failure> {
         let mut planned = Vec::new();
         for (locker, keys) in lockers {
             let cluster = match self.vault.sources(locker).await {
@@ -208,7 +234,7 @@ impl Purge<'_> {
         for planned in &plan.lockers {
             let listed = self.manifests(planned.locker).await?;
             match plan.act {
-                PlannedAct::PurgeAll => times.extend(listed.into_values()),
+                PlannedAct::PurgeAll | PlannedAct::PurgeReturned => times.extend(listed.into_values()),
                 PlannedAct::PurgeBefore { .. } => {
                     times.extend(planned.backups.iter().filter_map(|purged| listed.get(&purged.backup).copied()));
                 }
@@ -235,6 +261,7 @@ impl Purge<'_> {
             PlannedAct::PurgeAll => records
                 .find(|record| planned(record.locker).is_none_or(|planned| !planned.keys.contains(&record.key_id)))
                 .map(|record| format!("key {} of locker {}", record.key_id, record.locker)),
+            PlannedAct::PurgeReturned => None,
             PlannedAct::PurgeBefore { .. } => {
                 records.find(|record| planned(record.locker).is_none()).map(|record| format!("locker {}", record.locker))
             }
@@ -252,7 +279,9 @@ impl Purge<'_> {
 fn open_for(tenant: &TenantName, what: What, open: Vec<Planned>) -> Result<Option<Planned>, Failure> {
     let refuse = |planned: &Planned, hint: String| {
         let message = match planned.plan.act {
-            PlannedAct::PurgeAll => format!("a purge of everything of tenant {tenant} is not finished"),
+            PlannedAct::PurgeAll | PlannedAct::PurgeReturned => {
+                format!("a purge of everything of tenant {tenant} is not finished")
+            }
             PlannedAct::PurgeBefore { before } => {
                 format!("a purge of the backups of tenant {tenant} taken before {} is not finished", shown(before))
             }
@@ -261,18 +290,22 @@ fn open_for(tenant: &TenantName, what: What, open: Vec<Planned>) -> Result<Optio
     };
     for planned in open {
         match (what, planned.plan.act) {
-            (What::All, PlannedAct::PurgeAll) => return Ok(Some(planned)),
+            (What::All | What::Returned, PlannedAct::PurgeAll) | (What::Returned, PlannedAct::PurgeReturned) => {
+                return Ok(Some(planned));
+            }
             // Nothing new can have begun before its keys were destroyed.
             (What::Anew, PlannedAct::PurgeAll) if !planned.steps.contains(&Step::KeysDestroyed) => return Ok(Some(planned)),
             (What::Anew, PlannedAct::PurgeAll) => {}
             (What::Before(asked), PlannedAct::PurgeBefore { before }) if asked == before => return Ok(Some(planned)),
             (What::Before(_), PlannedAct::PurgeAll) => return refuse(&planned, again(tenant)),
+            // What was put back is nothing of what is there now.
+            (_, PlannedAct::PurgeReturned) => {}
             (What::Before(_), PlannedAct::PurgeBefore { before }) => {
                 let hint = format!("`tenure purge {} --before {}` finishes it.", Word(tenant.as_str()), shown(before));
                 return refuse(&planned, hint);
             }
             // All of it is more than a part.
-            (What::All | What::Anew, PlannedAct::PurgeBefore { .. }) => {}
+            (What::All | What::Anew | What::Returned, PlannedAct::PurgeBefore { .. }) => {}
         }
     }
     Ok(None)

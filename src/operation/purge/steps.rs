@@ -28,7 +28,7 @@ impl Purge<'_> {
     pub(super) async fn steps(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
         self.begin(tenant, intent).await?;
         match intent.plan.act {
-            PlannedAct::PurgeAll => self.all_steps(tenant, intent, done).await,
+            PlannedAct::PurgeAll | PlannedAct::PurgeReturned => self.all_steps(tenant, intent, done).await,
             PlannedAct::PurgeBefore { before } => self.before_steps(tenant, intent, before, done).await,
         }
     }
@@ -71,7 +71,7 @@ impl Purge<'_> {
 
     fn note(&self, plan: &Plan, planned: &PlannedLocker) -> Option<PurgeNote> {
         let purged = match plan.act {
-            PlannedAct::PurgeAll => Purged::All { keys: planned.keys.clone() },
+            PlannedAct::PurgeAll | PlannedAct::PurgeReturned => Purged::All { keys: planned.keys.clone() },
             PlannedAct::PurgeBefore { .. } if planned.backups.is_empty() => return None,
             PlannedAct::PurgeBefore { before } => Purged::Backups { before, backups: planned.backups.clone() },
         };
@@ -104,7 +104,7 @@ impl Purge<'_> {
         let name = Word(tenant.as_str());
         let but = match (noted, plan.act) {
             (false, _) => "",
-            (true, PlannedAct::PurgeAll) => {
+            (true, PlannedAct::PurgeAll | PlannedAct::PurgeReturned) => {
                 " Its purge note is written all the same, and no backup of it is made or restored until the purge is through."
             }
             (true, PlannedAct::PurgeBefore { .. }) => " Its purge note is written all the same.",
@@ -147,7 +147,7 @@ impl Purge<'_> {
         Ok(())
     }
 
-    async fn close(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
+    pub(super) async fn close(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
         for other in self.overtaken(intent.plan.name_tag, intent.plan.id).await? {
             if intent.plan.act == PlannedAct::PurgeAll && other.plan.act != PlannedAct::PurgeAll {
                 let void = Some(format!("plan {} let go of everything", intent.plan.id));
@@ -243,17 +243,6 @@ impl Purge<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    async fn before_steps(
-        &self,
-        tenant: &TenantName,
-        intent: &Intent,
-        before: DateTime<Utc>,
-        done: &mut Done,
-    ) -> Result<(), Failure> {
-        let _ = (intent, before, done);
-        Err(Failure::new(FailureClass::Usage, "not-built", tenant, "--before is not built yet"))
     }
 }
 

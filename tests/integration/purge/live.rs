@@ -28,7 +28,7 @@ async fn backed_up() -> Site {
     site
 }
 
-async fn purge_site(backup: &Backup) -> Result<PurgeReport, Failure> {
+async fn purge_site(backup: &Backup, what: What) -> Result<PurgeReport, Failure> {
     let tenant = "acme".parse().unwrap();
     let purge = Purge {
         vault: &backup.vault,
@@ -40,7 +40,7 @@ async fn purge_site(backup: &Backup) -> Result<PurgeReport, Failure> {
         progress: &Silent,
         cancel: &CancellationToken::new(),
     };
-    let intent = purge.look(&tenant, What::All, false).await?;
+    let intent = purge.look(&tenant, what, false).await?;
     purge.carry_out(&tenant, &intent).await
 }
 
@@ -52,7 +52,7 @@ async fn a_tenant_that_lives_on_begins_a_new_history() {
     let old = keyring.keys(&acme).await.unwrap().unwrap().records[0].clone();
     let before: BTreeMap<_, _> =
         files(&site.folder().join("keyring")).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
-    let report = purge_site(&site.backup).await.unwrap();
+    let report = purge_site(&site.backup, What::All).await.unwrap();
     assert_eq!((report.status, report.open.len()), (PurgeStatus::Closed, 0), "the lock is real: {report:?}");
     let listed = list(&site.backup.vault, keyring, &acme, None, Utc::now()).await;
     assert_eq!(listed.unwrap_err().kind, "tenant-purged");
@@ -81,12 +81,18 @@ async fn a_tenant_that_lives_on_begins_a_new_history() {
     let key_id = site.backup.vault.history(new.records[0].locker, Utc::now()).await.unwrap().backups[1].manifest.key_id;
     assert_eq!(key_id, new.records[0].key_id);
 
-    // All of it goes, old and new.
-    let report = purge_site(&site.backup).await.unwrap();
-    assert_eq!((report.status, report.backups), (PurgeStatus::Closed, 2), "{report:?}");
+    // What came back goes alone, and then all of it.
+    let report = purge_site(&site.backup, What::Returned).await.unwrap();
+    assert_eq!((report.status, report.backups), (PurgeStatus::Closed, 0), "{report:?}");
+    assert!(keyring.keys(&acme).await.unwrap().unwrap().records == new.records);
+    assert_eq!(list(&site.backup.vault, keyring, &acme, None, Utc::now()).await.unwrap().backups.len(), 2);
+    let night = site.all().await;
+    assert!(night.class.is_none() && !night.findings.iter().any(|finding| finding.contains("destroy")), "{night:?}");
+    let report = purge_site(&site.backup, What::All).await.unwrap();
+    assert_eq!((report.status, report.backups), (PurgeStatus::Closed, 3), "{report:?}");
     assert!(keyring.keys(&acme).await.unwrap().is_none());
     let other = list(&site.backup.vault, keyring, &"other".parse().unwrap(), None, Utc::now()).await.unwrap();
-    assert_eq!(other.backups.len(), 3, "the other one was backed up each night");
+    assert_eq!(other.backups.len(), 4, "the other one was backed up each night");
 }
 
 /// A purge of everything, from its plan to its last look but one, while a backup is about to make one of its calls.
@@ -109,7 +115,7 @@ async fn purged_before_a_call(operation: Operation, part: &'static str) {
         let begun = begun.load(std::sync::atomic::Ordering::SeqCst);
         if called == operation && here && begun && report.is_none() {
             let runtime = tokio::runtime::Handle::current();
-            *report = Some(tokio::task::block_in_place(|| runtime.block_on(purge_site(&other))));
+            *report = Some(tokio::task::block_in_place(|| runtime.block_on(purge_site(&other, What::All))));
         }
         false
     };
@@ -123,7 +129,7 @@ async fn purged_before_a_call(operation: Operation, part: &'static str) {
     let acme: TenantName = "acme".parse().unwrap();
     let listed = list(&site.backup.vault, &site.backup.keyring, &acme, None, Utc::now()).await;
     assert_eq!(listed.unwrap_err().class, FailureClass::Refused, "{place}");
-    let report = purge_site(&site.backup).await.unwrap();
+    let report = purge_site(&site.backup, What::All).await.unwrap();
     assert_eq!(report.status, PurgeStatus::Closed, "{place}: {report:?}");
     let left: Vec<_> = files(&site.folder().join(format!("vault/t/{locker}"))).into_iter().collect();
     assert!(left.iter().all(|path| path.to_string_lossy().contains("/gone/")), "{place}: {left:?}");

@@ -156,3 +156,30 @@ async fn a_plan_that_lacks_a_key_is_given_up() {
 pub async fn lockers_store(lockers: &Lockers, name: &str) -> Arc<dyn Store> {
     Arc::new(DirectoryStore::open(&lockers.folder().join(name)).await.unwrap())
 }
+
+/// At a terminal: the name is typed, and nothing else will do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_at_a_terminal_is_asked() {
+    use std::io::Write as _;
+    let (lockers, acme, _) = three_nights().await;
+    let before = stored(&lockers);
+    for (typed, code) in [("yes\n", 4), ("acme2\n", 4), ("\n", 4), ("acme\n", 3)] {
+        let mut child = std::process::Command::new("script")
+            .args(["--quiet", "--return", "--command", &format!("{} purge acme", env!("CARGO_BIN_EXE_tenure")), "/dev/null"])
+            .current_dir(lockers.folder())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{typed:?}: {said}");
+        assert!(said.contains("purge: all 3 backups of acme (2026-11-01 – 2026-11-03, "), "{said}");
+        assert!(said.contains("type the name of the tenant to go on (acme): "), "{said}");
+        if code == 4 {
+            assert_eq!(stored(&lockers), before, "{typed:?}");
+        }
+    }
+    only_notes_are_left(&lockers, &acme, &before);
+}

@@ -1,0 +1,129 @@
+//! Backups before a time: their manifests go, and then what nothing refers to any more. The keys stay.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::TryStreamExt as _;
+
+use super::{Done, Intent, OpenItem, Purge, again, shown};
+use crate::{
+    backup_id::BackupId,
+    format::plan::{Found, PlannedLocker, Step},
+    object_name::{Document, ObjectName, prefix},
+    operation::{
+        expire::sweep::{Sweep, Tally},
+        failure::Failure,
+    },
+    signed,
+    store::Listed,
+    tenant::TenantName,
+    vault::removal::Removal,
+};
+
+impl Purge<'_> {
+    pub(super) async fn before_steps(
+        &self,
+        tenant: &TenantName,
+        intent: &Intent,
+        before: DateTime<Utc>,
+        done: &mut Done,
+    ) -> Result<(), Failure> {
+        // What is young by a clock that is ahead may look old, and then a run that is at work loses what it re-uses.
+        self.refuse_clock_ahead().await?;
+        self.progress.stage(tenant, "removing");
+        for (nth, planned) in intent.plan.lockers.iter().enumerate() {
+            self.remove_manifests(tenant, planned, nth, done).await?;
+            let mut tally = Tally::default();
+            let sweep =
+                Sweep { vault: self.vault, locker: planned.locker, now: (self.clock)(), dry_run: None, cancel: self.cancel };
+            let swept = sweep.run(&mut tally).await;
+            if let Some(on) = done.removed.get_mut(nth) {
+                on.objects += tally.objects;
+                on.bytes += tally.bytes;
+            }
+            for obstacle in swept? {
+                let what = format!("{}: nothing more is removed until that is settled; {}", obstacle.what, again(tenant));
+                done.open.push(OpenItem { kind: "not-swept", object: obstacle.object, what, until: None });
+            }
+            let object = signed::locate(self.vault.store(), &prefix::locker(planned.locker));
+            if tally.settling > 0 {
+                let settle = i64::try_from(self.vault.root().settle_seconds).unwrap_or(i64::MAX / 1_000);
+                let until = (self.clock)() + TimeDelta::seconds(settle);
+                let what = format!(
+                    "{} objects of what was removed are too young: a backup that is at work may refer to them; after {} `tenure expire` \
+                     removes them, or the same purge",
+                    tally.settling,
+                    shown(until)
+                );
+                done.open.push(OpenItem { kind: "too-young", object: object.clone(), what, until: Some(until) });
+            }
+            if tally.locked > 0 {
+                let until = tally.locked_until;
+                let what = format!(
+                    "{} objects are locked, the last until {}: `tenure expire` removes them then",
+                    tally.locked,
+                    until.map(shown).unwrap_or_default()
+                );
+                done.open.push(OpenItem { kind: "locked", object, what, until });
+            }
+        }
+        self.mark(intent, Step::Emptied, Found { objects: done.objects(), bytes: done.bytes(), ..Found::default() }).await?;
+        if done.open.is_empty() {
+            self.close(tenant, intent, done).await?;
+        } else {
+            done.notes.push(format!("the purge of what was taken before {} stays open", shown(before)));
+        }
+        Ok(())
+    }
+
+    /// The manifests that the plan names, and then their signatures: a signature alone is a harmless leftover.
+    async fn remove_manifests(
+        &self,
+        tenant: &TenantName,
+        planned: &PlannedLocker,
+        nth: usize,
+        done: &mut Done,
+    ) -> Result<(), Failure> {
+        let named: BTreeSet<BackupId> = planned.backups.iter().map(|purged| purged.backup).collect();
+        let folder = prefix::in_locker(planned.locker, "b");
+        let listed: Vec<Listed> = self.vault.store().list(&folder).try_collect().await?;
+        let (mut manifests, mut signatures) = (Vec::new(), Vec::new());
+        for listed in listed {
+            match listed.name.parse() {
+                Ok(ObjectName::Document(Document::Manifest(_, id))) if named.contains(&id) => manifests.push((id, listed)),
+                Ok(ObjectName::Signature(Document::Manifest(_, id))) if named.contains(&id) => signatures.push((id, listed)),
+                _ => {}
+            }
+        }
+        let Some(on) = done.removed.get_mut(nth) else { return Ok(()) };
+        let mut kept = BTreeSet::new();
+        for (id, listed) in manifests {
+            self.stop_if_asked(tenant)?;
+            match self.vault.remove(&listed, (self.clock)()).await? {
+                Removal::Gone => {
+                    on.backups.push(id);
+                    on.objects += 1;
+                    on.bytes += listed.size;
+                }
+                Removal::Locked(until) => {
+                    kept.insert(id);
+                    let what = format!(
+                        "it is locked until {}, and can be restored until it is removed; {}",
+                        shown(until),
+                        again(tenant)
+                    );
+                    let object = signed::locate(self.vault.store(), &listed.name);
+                    done.open.push(OpenItem { kind: "locked", object, what, until: Some(until) });
+                }
+            }
+        }
+        for (_, listed) in signatures.into_iter().filter(|(id, _)| !kept.contains(id)) {
+            self.stop_if_asked(tenant)?;
+            if self.vault.remove(&listed, (self.clock)()).await? == Removal::Gone {
+                on.objects += 1;
+                on.bytes += listed.size;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! A purge in buckets: no version is left, and what is locked stays until its date.
+
+use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
+use tenure::store::{Store, locked::LockedStore, s3::S3Store};
+
+use super::*;
+use crate::harness::s3::{self, S3Server, Seaweed};
+
+async fn open(server: &Seaweed, bucket: &str) -> Arc<dyn Store> {
+    Arc::new(S3Store::connect(server.settings(bucket)).await.unwrap())
+}
+
+/// Every version and delete marker in a bucket: name and version.
+async fn versions(client: &aws_sdk_s3::Client, bucket: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut pages = client.list_object_versions().bucket(bucket).max_keys(1000).send().await.unwrap();
+    loop {
+        let versions = pages.versions().iter().map(|version| (version.key(), version.version_id()));
+        let markers = pages.delete_markers().iter().map(|marker| (marker.key(), marker.version_id()));
+        found.extend(versions.chain(markers).map(|(key, id)| (key.unwrap().to_owned(), id.unwrap().to_owned())));
+        if pages.is_truncated() != Some(true) {
+            return found;
+        }
+        let (key, id) = (pages.next_key_marker().map(str::to_owned), pages.next_version_id_marker().map(str::to_owned));
+        pages = client.list_object_versions().bucket(bucket).set_key_marker(key).set_version_id_marker(id).send().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_version_goes_of_what_was_hidden_or_written_over_too() {
+    let (server, client) = (s3::shared(), s3::shared().client());
+    let mut buckets = Vec::new();
+    for purpose in ["purge-vault", "purge-keyring", "purge-mirror"] {
+        let bucket = server.bucket(purpose).await;
+        s3::keep_versions(&client, &bucket).await;
+        buckets.push(bucket);
+    }
+    let stores = (open(server, &buckets[0]).await, open(server, &buckets[1]).await, vec![open(server, &buckets[2]).await]);
+    let lockers = Lockers::within(stores.0, stores.1, stores.2).await;
+    let mut acme = lockers.tenant("acme", at("2026-11-01")).await;
+    lockers.night(&mut acme, at("2026-11-01"), &[]).await;
+    lockers.night(&mut acme, at("2026-11-02"), &[1]).await;
+    let mut other = lockers.tenant("acme2", at("2026-11-01")).await;
+    let night = lockers.night(&mut other, at("2026-11-01"), &[]).await;
+    let is_its = of(&lockers, &acme);
+    // Somebody hid a third of it, and wrote over another third.
+    let mut before = Vec::new();
+    for bucket in &buckets {
+        for (number, (name, _)) in versions(&client, bucket).await.into_iter().enumerate() {
+            match number % 3 {
+                0 if is_its(&format!("/{name}")) => {
+                    client.delete_object().bucket(bucket).key(&name).send().await.unwrap();
+                }
+                1 if is_its(&format!("/{name}")) => {
+                    client.put_object().bucket(bucket).key(&name).body(b"written over".to_vec().into()).send().await.unwrap();
+                }
+                _ if is_its(&format!("/{name}")) => {}
+                _ => before.push(name),
+            }
+        }
+    }
+    let report = purge(&lockers, "acme").await.unwrap();
+    assert_eq!(report.status, PurgeStatus::Closed, "{report:?}");
+    let mut left = Vec::new();
+    for bucket in &buckets {
+        for (name, _) in versions(&client, bucket).await {
+            assert!(!is_its(&format!("/{name}")) || name.contains("/gone/"), "{bucket}/{name} is left");
+            if !is_its(&format!("/{name}")) && !name.starts_with("plans/") && !name.starts_with("runs/") {
+                left.push(name);
+            }
+        }
+    }
+    assert_eq!(left, before, "of others every version is as it was");
+    lockers.opens(&other, &night).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_locked_cannot_be_read_any_more_and_goes_when_its_lock_ends() {
+    let (server, client) = (s3::shared(), s3::shared().client());
+    let (vault, keyring) = (server.bucket_with_locks("purge-locked").await, server.bucket("purge-locked-keys").await);
+    let locked = LockedStore::new(open(server, &vault).await, "governance 10 days".parse().unwrap(), Utc::now);
+    let lockers = Lockers::within(Arc::new(locked), open(server, &keyring).await, Vec::new()).await;
+    let mut acme = lockers.tenant("acme", Utc::now()).await;
+    let night = lockers.night(&mut acme, Utc::now(), &[]).await;
+    let is_its = of(&lockers, &acme);
+    let its = versions(&client, &vault).await.into_iter().filter(|(name, _)| is_its(&format!("/{name}"))).collect::<Vec<_>>();
+
+    let report = purge(&lockers, "acme").await.unwrap();
+    assert_eq!((report.status, report.open.len(), report.open[0].kind), (PurgeStatus::KeysDestroyed, 1, "locked"), "{report:?}");
+    let until = report.open[0].until.unwrap();
+    let days = (until - Utc::now()).num_days();
+    assert!((14..=15).contains(&days), "{until}");
+    assert!(report.open[0].what.starts_with(&format!("{} objects", its.len())), "{report:?}");
+    let keys: Vec<_> = versions(&client, &keyring).await.into_iter().filter(|(name, _)| is_its(&format!("/{name}"))).collect();
+    assert!(keys.is_empty(), "the keyring is never locked: {keys:?}");
+    assert!(lockers.opens(&acme, &night).await.is_err());
+
+    // The locks end: who owns the bucket may say so sooner than the calendar does.
+    for (name, version) in &its {
+        let soon = aws_sdk_s3::primitives::DateTime::from_secs(Utc::now().timestamp() + 1);
+        let retention = ObjectLockRetention::builder().mode(ObjectLockRetentionMode::Governance).retain_until_date(soon).build();
+        let shorten = client.put_object_retention().bucket(&vault).key(name).version_id(version);
+        shorten.bypass_governance_retention(true).retention(retention).send().await.unwrap();
+    }
+    let plan = report.plan;
+    let report = loop {
+        let report = purge(&lockers, "acme").await.unwrap();
+        match report.status {
+            PurgeStatus::Closed => break report,
+            status => assert_eq!(status, PurgeStatus::KeysDestroyed, "{report:?}"),
+        }
+        assert!(Utc::now() < until, "it is not closed");
+    };
+    assert_eq!(report.plan, plan);
+    let left = versions(&client, &vault).await;
+    assert!(left.iter().filter(|(name, _)| is_its(&format!("/{name}"))).all(|(name, _)| name.contains("/gone/")), "{left:?}");
+}

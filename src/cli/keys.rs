@@ -1,5 +1,6 @@
 //! `tenure keys`.
 
+mod prune;
 mod rewrap;
 mod rotate;
 
@@ -44,6 +45,8 @@ enum Action {
     Rotate(rotate::Args),
     /// Wrap keys to the recovery recipients of now, and remove what they were wrapped to before
     Rewrap(rewrap::Args),
+    /// Destroy keys that were superseded and that no backup is sealed with any more
+    Prune(prune::Args),
     /// Put back what the keyring or a mirror lost, from whichever has it whole
     Repair {
         /// Say what would be put back, and write nothing
@@ -56,6 +59,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     match args.action {
         Action::Rotate(args) => rotate::run(args, edge).await,
         Action::Rewrap(args) => rewrap::run(args, edge).await,
+        Action::Prune(args) => prune::run(args, edge).await,
         look => edge.until_stopped(look_or_repair(look, edge)).await,
     }
 }
@@ -83,6 +87,7 @@ async fn look_or_repair(action: Action, edge: &Edge) -> Result<Ended, Failure> {
         }
         Action::Rotate(args) => rotate::run(args, edge).await,
         Action::Rewrap(args) => rewrap::run(args, edge).await,
+        Action::Prune(args) => prune::run(args, edge).await,
     }
 }
 
@@ -128,6 +133,9 @@ fn check_text(report: &KeysCheckReport) -> String {
         text.push_str(&format!("leftover, harmless: {leftover}\n"));
     }
     superseded_text(&report.superseded, &mut text);
+    for key in &report.prunable {
+        text.push_str(&format!("not needed: {}: no backup is sealed with it; `tenure keys prune` destroys it\n", Printable(key)));
+    }
     for place in &report.not_looked_at {
         text.push_str(&format!("not looked at: {place}: these credentials may not read it\n"));
     }

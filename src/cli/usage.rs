@@ -82,8 +82,15 @@ fn to_failure(error: &clap::Error) -> Failure {
 }
 
 /// Commands that take `--all` instead of tenants.
-const OF_MANY: [&str; 6] =
-    ["tenure backup", "tenure verify", "tenure restore", "tenure admit", "tenure keys rotate", "tenure keys rewrap"];
+const OF_MANY: [&str; 7] = [
+    "tenure backup",
+    "tenure verify",
+    "tenure restore",
+    "tenure admit",
+    "tenure keys rotate",
+    "tenure keys rewrap",
+    "tenure keys prune",
+];
 
 /// Commands of later versions.
 const NOT_BUILT: [&str; 19] = [

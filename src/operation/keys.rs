@@ -3,6 +3,7 @@
 pub mod change;
 pub mod check;
 pub mod list;
+pub mod prune;
 pub mod repair;
 pub mod rewrap;
 pub mod rotate;

@@ -1,6 +1,7 @@
 //! Keys that change: made anew, wrapped anew, destroyed when nothing needs them; and killed anywhere on the way.
 
 mod program;
+mod prune;
 mod rewrap;
 mod rotate;
 

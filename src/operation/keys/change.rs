@@ -19,13 +19,13 @@ use crate::{
     operation::{
         failure::{Failure, FailureClass},
         held::{Held, Locks},
-        lost,
+        living, lost,
         progress::Progress,
     },
     printable::Word,
     signature::{Namespace, SigningKey},
     signed::{self, FORMAT},
-    store::Store,
+    store::{Store, require_deletion},
     tenant::TenantName,
     vault::Vault,
 };
@@ -160,16 +160,19 @@ impl Change<'_> {
                     if names[..at].contains(name) {
                         continue;
                     }
-                    match self.keyring.keys(name).await? {
-                        Some(keys) => chosen.tenants.push(keys),
-                        None => return Err(lost::unknown_tenant(self.vault, self.keyring, name).await),
-                    }
+                    chosen.tenants.push(living::known(self.vault, self.keyring, name).await?);
                 }
             }
             Which::All => {
                 let census = self.keyring.census().await?;
                 chosen.errors.extend(census.problems.into_iter().map(|error| Failure::from(error).into()));
-                chosen.tenants.extend(census.tenants.into_values());
+                for mut keys in census.tenants.into_values() {
+                    let unreadable = living::set_aside_dead(self.vault, &mut keys).await?;
+                    chosen.errors.extend(unreadable.into_iter().map(|error| Failure::from(error).into()));
+                    if !keys.lockers().is_empty() {
+                        chosen.tenants.push(keys);
+                    }
+                }
             }
         }
         // It stops nobody whose keys are there; but this report is not the whole.
@@ -231,6 +234,12 @@ impl Change<'_> {
     pub(super) async fn take_back(&self, names: &[ObjectName], why: Failure) -> Failure {
         let mut left = Vec::new();
         for store in self.removers {
+            // Where a delete may only hide it, it is not gone.
+            let deletes = require_deletion(&**store).await;
+            if let Err(error) = deletes {
+                left.push((store.address().to_owned(), error));
+                continue;
+            }
             for name in names {
                 if let Err(error) = store.delete(&name.to_string()).await {
                     left.push((signed::locate(&**store, name), error));

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{KeyProblem, from_another, rewrap::wrapping_of};
+use super::{KeyProblem, from_another, prune, rewrap::wrapping_of};
 use crate::{
     format::{key_record::KeyRecord, purge_note::Purged},
     id::{KeyId, Locker, NameTag},
@@ -39,6 +39,8 @@ pub struct KeysCheckReport {
     pub leftovers: Vec<String>,
     /// Wrappings that are still there though a newer one counts: who is no recipient any more may open them. `keys rewrap` removes them.
     pub superseded: Vec<String>,
+    /// Keys that no backup needs any more: `keys prune` destroys them.
+    pub prunable: Vec<String>,
     /// What these credentials may not read: neither good nor bad.
     pub not_looked_at: Vec<String>,
     /// Mirrors that could not be reached, each with the reason.
@@ -99,7 +101,8 @@ pub async fn check(
     }
     let keys = named.len() as u64;
     // The half of a lost record may be the last that opens its backups: no leftover.
-    named.extend(check_lockers(vault, &census.tenants, &dead, now, &mut problems).await?);
+    let mut prunable = Vec::new();
+    named.extend(check_lockers(vault, &census.tenants, &dead, now, &mut problems, &mut prunable).await?);
     let of_nobody = |(object, problem)| KeyProblem { tenant: None, object, problem };
     let (mut leftovers, mut superseded) = (Vec::new(), Vec::new());
     let passed_over = |name: &str| {
@@ -149,6 +152,7 @@ pub async fn check(
         problems,
         leftovers,
         superseded,
+        prunable,
         not_looked_at: not_looked_at.into_iter().collect(),
         not_reached,
     })
@@ -418,6 +422,7 @@ async fn check_lockers(
     dead: &Dead,
     now: DateTime<Utc>,
     problems: &mut Vec<KeyProblem>,
+    prunable: &mut Vec<String>,
 ) -> Result<HashSet<KeyId>, Failure> {
     let mut named = HashSet::new();
     let mut known: BTreeMap<Locker, &TenantKeys> = BTreeMap::new();
@@ -427,6 +432,16 @@ async fn check_lockers(
     for locker in dead.living.iter().copied() {
         let keys = known.get(&locker);
         let history = vault.history(locker, now).await?;
+        for (record, successor) in keys.map(|keys| prune::superseded(keys)).unwrap_or_default() {
+            let settle = vault.root().settle_seconds;
+            let is_free = record.locker == locker
+                && !dead.has(record.key_id, locker)
+                && history.problems.is_empty()
+                && prune::needed(record, successor, &history, now, settle).is_none();
+            if is_free && !vault.holds(locker).await?.is_held() {
+                prunable.push(format!("key {} of tenant {}", record.key_id, record.tenant));
+            }
+        }
         let needed: BTreeSet<KeyId> = history.live(now).map(|backup| backup.manifest.key_id).collect();
         named.extend(&needed);
         for key_id in needed.into_iter().filter(|key_id| keys.is_none_or(|keys| keys.get(*key_id).is_none())) {

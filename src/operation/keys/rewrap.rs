@@ -23,7 +23,7 @@ use crate::{
     seal::{RecoveryIdentity, RecoveryRecipients},
     signature::Namespace,
     signed,
-    store::{Store, StoreError},
+    store::{Store, StoreError, require_deletion},
 };
 
 /// What `keys rewrap` says.
@@ -78,6 +78,8 @@ struct Place<'a> {
     store: &'a dyn Store,
     /// The same with credentials that remove.
     remover: &'a dyn Store,
+    /// Why nothing is removed there: it might only be hidden.
+    keeps: Option<String>,
     /// Its secret halves.
     halves: SecretHalves,
     is_keyring: bool,
@@ -189,7 +191,10 @@ impl Rewrap<'_> {
                 secret_halves(store).await
             };
             match looked.await {
-                Ok(halves) => places.push(Place { store, remover, halves, is_keyring: number == 0, away: false }),
+                Ok(halves) => {
+                    let keeps = require_deletion(remover).await.err().map(|error| Failure::from(error).one_line());
+                    places.push(Place { store, remover, keeps, halves, is_keyring: number == 0, away: false });
+                }
                 Err(error) if number == 0 => return Err(error.into()),
                 Err(error) => open.push(away(store, &error.into())),
             }

@@ -18,6 +18,7 @@ use crate::{
     operation::{
         failure::{Failure, FailureClass},
         held::Locks,
+        living,
     },
     seal::RecoveryRecipients,
     signature::Namespace,
@@ -123,9 +124,10 @@ impl Rotate<'_> {
         }
         let lock = change.lock(self.locks, tenant, sealing.locker).await?;
         // Again, now that no other run of ours makes one.
-        let Some(keys) = change.keyring.keys(tenant).await? else { return Err(vanished(tenant)) };
+        let Some(keys) = living::keys(change.vault, change.keyring, tenant).await? else { return Err(vanished(tenant)) };
         let old = self::sealing(&keys)?.clone();
-        let sequence = keys.records.iter().chain(&keys.without_secret).map(|record| record.sequence).max().unwrap_or(0);
+        let sequence =
+            keys.records.iter().chain(&keys.without_secret).chain(&keys.dead).map(|record| record.sequence).max().unwrap_or(0);
         let key = change
             .keyring
             .begin_key(tenant, old.locker, sequence.saturating_add(1), self.recipients, (change.clock)())
@@ -137,7 +139,7 @@ impl Rotate<'_> {
         change.keyring.publish_key(key, change.signer).await.map_err(|error| in_doubt(tenant, &record, error))?;
         self.confirm(&record).await?;
         // Where the lock was lost, somebody else may have made one too: the same one seals for everybody.
-        let Some(keys) = change.keyring.keys(tenant).await? else { return Err(vanished(tenant)) };
+        let Some(keys) = living::keys(change.vault, change.keyring, tenant).await? else { return Err(vanished(tenant)) };
         keys.get(record.key_id).ok_or_else(|| vanished(tenant))?;
         Ok((old, Some(self::sealing(&keys)?.clone())))
     }

@@ -71,9 +71,10 @@ async fn what_forbids_it_leaves_all_as_it_was() {
     std::fs::create_dir_all(lockers.folder().join(&tombstone).parent().unwrap()).unwrap();
     std::fs::write(lockers.folder().join(&tombstone), "of a later version").unwrap();
     let before = content(lockers.folder());
-    assert_eq!(of(ring.rotate(&named("acme")).await.unwrap()), (4, vec!["refused"]));
+    let refused = ring.rotate(&named("acme")).await.unwrap_err();
+    assert_eq!((refused.class.code(), refused.kind), (4, "tenant-purged"), "{refused:?}");
     assert_eq!(of(ring.rotate(&named("globex")).await.unwrap()), (4, vec!["refused"]));
-    assert_eq!(of(ring.rotate(&Which::All).await.unwrap()), (0, vec!["refused", "refused"]));
+    assert_eq!(of(ring.rotate(&Which::All).await.unwrap()), (0, vec!["refused"]), "the purged one has no key");
     assert_eq!(content(lockers.folder()), before);
 }
 

@@ -300,8 +300,11 @@ impl Rewrap<'_> {
             for older in numbers.into_iter().filter(|n| *n < number) {
                 let mut all_gone = true;
                 for name in Wrapping::names(record, older) {
-                    if let Err(error) = place.remover.delete(&name.to_string()).await {
-                        let why = Failure::from(error).one_line();
+                    let removed = match &place.keeps {
+                        Some(why) => Err(why.clone()),
+                        None => place.remover.delete(&name.to_string()).await.map_err(|error| Failure::from(error).one_line()),
+                    };
+                    if let Err(why) = removed {
                         open.push(format!("{}: an older wrapping, still there: {why}", signed::locate(place.store, &name)));
                         all_gone = false;
                         break;

@@ -91,7 +91,16 @@ impl Lockers {
 
     /// In directories, with a cluster where the tenants' locks are taken.
     pub async fn connected(connection: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("tenure-lockers-").tempdir().unwrap();
+        Self::in_directories(tempfile::Builder::new().prefix("tenure-lockers-").tempdir().unwrap(), connection).await
+    }
+
+    /// In directories that stay, in a new folder below this one.
+    pub async fn kept_below(folder: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("installation-").disable_cleanup(true).tempdir_in(folder).unwrap();
+        Self::in_directories(folder, NOWHERE).await
+    }
+
+    async fn in_directories(folder: tempfile::TempDir, connection: &str) -> Self {
         let store = async |name: &str| directory(&folder.path().join(name)).await;
         let (vault, keyring, mirror) = (store("vault").await, store("keyring").await, store("mirror").await);
         Self::made(folder, connection, vault, keyring, vec![mirror]).await

@@ -82,6 +82,10 @@ impl Purge<'_> {
         ] {
             self.vault.check_signer(key, namespace, now).map_err(|error| Failure::key_not_allowed(name, error))?;
         }
+        if matches!(what, What::Before(_)) {
+            // What is young by a clock that is ahead may look old, and then a run that is at work loses what it re-uses.
+            self.refuse_clock_ahead().await?;
+        }
         let tag = self.keyring.tag(tenant);
         let open = self.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
         let (plan, steps) = match open_for(tenant, what, open)? {

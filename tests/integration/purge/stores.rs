@@ -1,10 +1,17 @@
 //! A purge in buckets: no version is left, and what is locked stays until its date.
 
 use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
-use tenure::store::{Store, locked::LockedStore, s3::S3Store};
+use tenure::store::{
+    Store,
+    locked::LockedStore,
+    s3::{S3Settings, S3Store},
+};
 
 use super::*;
-use crate::harness::s3::{self, S3Server, Seaweed};
+use crate::harness::{
+    http::{Action, Proxy},
+    s3::{self, S3Server, Seaweed},
+};
 
 async fn open(server: &Seaweed, bucket: &str) -> Arc<dyn Store> {
     Arc::new(S3Store::connect(server.settings(bucket)).await.unwrap())
@@ -114,4 +121,28 @@ async fn what_is_locked_cannot_be_read_any_more_and_goes_when_its_lock_ends() {
     assert_eq!(report.plan, plan);
     let left = versions(&client, &vault).await;
     assert!(left.iter().filter(|(name, _)| is_its(&format!("/{name}"))).all(|(name, _)| name.contains("/gone/")), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_ahead_of_the_stores_stops_what_goes_by_age() {
+    let server = s3::shared();
+    let (vault, keyring) = (server.bucket("purge-clock").await, server.bucket("purge-clock-keys").await);
+    let lockers = Lockers::within(open(server, &vault).await, open(server, &keyring).await, Vec::new()).await;
+    let mut acme = lockers.tenant("acme", at("2026-11-01")).await;
+    let night = lockers.night(&mut acme, at("2026-11-01"), &[]).await;
+    let before = versions(&server.client(), &vault).await;
+    // A refusal tells the time as well.
+    let proxy = Proxy::start(Some(server.endpoint()), |request, _| {
+        let asks_for_time = request.path.contains("list-type=2") && request.path.contains("max-keys=1");
+        if asks_for_time { Action::Answer(403, "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n", Vec::new()) } else { Action::Forward }
+    })
+    .await;
+    let settings = S3Settings { endpoint: Some(proxy.endpoint.clone()), ..server.settings(&vault) };
+    let skewed: Arc<dyn Store> = Arc::new(S3Store::connect(settings).await.unwrap());
+    let (skewed, keys) = lockers.through(skewed, open(server, &keyring).await, Vec::new()).await;
+    let what = What::Before(at("2026-11-02"));
+    let refused = purge_in(&lockers, (&skewed, &keys), ("acme", what), true, Utc::now()).await.unwrap_err();
+    assert_eq!((refused.class, refused.kind), (FailureClass::Refused, "clock-ahead"), "{refused:?}");
+    assert_eq!(versions(&server.client(), &vault).await, before);
+    lockers.opens(&acme, &night).await.unwrap();
 }

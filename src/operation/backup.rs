@@ -5,6 +5,7 @@ mod findings;
 mod key;
 mod locks;
 mod pages;
+pub mod protocol;
 mod read;
 mod report;
 mod reuse;
@@ -22,7 +23,8 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub use report::{BackupReport, BackupResult, Outcome};
+pub use report::{BackupReport, BackupResult, Done, Outcome};
+pub use reuse::Reuse;
 
 use super::{
     budget::Budget,

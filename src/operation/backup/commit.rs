@@ -1,34 +1,31 @@
 //! The commit: what must still be true, then the manifest, then another look.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 
-use super::{key, reuse, tenant::Run};
+use super::{
+    key,
+    protocol::{Protocol, Ready},
+    reuse,
+};
 use crate::{
-    format::{key_record::KeyRecord, manifest::Manifest, record::Void},
+    format::{manifest::Manifest, record::Void},
     object_name::Document,
     operation::{
         failure::{Failure, FailureClass},
+        held::Held,
         living,
     },
-    postgres::lock::TenantLock,
     signed::FORMAT,
 };
 
-/// What a commit depends on.
-pub(super) struct Conditions<'a> {
-    pub(super) lock: &'a TenantLock,
-    pub(super) record: &'a KeyRecord,
-    pub(super) base: Option<crate::backup_id::BackupId>,
-    pub(super) base_expires_at: Option<DateTime<Utc>>,
-}
-
-impl Run<'_> {
+impl Protocol<'_> {
     /// Stores the manifest, if everything that it rests on still holds; looks again afterwards, and declares it void if not.
     ///
     /// # Errors
     /// When a condition does not hold; then no backup exists, or a void one that nobody uses.
-    pub(super) async fn commit(&self, manifest: &Manifest, conditions: &Conditions<'_>) -> Result<(), Failure> {
-        self.holds(conditions).await?;
+    pub(super) async fn commit(&self, lock: &dyn Held, ready: &Ready) -> Result<(), Failure> {
+        let manifest = &ready.manifest;
+        self.holds(lock, ready).await?;
         if let Err(error) = self.backup.vault.put_manifest(manifest, &self.backup.signer).await {
             // It may be there; but anybody who may delete could remove it.
             let manifest_name = Document::Manifest(manifest.locker, manifest.backup).to_string();
@@ -46,7 +43,7 @@ impl Run<'_> {
             }
             return Err(failure);
         }
-        if let Err(failure) = self.holds(conditions).await {
+        if let Err(failure) = self.holds(lock, ready).await {
             self.declare_void(manifest, failure.kind).await?;
             return Err(failure);
         }
@@ -64,18 +61,18 @@ impl Run<'_> {
         Ok(self.backup.vault.put_void(&void, &self.backup.signer).await?)
     }
 
-    async fn holds(&self, conditions: &Conditions<'_>) -> Result<(), Failure> {
+    async fn holds(&self, lock: &dyn Held, ready: &Ready) -> Result<(), Failure> {
         let (backup, tenant) = (self.backup, &self.resident.tenant);
-        conditions.lock.still_held().await?;
+        lock.still_held().await?;
         let root = backup.vault.root();
         if self.started.elapsed().as_secs() >= root.max_run_seconds {
             let message = format!("the run took longer than max_run ({} s) and must not commit", root.max_run_seconds);
             return Err(Failure::new(FailureClass::Failed, "run-too-long", tenant, message)
                 .hint("No backup was made. More `jobs` or a faster store make runs shorter."));
         }
-        key::refuse_if_gone(backup, tenant, &[conditions.record.locker]).await?;
+        key::refuse_if_gone(backup, tenant, &[ready.record.locker]).await?;
         let keys = living::keys(&backup.vault, &backup.keyring, tenant).await?;
-        let unchanged = keys.as_ref().and_then(|keys| keys.sealing()).is_some_and(|sealing| sealing == conditions.record);
+        let unchanged = keys.as_ref().and_then(|keys| keys.sealing()).is_some_and(|sealing| *sealing == ready.record);
         if !unchanged {
             return Err(Failure::new(
                 FailureClass::Failed,
@@ -85,9 +82,9 @@ impl Run<'_> {
             )
             .hint("No backup was made. Run it again: the next one uses the new key."));
         }
-        if let (Some(base), Some(expires_at)) = (conditions.base, conditions.base_expires_at) {
+        if let Some((base, expires_at)) = ready.base {
             let settled = (backup.clock)() + TimeDelta::seconds(i64::try_from(root.settle_seconds).unwrap_or(i64::MAX / 1_000));
-            if expires_at <= settled || !reuse::base_is_there(&backup.vault, conditions.record.locker, base).await? {
+            if expires_at <= settled || !reuse::base_is_there(&backup.vault, ready.record.locker, base).await? {
                 let message = format!("backup {base}, whose chunks were to be re-used, is gone or about to expire");
                 return Err(Failure::new(FailureClass::Failed, "base-gone", tenant, message)
                     .hint("No backup was made. Run it again: the next one re-uses what is there."));

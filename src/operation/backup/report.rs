@@ -105,12 +105,15 @@ impl Outcome {
 }
 
 /// What a good backup says of itself.
-pub(super) struct Done {
-    pub(super) backup: crate::backup_id::BackupId,
-    pub(super) totals: crate::format::manifest::Totals,
-    pub(super) findings: Vec<String>,
+pub struct Done {
+    /// Its id.
+    pub backup: crate::backup_id::BackupId,
+    /// What it read, stored and re-used.
+    pub totals: crate::format::manifest::Totals,
+    /// What the operator should know.
+    pub findings: Vec<String>,
     /// The backup counts, and a grant is missing.
-    pub(super) incomplete: Option<Failure>,
+    pub incomplete: Option<Failure>,
 }
 
 impl BackupResult {

@@ -1,29 +1,19 @@
 //! One tenant's backup, from the lock to the manifest.
 
-use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Backup, CONNECTIONS_PER_TENANT, Limits,
-    commit::Conditions,
-    findings, key,
-    locks::Needed,
-    pages,
+    protocol::{Captured, Protocol, Ready},
     read::{self, Shared, Writer},
     report::{Done, GAVE_WAY},
     reuse::Reuse,
     schema,
-    sink::Sink,
 };
 use crate::{
     backup_id::BackupId,
     chunk::cutter::Cutter,
-    format::{
-        description::Description,
-        index_page::Entry,
-        key_record::KeyRecord,
-        manifest::{Manifest, Previous, Server},
-    },
+    format::{description::Description, index_page::Entry, key_record::KeyRecord, manifest::Server},
     id::SourceTag,
     operation::{
         failure::{Failure, FailureClass},
@@ -36,10 +26,7 @@ use crate::{
         source_tag::SourceTagger,
         tools::Program,
     },
-    seal::TenantRecipient,
-    signed::FORMAT,
     tenant::TenantName,
-    vault::history::History,
 };
 
 /// The description is a source of its own, with a tag that no HMAC gives: sixteen zero bytes.
@@ -50,33 +37,12 @@ pub(super) struct Run<'a> {
     pub(super) backup: &'a Backup,
     pub(super) resident: &'a Resident,
     limits: &'a Limits,
-    pub(super) started: tokio::time::Instant,
-}
-
-/// A backup that lacks only its manifest.
-struct Ready {
-    manifest: Manifest,
-    record: KeyRecord,
-    base: Option<BackupId>,
-    base_expires_at: Option<DateTime<Utc>>,
-    findings: Vec<String>,
-    incomplete: Option<Failure>,
-}
-
-/// What a run has read and stored before it is a backup.
-struct Stored {
-    id: BackupId,
-    taken_at: DateTime<Utc>,
-    snapshot: Snapshot,
-    description: Description,
-    description_entries: Vec<Entry>,
-    entries: Vec<Entry>,
-    sink: Sink,
+    protocol: Protocol<'a>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(backup: &'a Backup, resident: &'a Resident, limits: &'a Limits, started: tokio::time::Instant) -> Self {
-        Self { backup, resident, limits, started }
+        Self { backup, resident, limits, protocol: Protocol { backup, resident, started } }
     }
 
     fn stage(&self, stage: &'static str) {
@@ -89,7 +55,7 @@ impl<'a> Run<'a> {
     /// Why there is no new backup.
     pub(super) async fn run(self) -> Result<Done, Failure> {
         let tenant = &self.resident.tenant;
-        key::refuse_if_gone(self.backup, tenant, &[]).await?;
+        self.protocol.refuse_if_gone().await?;
         let mut connections = self.connections(CONNECTIONS_PER_TENANT).await?;
         let reader = connections.split(1);
         self.stage("locking");
@@ -102,12 +68,12 @@ impl<'a> Run<'a> {
             ready = self.locked(&lock, reader) => ready?,
             why = lock.lost() => return Err(self.lock_lost(&why)),
             () = self.backup.cancel.cancelled() => return Err(self.interrupted()),
-            () = tokio::time::sleep_until(self.started + max_run) => {
+            () = tokio::time::sleep_until(self.protocol.started + max_run) => {
                 return Err(Failure::new(FailureClass::Failed, "run-too-long", tenant, format!("the run took longer than {} s", max_run.as_secs()))
                     .hint("No backup was made."));
             }
         };
-        let done = self.finish(&lock, ready).await?;
+        let done = self.protocol.finish(&lock, ready).await?;
         if let Err(error) = lock.release().await {
             // The backup is committed and was checked after the commit: that it could not be given back harms nobody.
             tracing::warn!(tenant.name = %tenant, error = %error, "the lock of tenant {tenant} was gone at the end");
@@ -117,37 +83,14 @@ impl<'a> Run<'a> {
 
     /// Everything up to the commit.
     async fn locked(&self, lock: &TenantLock, reader: Option<OwnedSemaphorePermit>) -> Result<Ready, Failure> {
-        self.stage("preparing");
         if let Some(owner) = self.limits.renamed.get(&self.resident.tenant) {
             return Err(self.is_renamed(owner));
         }
-        let (keys, record) = key::sealing_key(self.backup, self.resident, self.limits.nobody_new.as_deref()).await?;
-        let now = (self.backup.clock)();
-        let history = self.backup.vault.history(record.locker, now).await?;
-        key::refuse_if_a_key_was_lost(&self.resident.tenant, &keys, &history, now)?;
-        key::check_source(self.backup, self.resident, record.locker, &history).await?;
-        let settle = TimeDelta::seconds(i64::try_from(self.backup.vault.root().settle_seconds).unwrap_or(i64::MAX / 1_000));
-        let reuse = Reuse::load(&self.backup.vault, record.locker, record.key_id, &history, now + settle).await?;
-        let base = reuse.base;
-        let mut findings = Vec::new();
-        findings::of_history(&history, &reuse, &mut findings);
-
+        let (prepared, reuse) = self.protocol.prepare(self.limits.nobody_new.as_deref()).await?;
         let age = self.backup.max_snapshot_age;
-        let stored =
-            tokio::time::timeout(age, self.store(lock, &record, reuse, reader)).await.map_err(|_| self.too_old(age))??;
-        let manifest = self.manifest(&record, &history, &stored, &mut findings).await?;
-        findings::of_captured(&manifest, &stored.description, &mut findings);
-        let base_expires_at =
-            history.backups.iter().find(|backup| Some(backup.manifest.backup) == base).map(|backup| backup.manifest.expires_at);
-        let incomplete = findings::incomplete(&self.resident.tenant, &stored.description);
-        Ok(Ready { manifest, record, base, base_expires_at, findings, incomplete })
-    }
-
-    async fn finish(&self, lock: &TenantLock, ready: Ready) -> Result<Done, Failure> {
-        self.stage("committing");
-        let Ready { manifest, record, base, base_expires_at, findings, incomplete } = ready;
-        self.commit(&manifest, &Conditions { lock, record: &record, base, base_expires_at }).await?;
-        Ok(Done { backup: manifest.backup, totals: manifest.totals, findings, incomplete })
+        let captured = tokio::time::timeout(age, self.capture(lock, &prepared.record, reuse, reader));
+        let captured = captured.await.map_err(|_| self.too_old(age))??;
+        self.protocol.ready(prepared, captured).await
     }
 
     fn too_old(&self, age: std::time::Duration) -> Failure {
@@ -158,13 +101,13 @@ impl<'a> Run<'a> {
     }
 
     /// Reads the database as of one moment, and stores every chunk that is not stored yet.
-    async fn store(
+    async fn capture(
         &self,
         lock: &TenantLock,
         record: &KeyRecord,
         reuse: Reuse,
         reader: Option<OwnedSemaphorePermit>,
-    ) -> Result<Stored, Failure> {
+    ) -> Result<Captured, Failure> {
         let (backup, resident) = (self.backup, self.resident);
         let target = &resident.cluster.target;
         self.stage("opening the snapshot");
@@ -177,12 +120,8 @@ impl<'a> Run<'a> {
         let snapshot = opening.open().await?;
         let taken_at = (backup.clock)();
         let id = BackupId::new(taken_at);
-        let recipient = TenantRecipient::parse(&record.recipient).map_err(|error| {
-            let message = format!("key {} has no usable recipient", record.key_id);
-            Failure::new(FailureClass::Integrity, "bad-key-record", record.key_id, message).because(error)
-        })?;
-        let key = record.chunk_name_key.clone();
-        let tagger = SourceTagger::new(&key);
+        let sink = self.protocol.sink(record, id, reuse)?;
+        let tagger = SourceTagger::new(&record.chunk_name_key);
         let pg_dump = backup.tools.find(Program::Dump, snapshot.facts().version_num / 10_000).await?;
         let version_line = format!("pg_dump (PostgreSQL) {}", pg_dump.version);
         let promise = (backup.promise)(&resident.tenant);
@@ -200,8 +139,8 @@ impl<'a> Run<'a> {
         let shared = Shared {
             tenant: resident.tenant.clone(),
             snapshot: snapshot.clone(),
-            sink: Sink::new(backup.vault.clone(), record.locker, id, recipient, key.clone(), reuse, backup.clock),
-            hasher: key.row_hasher(),
+            sink,
+            hasher: record.chunk_name_key.row_hasher(),
             budget: backup.budget.clone(),
             progress: backup.progress.clone(),
             readers: self.limits.readers.clone(),
@@ -221,7 +160,16 @@ impl<'a> Run<'a> {
         entries.extend(archive_entries);
         description.warnings = warnings;
         let description_entries = describe(&shared, &description).await?;
-        Ok(Stored { id, taken_at, snapshot, description, description_entries, entries, sink: shared.sink })
+        let facts = snapshot.facts();
+        let server = Server {
+            system_identifier: facts.files.system_identifier.to_string(),
+            database_oid: facts.files.database_oid,
+            timeline: facts.timeline,
+            lsn: facts.lsn.clone(),
+            version_num: facts.version_num,
+        };
+        let (server_time, sink) = (facts.server_time, shared.sink);
+        Ok(Captured { id, taken_at, server_time, server, description, description_entries, entries, sink })
     }
 
     /// Resolves when somebody has waited behind the snapshot for longer than `yield_after`.
@@ -237,58 +185,6 @@ impl<'a> Run<'a> {
                     .hint("Change the schema when no backup runs, or raise limits.yield_after.")
             }
         }
-    }
-
-    async fn manifest(
-        &self,
-        record: &KeyRecord,
-        history: &History,
-        stored: &Stored,
-        findings: &mut Vec<String>,
-    ) -> Result<Manifest, Failure> {
-        let (backup, facts) = (self.backup, stored.snapshot.facts());
-        let rows = stored.entries.iter().flat_map(|entry| &entry.parts).map(|part| part.rows).sum();
-        let grouped = pages::group(&stored.description, stored.entries.clone());
-        let mut pages = pages::store(&backup.vault, record.locker, &stored.sink, &grouped).await?;
-        self.stage("locking what it needs");
-        let (description, sink) = (&stored.description_entries, &stored.sink);
-        let needed = Needed { locker: record.locker, sink, description, pages: &mut pages, indexes: &grouped };
-        let description_locked_until = needed.hold(backup, findings).await?;
-        let previous = history.newest();
-        let keep = (backup.promise)(&self.resident.tenant).keep;
-        let mut totals = stored.sink.totals();
-        totals.tables = stored.description.tables.len() as u64;
-        totals.rows = rows;
-        Ok(Manifest {
-            format: FORMAT,
-            installation: backup.vault.root().installation,
-            locker: record.locker,
-            backup: stored.id,
-            sequence: previous.map_or(1, |previous| previous.manifest.sequence.saturating_add(1)),
-            previous: previous.map(|previous| Previous {
-                backup: previous.manifest.backup,
-                sha256: previous.sha256,
-                expires_at: previous.manifest.expires_at,
-            }),
-            taken_at: stored.taken_at,
-            server_time: facts.server_time,
-            keep,
-            expires_at: keep.expiry(stored.taken_at),
-            key_id: record.key_id,
-            server: Server {
-                system_identifier: facts.files.system_identifier.to_string(),
-                database_oid: facts.files.database_oid,
-                timeline: facts.timeline,
-                lsn: facts.lsn.clone(),
-                version_num: facts.version_num,
-            },
-            description: stored.description_entries.clone(),
-            pages,
-            description_locked_until,
-            not_captured: stored.description.not_captured.len() as u64,
-            totals,
-            written_by: backup.version.clone(),
-        })
     }
 
     /// Waits for `count` connections to the tenant's cluster, all at once: two tenants that each hold some can't wait for each other.

@@ -196,7 +196,11 @@ impl Holding<'_> {
 
     async fn put(&self, locker: Locker, id: RecordId, act: HoldAct, now: DateTime<Utc>) -> Result<(), Failure> {
         let hold = Hold { format: FORMAT, installation: self.vault.root().installation, locker, id, act, created_at: now };
-        Ok(self.vault.put_hold(&hold, self.operator).await?)
+        match self.vault.put_hold(&hold, self.operator).await {
+            // A purge that empties the locker at this moment: there is nothing left to hold.
+            Err(error) if error.is_integrity() && self.vault.is_purged(locker).await? => Ok(()),
+            written => Ok(written?),
+        }
     }
 
     /// Active holds, each with the lockers that it is in; and what cannot be read.

@@ -180,7 +180,7 @@ impl Purge<'_> {
     }
 
     /// The lockers of every purge of everything that has destroyed something.
-    async fn begun_before(&self, tenant: &TenantName) -> Result<Vec<PlannedLocker>, Failure> {
+    pub(super) async fn begun_before(&self, tenant: &TenantName) -> Result<Vec<PlannedLocker>, Failure> {
         let begun = |steps: &BTreeSet<Step>| steps.contains(&Step::Destroying);
         let plans = self.vault.plans(self.keyring.tag(tenant), begun).await?;
         let all = plans.into_iter().filter(|planned| planned.plan.act == PlannedAct::PurgeAll);

@@ -10,6 +10,7 @@ use crate::{
         plan::{Found, KeyCopy, Plan, PlannedAct, PlannedLocker, Step},
         purge_note::{PurgeNote, Purged},
     },
+    id::Locker,
     operation::{
         failure::{Failure, FailureClass},
         held::Held,
@@ -89,7 +90,9 @@ impl Purge<'_> {
     /// Stops while somebody holds any of the plan's lockers.
     pub(super) async fn refuse_if_held(&self, tenant: &TenantName, plan: &Plan, noted: bool) -> Result<(), Failure> {
         let mut holds = Holds::default();
-        for planned in &plan.lockers {
+        // Of what an earlier purge has begun to destroy, a hold keeps nothing: it came too late, whatever became of its record.
+        let begun: BTreeSet<Locker> = self.begun_before(tenant).await?.into_iter().map(|planned| planned.locker).collect();
+        for planned in plan.lockers.iter().filter(|planned| !begun.contains(&planned.locker)) {
             let found = self.vault.holds(planned.locker).await?;
             holds.active.extend(found.active);
             holds.unreadable.extend(found.unreadable);

@@ -116,7 +116,20 @@ impl Rewrap<'_> {
             return Ok(Ok((Done { wrapping, wrapped: to_be_made, removed: older.len() as u64 }, false)));
         }
         let wrapping = if to_be_made { self.wrap(record, &newest, highest.saturating_add(1), wanted)? } else { newest };
-        let written = match self.write(record, &wrapping, places, open).await? {
+        let written = self.write(record, &wrapping, places, open).await;
+        // Right after the writes, whatever became of them: a purge that noted the key before this lists what there is of it after this, and one
+        // that came first is seen here.
+        if !matches!(written, Ok(Ok(0))) {
+            let named = change.refuse_if_named(&record.tenant, record.name_tag, record.locker, Some(record.key_id)).await;
+            match named {
+                Err(why) if why.class == FailureClass::Refused => {
+                    return Err(change.take_back(&Wrapping::names(record, wrapping.number), why).await);
+                }
+                Err(unknown) if written.is_ok() => return Err(unknown),
+                _ => {}
+            }
+        }
+        let written = match written? {
             Ok(written) => written,
             Err(Changed) => return Ok(Err(Changed)),
         };
@@ -132,15 +145,6 @@ impl Rewrap<'_> {
         }
         if self.identity.is_among(&wrapping.recipients) {
             self.unwrap(record, &wrapping)?;
-        }
-        if written > 0 {
-            let named = change.refuse_if_named(&record.tenant, record.name_tag, record.locker, Some(record.key_id)).await;
-            match named {
-                Err(why) if why.class == FailureClass::Refused => {
-                    return Err(change.take_back(&Wrapping::names(record, wrapping.number), why).await);
-                }
-                named => named?,
-            }
         }
         let (removed, newer) = self.remove_older(record, wrapping.number, places, open).await?;
         Ok(Ok((Done { wrapping: wrapping.number, wrapped: written > 0, removed }, newer)))

@@ -19,6 +19,7 @@ mod integrity;
 mod json_schemas;
 mod keys;
 mod layering;
+mod life;
 mod lock_nights;
 mod policies;
 mod program;

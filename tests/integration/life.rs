@@ -1,0 +1,273 @@
+//! A model-checked life: the protocols themselves, in stores that are a table in memory, in a time that is a variable.
+//!
+//! [`nights`] is a life at random, [`schedules`] every order of the calls of two programs. `docs/testing.md` says how to run more of it.
+#![allow(clippy::print_stderr, reason = "says how much was walked, and what came before a failure")]
+
+mod actors;
+mod commands;
+mod nights;
+mod schedules;
+mod store;
+mod world;
+
+use chrono::{DateTime, Utc};
+use tenure::operation::{failure::FailureClass, purge::What};
+
+use self::{
+    actors::Actor,
+    nights::{Life, now},
+    store::lock,
+    world::{Rows, World, days, tenant},
+};
+
+fn first_night() -> DateTime<Utc> {
+    "2026-01-29T03:00:00Z".parse().unwrap()
+}
+
+/// Blocking work (sealing) runs on its threads; nothing else does.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+fn rows(texts: &[&str]) -> Rows {
+    texts.iter().enumerate().map(|(n, text)| (n as u8, format!("{text}\n").into_bytes())).collect()
+}
+
+/// Whether every schedule is walked, however many there are: `TENURE_TEST_SCHEDULES=all`.
+fn every_schedule() -> bool {
+    std::env::var("TENURE_TEST_SCHEDULES").is_ok_and(|value| value == "all")
+}
+
+/// How many lives, each with a seed of its own: `TENURE_TEST_LIFE`. `TENURE_TEST_LIFE_SEED` is the first one's.
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().map_or(otherwise, |text| text.parse().unwrap())
+}
+
+/// Of one life.
+const NIGHTS: u64 = 100;
+
+#[test]
+fn many_nights() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let first = number("TENURE_TEST_LIFE_SEED", 1);
+    for seed in first..first + number("TENURE_TEST_LIFE", 1) {
+        let mut world = now(World::new(first_night(), 2, Some(7), 1));
+        for (n, keep) in ["10 days", "1 month", "2 weeks", "40 days"].iter().enumerate() {
+            world.keeps.insert(tenant(&format!("acme{n}")), keep.parse().unwrap());
+        }
+        for n in 4..100 {
+            world.keeps.insert(tenant(&format!("acme{n}")), "3 weeks".parse().unwrap());
+        }
+        let mut life = Life::new(&world, seed, first_night(), 4);
+        for _ in 0..number("TENURE_TEST_LIFE_NIGHTS", NIGHTS) {
+            life.night();
+        }
+        now(world.check(true));
+        eprintln!("{}", life.summary());
+    }
+}
+
+/// How two programs ended, in words.
+fn words(actors: &[Actor<'_>]) -> String {
+    let word = |actor: &Actor<'_>| match actor.ended.as_ref() {
+        Some(Ok(())) => "done",
+        Some(Err(failure)) => failure.kind,
+        None => "killed",
+    };
+    actors.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
+/// What must be so after any schedule of programs that leave the tenant alive: everything listed restores, and the next night is a good one.
+fn next_night(world: &World) {
+    let then = lock(&world.board).now;
+    now(world.check(true));
+    world.set_clock(then + days(1));
+    let mut next = [Actor::new("the next night", world.back_up(0, tenant("acme"), 1, rows(&["one", "three"])))];
+    world.finish(&mut next);
+    assert!(matches!(next[0].ended, Some(Ok(()))), "the next night: {:?}", next[0].ended);
+    now(world.check(true));
+    world.set_clock(then);
+}
+
+/// A world with one tenant and a few nights of it.
+fn with_nights(nights: i64, mirrors: usize, excludes: bool) -> World {
+    let world = now(World::new(first_night(), 2, None, mirrors));
+    for night in 0..nights {
+        world.set_clock(first_night() + days(night));
+        let texts = ["one".to_owned(), format!("night {night}")];
+        let rows = rows(&[&texts[0], &texts[1]]);
+        let mut backup = [Actor::new("a night", world.back_up(0, tenant("acme"), 1, rows))];
+        world.finish(&mut backup);
+        assert!(matches!(backup[0].ended, Some(Ok(()))), "{:?}", backup[0].ended);
+    }
+    world.set_clock(first_night() + days(nights));
+    lock(&world.board).excludes = excludes;
+    world
+}
+
+fn title(what: &str, excludes: bool) -> String {
+    if excludes { what.to_owned() } else { format!("{what} without a lock") }
+}
+
+/// Both make a key where the lock keeps nobody out: every backup that comes of it restores.
+#[test]
+fn schedules_of_create_and_create() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    for excludes in [true, false] {
+        let world = with_nights(0, 0, excludes);
+        let start = |world| {
+            [0, 1].map(|actor| {
+                let texts = [["one", "two"], ["one", "zwei"]][actor];
+                Actor::new(format!("backup {actor}"), World::back_up(world, actor, tenant("acme"), 1, rows(&texts)))
+            })
+        };
+        schedules::walk(&title("create/create", excludes), &world, start, |actors, ends| {
+            let busy =
+                actors.iter().filter(|actor| matches!(&actor.ended, Some(Err(failure)) if failure.class == FailureClass::Busy));
+            assert!(excludes || busy.count() == 0);
+            *ends.entry(words(actors)).or_default() += 1;
+            next_night(&world);
+        });
+    }
+}
+
+#[test]
+fn schedules_of_rotate_and_rewrap() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let world = with_nights(1, 1, true);
+    world.new_identity();
+    let start =
+        |world| [Actor::new("rotate", World::rotate(world, 0, tenant("acme"))), Actor::new("rewrap", World::rewrap(world, 1))];
+    schedules::walk("rotate/rewrap", &world, start, |actors, ends| {
+        *ends.entry(words(actors)).or_default() += 1;
+        next_night(&world);
+        // Whatever it missed, the next one does.
+        let mut again = [Actor::new("rewrap again", world.rewrap(0))];
+        world.finish(&mut again);
+        assert!(matches!(again[0].ended, Some(Ok(()))), "{:?}", again[0].ended);
+        world.check_wrappings(true);
+    });
+}
+
+#[test]
+fn schedules_of_backup_and_rotate() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    for excludes in [true, false] {
+        let world = with_nights(1, 0, excludes);
+        let start = |world| {
+            let backup = World::back_up(world, 0, tenant("acme"), 1, rows(&["one", "two"]));
+            [Actor::new("backup", backup), Actor::new("rotate", World::rotate(world, 1, tenant("acme")))]
+        };
+        schedules::walk(&title("backup/rotate", excludes), &world, start, |actors, ends| {
+            *ends.entry(words(actors)).or_default() += 1;
+            next_night(&world);
+        });
+    }
+}
+
+/// A purge that says that it is closed leaves nothing, whatever the other one does; and what the other one says is true.
+#[test]
+fn schedules_of_backup_and_purge() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    for excludes in [true, false] {
+        let world = with_nights(1, 0, excludes);
+        let start = |world| {
+            let backup = World::back_up(world, 0, tenant("acme"), 1, rows(&["one", "two"]));
+            [Actor::new("backup", backup), Actor::new("purge", World::purge(world, 1, tenant("acme"), What::All))]
+        };
+        schedules::walk(&title("backup/purge", excludes), &world, start, |actors, ends| {
+            *ends.entry(words(actors)).or_default() += 1;
+            after_purge(&world, &actors[1], excludes);
+        });
+    }
+}
+
+#[test]
+fn schedules_of_rewrap_and_purge() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let world = with_nights(1, 0, true);
+    world.new_identity();
+    let start = |world| {
+        let purge = World::purge(world, 1, tenant("acme"), What::All);
+        [Actor::new("rewrap", World::rewrap(world, 0)), Actor::new("purge", purge)]
+    };
+    schedules::walk("rewrap/purge", &world, start, |actors, ends| {
+        *ends.entry(words(actors)).or_default() += 1;
+        after_purge(&world, &actors[1], true);
+    });
+}
+
+#[test]
+fn schedules_of_rotate_and_purge() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    for excludes in [true, false] {
+        let world = with_nights(1, 0, excludes);
+        let start = |world| {
+            let purge = World::purge(world, 1, tenant("acme"), What::All);
+            [Actor::new("rotate", World::rotate(world, 0, tenant("acme"))), Actor::new("purge", purge)]
+        };
+        schedules::walk(&title("rotate/purge", excludes), &world, start, |actors, ends| {
+            *ends.entry(words(actors)).or_default() += 1;
+            after_purge(&world, &actors[1], excludes);
+        });
+    }
+}
+
+/// Exactly one of the two gets its way, and each says the truth.
+#[test]
+fn schedules_of_hold_and_purge() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let world = with_nights(1, 0, true);
+    let start = |world| {
+        let purge = World::purge(world, 1, tenant("acme"), What::All);
+        [Actor::new("hold", World::hold(world, 0, tenant("acme"))), Actor::new("purge", purge)]
+    };
+    schedules::walk("hold/purge", &world, start, |actors, ends| {
+        *ends.entry(words(actors)).or_default() += 1;
+        let is_held = matches!(actors[0].ended, Some(Ok(())));
+        let is_purged = matches!(actors[1].ended, Some(Ok(())));
+        assert!(!(is_held && is_purged), "held and purged");
+        if is_held {
+            // Nothing was destroyed, and nothing is until the release.
+            world.model.borrow_mut().held.insert(tenant("acme"));
+            let (held, kinds) = (world.model.borrow().written.clone(), ["vault", "keyring"]);
+            for written in held.values() {
+                let board = lock(&world.board);
+                let missing = written.names.iter().find(|name| !board.disks[0].objects.contains_key(*name));
+                assert!(missing.is_none(), "{missing:?} is gone from the {}", kinds[0]);
+            }
+            let mut again = [Actor::new("purge again", world.purge(0, tenant("acme"), What::All))];
+            world.finish(&mut again);
+            assert_eq!(words(&again), "on-hold");
+            world.model.borrow_mut().held.clear();
+            let mut release = [Actor::new("release", world.release(0, tenant("acme")))];
+            world.finish(&mut release);
+            assert_eq!(words(&release), "done");
+        }
+        after_purge(&world, &actors[1], true);
+    });
+}
+
+/// Whatever a purge left, it is closed in the end; then nothing is there, and the tenant can begin anew.
+fn after_purge(world: &World, purge: &Actor<'_>, excludes: bool) {
+    let then = lock(&world.board).now;
+    if excludes && matches!(purge.ended, Some(Ok(()))) {
+        world.check_purged(&tenant("acme"), true);
+    }
+    // Past `settle`: what a run without a lock wrote late is found as well.
+    world.set_clock(then + days(3));
+    let mut again = [Actor::new("purge again", world.purge(0, tenant("acme"), What::All))];
+    world.finish(&mut again);
+    assert_eq!(words(&again), "done", "{:?}", again[0].ended);
+    world.check_purged(&tenant("acme"), false);
+    next_night(world);
+    world.set_clock(then);
+}

@@ -1,0 +1,119 @@
+//! The commands that let go of something or change keys, as the actors of a world give them.
+
+use tenure::{
+    operation::{
+        failure::{Failure, FailureClass},
+        hold::{self, Holding},
+        keys::{
+            change::{Change, Which},
+            rewrap::Rewrap,
+            rotate::Rotate,
+        },
+        progress::Silent,
+        purge::{Purge, What},
+    },
+    tenant::TenantName,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::world::{World, clock};
+
+/// A report's end as the program's: its class, and the kind of what went wrong first.
+fn ended(class: Option<FailureClass>, kind: Option<&str>) -> Result<(), Failure> {
+    match class {
+        None => Ok(()),
+        Some(class) => {
+            let kind: &'static str = kind.unwrap_or("open").to_owned().leak();
+            Err(Failure::new(class, kind, "", ""))
+        }
+    }
+}
+
+impl World {
+    fn change<'a>(&'a self, actor: usize, cancel: &'a CancellationToken) -> Change<'a> {
+        let slot = &self.slots[actor];
+        Change {
+            vault: &slot.vault,
+            keyring: &slot.keyring,
+            removers: &slot.key_stores,
+            signer: &self.operator,
+            role: "operator",
+            clock: &clock,
+            progress: &Silent,
+            cancel,
+            dry_run: false,
+        }
+    }
+
+    /// `keys rotate`.
+    ///
+    /// # Errors
+    /// The program's.
+    pub async fn rotate(&self, actor: usize, tenant: TenantName) -> Result<(), Failure> {
+        let (cancel, locks, recipients) = (CancellationToken::new(), self.locks(actor), self.recipients());
+        let rotate = Rotate { change: self.change(actor, &cancel), locks: &locks, recipients: &recipients };
+        let report = rotate.run(&Which::Named(vec![tenant])).await?;
+        let first = report.results.iter().filter_map(|result| result.error.as_ref()).chain(&report.errors).next();
+        ended(report.class, first.map(|error| error.kind.as_str()))
+    }
+
+    /// `keys rewrap --all`.
+    ///
+    /// # Errors
+    /// The program's.
+    pub async fn rewrap(&self, actor: usize) -> Result<(), Failure> {
+        let (cancel, identity, recipients) = (CancellationToken::new(), self.identity(), self.recipients());
+        let rewrap = Rewrap { change: self.change(actor, &cancel), identity: &identity, recipients: &recipients };
+        let report = rewrap.run(&Which::All).await?;
+        let first = report.results.iter().filter_map(|result| result.error.as_ref()).chain(&report.errors).next();
+        ended(report.class, first.map(|error| error.kind.as_str()))
+    }
+
+    /// `purge`, of everything or of what was taken before a time; what is left open is an error of its own.
+    ///
+    /// # Errors
+    /// The program's.
+    pub async fn purge(&self, actor: usize, tenant: TenantName, what: What) -> Result<(), Failure> {
+        let (cancel, locks, slot) = (CancellationToken::new(), self.locks(actor), &self.slots[actor]);
+        let purge = Purge {
+            vault: &slot.vault,
+            keyring: &slot.keyring,
+            locks: &locks,
+            operator: &self.operator,
+            eraser: &self.eraser,
+            clock: &clock,
+            progress: &Silent,
+            cancel: &cancel,
+        };
+        let intent = purge.look(&tenant, what, false).await?;
+        if intent.is_empty() {
+            return Ok(());
+        }
+        let report = purge.carry_out(&tenant, &intent).await?;
+        match report.open.first() {
+            None => Ok(()),
+            Some(open) => Err(Failure::new(FailureClass::SomeTenants, open.kind, &open.object, &open.what)),
+        }
+    }
+
+    fn holding(&self, actor: usize) -> Holding<'_> {
+        let slot = &self.slots[actor];
+        Holding { vault: &slot.vault, keyring: &slot.keyring, operator: &self.operator }
+    }
+
+    /// `hold`.
+    ///
+    /// # Errors
+    /// The program's.
+    pub async fn hold(&self, actor: usize, tenant: TenantName) -> Result<(), Failure> {
+        self.holding(actor).hold(&tenant, "a court wants it", clock()).await.map(drop)
+    }
+
+    /// `release --all`.
+    ///
+    /// # Errors
+    /// The program's.
+    pub async fn release(&self, actor: usize, tenant: TenantName) -> Result<(), Failure> {
+        self.holding(actor).release(&tenant, hold::Which::All, clock()).await.map(drop)
+    }
+}

@@ -37,6 +37,9 @@ pub struct Args {
     confirm: Option<RecordId>,
 }
 
+/// Of a whole fleet's backups that wait, a screen.
+const SHOWN: usize = 20;
+
 fn record_id(text: &str) -> Result<RecordId, String> {
     text.parse().map_err(|_| "expected the id of a run, 32 digits, as `tenure expire` says it".to_owned())
 }
@@ -85,12 +88,19 @@ fn text(report: &ExpireReport) -> String {
     };
     list(if report.dry_run { "would go" } else { "removed" }, &report.removed);
     list("on hold", &report.kept_by_hold);
-    for WaitingBackup { tenant, backup, brake, .. } in report.waiting.iter().flat_map(|waiting| &waiting.backups) {
+    let waiting: Vec<&WaitingBackup> = report.waiting.iter().flat_map(|waiting| &waiting.backups).collect();
+    for brake in [Brake::HalfOfTheFleet, Brake::Newest] {
         let why = match brake {
             Brake::HalfOfTheFleet => "over half of all backups would go at once",
             Brake::Newest => "it is the newest that is left of a tenant",
         };
-        text.push_str(&format!("waits: {} {backup}: {why}\n", name(tenant)));
+        let held: Vec<_> = waiting.iter().filter(|backup| backup.brake == brake).collect();
+        for WaitingBackup { tenant, backup, .. } in held.iter().take(SHOWN) {
+            text.push_str(&format!("waits: {} {backup}: {why}\n", name(tenant)));
+        }
+        if held.len() > SHOWN {
+            text.push_str(&format!("waits: {} more: {why}; --json lists all of them\n", held.len() - SHOWN));
+        }
     }
     if report.kept_by_lock.objects > 0 {
         let until = report.kept_by_lock.until.map(time).unwrap_or_default();

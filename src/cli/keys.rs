@@ -109,6 +109,7 @@ fn list_text(report: &KeysReport) -> String {
     }
     let rows = report.keys.iter().map(|key| {
         let state = match (key.seals, key.secret_half) {
+            _ if key.purged => "was to be destroyed",
             (true, _) => "seals",
             (false, true) => "opens older backups",
             (false, false) => "its secret half is missing",

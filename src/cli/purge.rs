@@ -114,7 +114,8 @@ fn first_line(tenant: &TenantName, intent: &Intent) -> String {
 fn text(report: &PurgeReport) -> String {
     let tenant = Printable(&report.tenant);
     if report.dry_run {
-        return "nothing was done\n".to_owned();
+        let notes: String = report.notes.iter().map(|note| format!("{note}\n")).collect();
+        return format!("{notes}nothing was done\n");
     }
     if report.plan.is_none() {
         return "there is nothing to do\n".to_owned();
@@ -134,6 +135,12 @@ fn text(report: &PurgeReport) -> String {
         text.push_str(&format!("open: {}: {}\n", item.object, item.what));
     }
     text.push_str(&match (report.status, report.before) {
+        (PurgeStatus::Closed, None) if report.newer_history => {
+            format!("{tenant}: no backup and no key is left of what was purged; what was backed up since stays\n")
+        }
+        (PurgeStatus::KeysDestroyed, _) if report.newer_history => {
+            format!("{tenant}: what was purged cannot be read any more; what was backed up since stays; not closed yet\n")
+        }
         (PurgeStatus::Closed, None) => format!("{tenant}: purged; no backup and no key is left\n"),
         (PurgeStatus::Closed, Some(before)) => format!("{tenant}: no backup taken before {} is left\n", time(before)),
         (PurgeStatus::KeysDestroyed, _) => {

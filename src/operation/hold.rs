@@ -208,8 +208,8 @@ impl Holding<'_> {
         let (mut active, mut unreadable) = (BTreeMap::<RecordId, Vec<Locker>>::new(), Vec::new());
         for locker in lockers {
             let holds = self.vault.holds(*locker).await?;
-            for hold in holds.active {
-                active.entry(hold.id).or_default().push(*locker);
+            for id in holds.active.iter().map(|hold| hold.id).chain(holds.lost) {
+                active.entry(id).or_default().push(*locker);
             }
             unreadable.extend(holds.unreadable.iter().map(ToString::to_string));
         }
@@ -299,6 +299,9 @@ pub async fn held_by(
         let holds = vault.holds(locker).await?;
         active.extend(holds.active.into_iter().map(|hold| ((hold.created_at, hold.id), hold)));
         unreadable.extend(holds.unreadable.iter().map(|error| format!("{error}; it may be a hold, and counts as one")));
+        unreadable.extend(holds.lost.iter().map(|id| {
+            format!("of record {id} in h/ only the signature is there; it may be a hold, and counts as one until `tenure release --hold {id}`")
+        }));
     }
     let mut opened = Vec::new();
     if let Some(identity) = identity.filter(|_| !active.is_empty()) {

@@ -91,6 +91,8 @@ pub struct PurgeReport {
     pub nodes: Vec<PurgedNode>,
     /// Every store that holds copies of the keys.
     pub key_copies: Vec<PurgedKeyCopy>,
+    /// Whether the tenant has backups that the plan does not name, made since its keys were destroyed. They stay.
+    pub newer_history: bool,
     /// What is left to be done.
     pub open: Vec<OpenItem>,
     /// Anything else that somebody should know.
@@ -148,7 +150,7 @@ pub struct PurgedKeyCopy {
 /// Something that is left to be done.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct OpenItem {
-    /// `key-copy`, `locked`, `not-removed`, `not-swept`, `too-young`, `last-look`.
+    /// `key-copy`, `locked`, `new-history`, `not-removed`, `not-swept`, `too-young`, `last-look`.
     pub kind: &'static str,
     /// The store, the locker, the object.
     pub object: String,
@@ -169,6 +171,7 @@ struct Done {
     locked: empty::Locked,
     keys_destroyed: bool,
     closed: bool,
+    has_newer: bool,
 }
 
 impl Done {
@@ -232,6 +235,13 @@ impl Purge<'_> {
         let mut report = self.report(tenant, intent, Done::default());
         report.dry_run = true;
         report.plan = intent.is_resumed().then(|| intent.plan.id.to_string());
+        let (keys, lockers) = (intent.plan.keys().count(), intent.plan.lockers.len());
+        if keys > 0 {
+            let stores = std::iter::once(self.keyring.store()).chain(self.keyring.mirrors().iter().map(|mirror| &**mirror));
+            let stores: Vec<&str> = stores.map(crate::store::Store::address).collect();
+            report.notes.push(format!("keys to destroy: {keys}, in {}", stores.join(" and ")));
+            report.notes.push(format!("lockers to empty: {lockers}, in {}", self.vault.store().address()));
+        }
         report
     }
 
@@ -255,6 +265,7 @@ impl Purge<'_> {
             bytes_removed: done.bytes(),
             nodes: Vec::new(),
             key_copies: done.key_copies,
+            newer_history: done.has_newer,
             open: done.open,
             notes: done.notes,
             certificate: None,

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Vault, records::Record};
+use super::{Vault, list_named, records::Record};
 use crate::{
     format::hold::{Hold, HoldAct},
     id::{Locker, RecordId},
-    object_name::Document,
+    object_name::{Document, ObjectName, prefix},
     signature::{Namespace, SigningKey},
-    signed::DocumentError,
+    signed::{self, DocumentError},
 };
 
 /// Everything that a locker's `h/` says.
@@ -18,18 +18,21 @@ pub struct Holds {
     pub active: Vec<Hold>,
     /// Records that cannot be read or trusted. Any of them may be a hold, and so it is one.
     pub unreadable: Vec<DocumentError>,
+    /// Records of which only the signature is there, and that nobody released: what was written may have been a hold, and so it is one.
+    pub lost: Vec<RecordId>,
 }
 
 impl Holds {
     /// Whether nothing of the locker may go.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        !self.active.is_empty() || !self.unreadable.is_empty()
+        !self.active.is_empty() || !self.unreadable.is_empty() || !self.lost.is_empty()
     }
 }
 
 impl Vault {
-    /// A locker's holds. A signature without its document is a crashed write, and means nothing.
+    /// A locker's holds. A signature without its record may be a crashed write, or a hold that somebody removed: it counts as one until it is
+    /// released by its id.
     ///
     /// # Errors
     /// [`DocumentError::Store`] only.
@@ -46,7 +49,24 @@ impl Vault {
         }
         placed.retain(|hold| !released.contains(&hold.id));
         placed.sort_by_key(|hold| (hold.created_at, hold.id));
-        Ok(Holds { active: placed, unreadable })
+        let mut lost = self.lost_holds(locker).await?;
+        lost.retain(|id| !released.contains(id));
+        Ok(Holds { active: placed, unreadable, lost })
+    }
+
+    async fn lost_holds(&self, locker: Locker) -> Result<Vec<RecordId>, DocumentError> {
+        let folder = prefix::in_locker(locker, "h");
+        let (named, _) =
+            list_named(self.store(), &folder).await.map_err(|error| signed::store_error(self.store(), &folder, error))?;
+        let (mut signed, mut there) = (BTreeSet::new(), BTreeSet::new());
+        for (name, _) in named {
+            match name {
+                ObjectName::Signature(Document::Hold(_, id)) => signed.insert(id),
+                ObjectName::Document(Document::Hold(_, id)) => there.insert(id),
+                _ => continue,
+            };
+        }
+        Ok(signed.difference(&there).copied().collect())
     }
 
     /// Writes a hold or a release.

@@ -6,6 +6,7 @@ mod live;
 mod measure;
 mod refusals;
 mod stores;
+mod trust;
 mod walk;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     format::key_record::KeyRecord,
     keyring::Keyring,
-    operation::{failure::Failure, lost},
+    operation::{failure::Failure, living, lost},
     vault::Vault,
 };
 
@@ -42,6 +42,8 @@ pub struct Key {
     pub seals: bool,
     /// Whether its secret half is listed in the keyring.
     pub secret_half: bool,
+    /// Whether a purge note names it: nothing uses it, and it should not be there.
+    pub purged: bool,
     /// Number of the wrapping of it that counts; `null` without a secret half.
     pub wrapping: Option<u32>,
     /// The recovery recipients that it is wrapped to, where that was recorded: from the second wrapping on.
@@ -56,16 +58,22 @@ const READERS: usize = 16;
 /// # Errors
 /// A store that cannot be reached. Records that cannot be trusted or are lost are in the report.
 pub async fn list(vault: &Vault, keyring: &Keyring) -> Result<KeysReport, Failure> {
-    let census = keyring.census().await?;
+    let mut census = keyring.census().await?;
+    let mut problems = lost::problems(vault, &census).await?;
+    for tenant in census.tenants.values_mut() {
+        problems.extend(living::set_aside_dead(vault, tenant).await?.iter().map(|error| format!("{error}; run `tenure verify`")));
+        problems.extend(living::returned(tenant));
+    }
     let halves = keyring.secret_halves().await?;
     let mut keys = Vec::new();
     for tenant in census.tenants.values() {
         let sealing = tenant.sealing().map(|record| record.key_id);
-        let all =
-            tenant.records.iter().map(|record| (record, true)).chain(tenant.without_secret.iter().map(|record| (record, false)));
-        keys.extend(all.map(|(record, secret_half)| (record, secret_half, sealing == Some(record.key_id))));
+        let dead = tenant.dead.iter().map(|record| (record, true));
+        let living = tenant.records.iter().chain(&tenant.without_secret).map(|record| (record, false));
+        keys.extend(living.chain(dead).map(|(record, purged)| (record, purged, sealing == Some(record.key_id))));
     }
-    let keys = stream::iter(keys).map(async |(record, secret_half, seals)| {
+    let keys = stream::iter(keys).map(async |(record, purged, seals)| {
+        let secret_half = halves.contains_key(&record.key_id);
         let (wrapping, wrapped_to) = wrapped_to(keyring, record, halves.get(&record.key_id)).await?;
         Ok::<_, Failure>(Key {
             tenant: record.tenant.as_str().to_owned(),
@@ -76,11 +84,12 @@ pub async fn list(vault: &Vault, keyring: &Keyring) -> Result<KeysReport, Failur
             created_at: record.created_at,
             seals,
             secret_half,
+            purged,
             wrapping,
             wrapped_to,
         })
     });
-    Ok(KeysReport { keys: keys.buffered(READERS).try_collect().await?, problems: lost::problems(vault, &census).await? })
+    Ok(KeysReport { keys: keys.buffered(READERS).try_collect().await?, problems })
 }
 
 /// The newest wrapping with a record that counts, and to whom. Its half is not read.

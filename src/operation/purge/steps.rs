@@ -14,6 +14,7 @@ use crate::{
     operation::{
         failure::{Failure, FailureClass},
         held::Held,
+        living,
     },
     printable::Word,
     signed::FORMAT,
@@ -38,7 +39,7 @@ impl Purge<'_> {
     async fn begin(&self, tenant: &TenantName, intent: &Intent) -> Result<(), Failure> {
         let plan = &intent.plan;
         if intent.is_past(Step::Destroying) {
-            return Ok(());
+            return self.go_on(tenant, plan).await;
         }
         require_deletion(self.vault.store()).await?;
         require_deletion(self.keyring.store()).await?;
@@ -70,6 +71,23 @@ impl Purge<'_> {
         self.mark(intent, Step::Destroying, Found::default()).await
     }
 
+    /// What must hold before a plan is gone on with whose listing says that it destroys already: that the eraser signed for it, and that every
+    /// note is there. Of backups before a time nothing is lost yet that a hold could not keep.
+    async fn go_on(&self, tenant: &TenantName, plan: &Plan) -> Result<(), Failure> {
+        if self.vault.mark(plan.id, Step::Destroying).await?.is_none() {
+            let message = format!("what plan {} had come past is not there any more", plan.id);
+            return Err(Failure::new(FailureClass::Integrity, "plan-changed", plan.id, message)
+                .hint("Somebody removes objects from the vault. Look there, and run it again."));
+        }
+        if matches!(plan.act, PlannedAct::PurgeBefore { .. }) {
+            self.refuse_if_held(tenant, plan, true).await?;
+        }
+        for note in plan.lockers.iter().filter_map(|planned| self.note(plan, planned)) {
+            self.vault.put_purge_note(&note, self.eraser).await?;
+        }
+        Ok(())
+    }
+
     fn note(&self, plan: &Plan, planned: &PlannedLocker) -> Option<PurgeNote> {
         let purged = match plan.act {
             PlannedAct::PurgeAll | PlannedAct::PurgeReturned => Purged::All { keys: planned.keys.clone() },
@@ -96,12 +114,14 @@ impl Purge<'_> {
             let found = self.vault.holds(planned.locker).await?;
             holds.active.extend(found.active);
             holds.unreadable.extend(found.unreadable);
+            holds.lost.extend(found.lost);
         }
         if !holds.is_held() {
             return Ok(());
         }
         let ids: BTreeSet<String> = holds.active.iter().map(|hold| hold.id.to_string()).collect();
         let mut by: Vec<String> = ids.into_iter().collect();
+        by.extend(holds.lost.iter().map(|id| format!("{id}, of which only the signature is there")));
         by.extend(holds.unreadable.iter().map(|error| format!("{error}, which may be a hold")));
         let message = format!("tenant {tenant} is on hold: {}", by.join(", "));
         let name = Word(tenant.as_str());
@@ -146,6 +166,24 @@ impl Purge<'_> {
         }
         if done.open.is_empty() {
             self.close(tenant, intent, done).await?;
+        }
+        self.newer_history(tenant, intent, done).await
+    }
+
+    /// What was backed up since the keys were destroyed is no part of the plan, and must not pass for purged.
+    async fn newer_history(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
+        let planned = |locker| intent.plan.lockers.iter().any(|planned| planned.locker == locker);
+        let keys = living::keys(self.vault, self.keyring, tenant).await?;
+        let lockers = keys.map(|keys| keys.lockers()).unwrap_or_default();
+        let Some(locker) = lockers.into_iter().find(|locker| !planned(*locker)) else { return Ok(()) };
+        done.has_newer = true;
+        if intent.plan.act == PlannedAct::PurgeAll {
+            let anew = if done.closed { "" } else { " --anew" };
+            let what = format!(
+                "tenant {tenant} was backed up since this purge destroyed its keys, and that stays; `tenure purge {}{anew}` purges it too",
+                Word(tenant.as_str())
+            );
+            done.open.push(OpenItem { kind: "new-history", object: format!("locker {locker}"), what, until: None });
         }
         Ok(())
     }

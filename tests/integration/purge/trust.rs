@@ -1,0 +1,118 @@
+//! What a purge goes on from is what the eraser signed, and what is there now.
+
+use tenure::{
+    format::plan::{Found, Mark},
+    signature::{Namespace, SigningKey},
+    signed,
+};
+
+use super::*;
+
+/// A purge that is stopped when it has its plan; then a hold.
+async fn stopped_by_a_hold(lockers: &Lockers) -> tenure::id::RecordId {
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let purge = Purge {
+        vault: &lockers.vault,
+        keyring: &lockers.keyring,
+        locks: &Lock(true),
+        operator: &lockers.key("operator"),
+        eraser: &lockers.key("eraser"),
+        clock: &Utc::now,
+        progress: &Silent,
+        cancel: &cancel,
+    };
+    let tenant = "acme".parse().unwrap();
+    let intent = purge.look(&tenant, What::All, false).await.unwrap();
+    purge.carry_out(&tenant, &intent).await.unwrap_err();
+    assert_eq!(program(lockers, &["hold", "acme", "--reason", "a law suit"]).0, 0);
+    let plans = files(&lockers.folder().join("vault/plans"));
+    let plan = plans.iter().find(|path| path.ends_with("plan.json")).unwrap();
+    plan.parent().unwrap().file_name().unwrap().to_str().unwrap().parse().unwrap()
+}
+
+async fn put_mark(lockers: &Lockers, plan: tenure::id::RecordId, key: &SigningKey) {
+    let (installation, at) = (lockers.vault.root().installation, Utc::now());
+    let mark = Mark { format: 1, installation, plan, step: Step::Destroying, at, found: Found::default() };
+    let name = tenure::object_name::Part::new(Step::Destroying.file()).unwrap();
+    let document = tenure::object_name::Document::Plan(plan, name);
+    signed::create(lockers.vault.store(), &document, &mark, Namespace::Erasure, key).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_the_eraser_did_not_sign_destroys_nothing() {
+    for signer in [None, Some("worker"), Some("janitor"), Some("operator")] {
+        let (lockers, _, _) = three_nights().await;
+        let plan = stopped_by_a_hold(&lockers).await;
+        let before = stored(&lockers);
+        match signer {
+            Some(role) => put_mark(&lockers, plan, &lockers.key(role)).await,
+            None => {
+                let file = lockers.folder().join(format!("vault/plans/{plan}/{}", Step::Destroying.file()));
+                std::fs::write(file, "").unwrap();
+            }
+        }
+        let failure = purge(&lockers, "acme").await.unwrap_err();
+        assert_eq!(failure.class, FailureClass::Integrity, "{signer:?}: {failure}");
+        assert_eq!(stored(&lockers), before, "{signer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_whose_record_is_gone_still_holds_until_it_is_released() {
+    let (lockers, acme, _) = three_nights().await;
+    assert_eq!(program(&lockers, &["hold", "acme", "--reason", "a law suit"]).0, 0);
+    for path in files(&lockers.folder().join(format!("vault/t/{}/h", acme.locker()))) {
+        if path.extension().is_some_and(|extension| extension == "json") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let failure = purge(&lockers, "acme").await.unwrap_err();
+    assert_eq!((failure.class, failure.kind), (FailureClass::Refused, "on-hold"));
+    let (_, listed, _) = program(&lockers, &["list", "acme"]);
+    assert!(listed["problems"][0].as_str().unwrap().contains("tenure release --hold"), "{listed}");
+    assert_eq!(program(&lockers, &["release", "acme", "--all"]).0, 0);
+    assert_eq!(purge(&lockers, "acme").await.unwrap().status, PurgeStatus::Closed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_is_gone_is_written_again() {
+    let (lockers, acme, _) = three_nights().await;
+    let both = (&lockers.vault, &lockers.keyring);
+    let report = purge_in(&lockers, both, ("acme", What::All), false, Utc::now()).await.unwrap();
+    assert_eq!(report.open[0].kind, "last-look");
+    std::fs::remove_dir_all(lockers.folder().join(format!("vault/t/{}/gone", acme.locker()))).unwrap();
+    assert!(!lockers.vault.is_purged(acme.locker()).await.unwrap());
+    assert_eq!(purge(&lockers, "acme").await.unwrap().status, PurgeStatus::Closed);
+    assert!(lockers.vault.is_purged(acme.locker()).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_backed_up_since_never_passes_for_purged() {
+    let (lockers, _, _) = three_nights().await;
+    let both = (&lockers.vault, &lockers.keyring);
+    purge_in(&lockers, both, ("acme", What::All), false, Utc::now()).await.unwrap();
+    let mut anew = lockers.tenant("acme", at("2026-11-05")).await;
+    let night = lockers.night(&mut anew, at("2026-11-05"), &[]).await;
+    let report = purge(&lockers, "acme").await.unwrap();
+    assert!(report.newer_history && report.open.iter().any(|item| item.kind == "new-history"), "{report:?}");
+    lockers.opens(&anew, &night).await.unwrap();
+    let report = purge(&lockers, "acme").await.unwrap();
+    assert!(!report.newer_history && report.open.is_empty() && report.status == PurgeStatus::Closed, "{report:?}");
+    assert!(lockers.opens(&anew, &night).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_stops_what_a_purge_before_a_time_has_left_to_do() {
+    let (lockers, _, _) = three_nights().await;
+    let both = (&lockers.vault, &lockers.keyring);
+    let what = What::Before(at("2026-11-03"));
+    // What is stored now is too young to be swept.
+    let report = purge_in(&lockers, both, ("acme", what), true, at("2026-11-04")).await.unwrap();
+    assert!(report.open.iter().any(|item| item.kind == "too-young"), "{report:?}");
+    assert_eq!(program(&lockers, &["hold", "acme", "--reason", "a law suit"]).0, 0);
+    let before = stored(&lockers);
+    let failure = purge_in(&lockers, both, ("acme", what), true, Utc::now() + TimeDelta::days(4)).await.unwrap_err();
+    assert_eq!((failure.class, failure.kind), (FailureClass::Refused, "on-hold"));
+    assert_eq!(stored(&lockers), before);
+}

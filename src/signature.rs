@@ -140,6 +140,12 @@ impl SigningKey {
         self.0.public_key().to_openssh().map_err(SignatureError::Key)
     }
 
+    /// SHA-256 fingerprint of the public key, as that of a [`allowed_signers::Signer`].
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        fingerprint(self.0.public_key())
+    }
+
     /// Signs `document`: the content of its `.sig`.
     ///
     /// # Errors

@@ -108,7 +108,7 @@ impl Expire<'_> {
         }
         let started = tokio::time::Instant::now();
         let confirmed = match request.confirm {
-            Some(run) => brakes::confirmed(self.vault, run).await?,
+            Some(run) => brakes::confirmed(self.vault, run, self.signer).await?,
             None => ByLocker::new(),
         };
         let mut run = Run {
@@ -211,8 +211,8 @@ impl Run<'_> {
         let mut working = stream::iter(working)
             .map(|locker| {
                 let going = decided.going.get(&locker).unwrap_or(&nothing);
-                let purged = purged.get(&locker).copied();
-                async move { (locker, this.locker(locker, going, purged).await) }
+                let (purged, sweeps) = (purged.get(&locker).copied(), !decided.unswept.contains(&locker));
+                async move { (locker, this.locker(locker, going, purged, sweeps).await) }
             })
             .buffer_unordered(at_once);
         let mut all = Vec::new();
@@ -260,14 +260,14 @@ impl Run<'_> {
     }
 
     /// One locker; of one that was purged, whether the keyring still has a key of it. What was done stands in the answer, however it ended.
-    async fn locker(&self, locker: Locker, going: &BTreeSet<BackupId>, purged: Option<bool>) -> Done {
+    async fn locker(&self, locker: Locker, going: &BTreeSet<BackupId>, purged: Option<bool>, sweeps: bool) -> Done {
         let mut done = Done::default();
         let worked = async {
             go_on(self.expire.cancel)?;
             if let Some(has_key) = purged {
                 return self.expire.finish_purge(locker, has_key, self.now, self.dry_run, &mut done.tally).await;
             }
-            if !self.remove_manifests(locker, going, &mut done).await? {
+            if !self.remove_manifests(locker, going, &mut done).await? || !sweeps {
                 return Ok(());
             }
             let (vault, now, cancel) = (self.expire.vault, self.now, self.expire.cancel);

@@ -259,7 +259,10 @@ pub async fn list(
         let mut unreadable = HashSet::new();
         for problem in &history.problems {
             report.problems.push(format!("{}: {}", problem.object, problem.what));
-            if let Some(id) = problem.backup.filter(|id| !problem.is_hole && unreadable.insert(*id)) {
+            if problem.counts {
+                report.class = Some(FailureClass::Integrity);
+            }
+            if let Some(id) = problem.backup.filter(|id| !problem.is_hole && !problem.counts && unreadable.insert(*id)) {
                 report.backups.push(Listed {
                     id: id.to_string(),
                     taken_at: None,

@@ -6,7 +6,7 @@ use crate::{
     id::RecordId,
     object_name::{Document, ObjectName, prefix},
     signature::SigningKey,
-    signed::{self, DocumentError},
+    signed::{self, DocumentError, Signed},
 };
 
 impl Vault {
@@ -21,8 +21,16 @@ impl Vault {
     /// The record of an act, by its id alone.
     ///
     /// # Errors
-    /// [`DocumentError::Missing`] when there is none; as [`signed::read`].
+    /// As [`Vault::signed_act`].
     pub async fn act(&self, id: RecordId) -> Result<Act, DocumentError> {
+        Ok(self.signed_act(id).await?.value)
+    }
+
+    /// The record of an act and who signed it.
+    ///
+    /// # Errors
+    /// [`DocumentError::Missing`] when there is none; as [`signed::read`].
+    pub async fn signed_act(&self, id: RecordId) -> Result<Signed<Act>, DocumentError> {
         let (named, _) = list_named(self.store(), prefix::RUNS)
             .await
             .map_err(|error| signed::store_error(self.store(), &prefix::RUNS, error))?;
@@ -33,7 +41,7 @@ impl Vault {
         let Some((document, stored_at)) = found else {
             return Err(DocumentError::Missing { object: format!("{}/{}…/{id}.json", self.store().address(), prefix::RUNS) });
         };
-        Ok(self.record::<Act>(&document, Some(stored_at)).await?.value)
+        self.record(&document, Some(stored_at)).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Vault, list_named};
@@ -27,6 +27,8 @@ pub struct History {
     pub problems: Vec<Problem>,
     /// Backups that were declared void: never listed, restored or built upon.
     pub voids: Vec<BackupId>,
+    /// Those of them whose manifest is still there.
+    pub voided: Vec<BackupId>,
     /// Objects that a crashed run left: signatures without a manifest. Harmless.
     pub leftovers: Vec<String>,
 }
@@ -59,6 +61,8 @@ pub struct Problem {
     pub what: String,
     /// Whether later backups go on where an earlier one should be.
     pub is_hole: bool,
+    /// Whether the backup counts all the same.
+    pub counts: bool,
 }
 
 impl History {
@@ -74,6 +78,20 @@ impl History {
             Ok(ObjectName::Signature(Document::Manifest(_, backup))) => Some(backup),
             _ => None,
         })
+    }
+
+    /// Those of [`History::unfinished`] that no successor could name: nothing that is left was begun later. A run crashed, or somebody
+    /// took the newest manifest away.
+    pub fn perhaps_hidden(&self, at: DateTime<Utc>) -> impl Iterator<Item = BackupId> {
+        let newest = self.live(at).next().map(|backup| backup.manifest.backup.time());
+        let begun = self.unfinished().filter(|id| !self.voids.contains(id));
+        begun.filter(move |id| newest.is_none_or(|newest| id.time() >= newest))
+    }
+
+    /// Backups that one of these names as the one before it, and whose time lies ahead.
+    pub fn named_by<'a>(backups: impl Iterator<Item = &'a Backup>, now: DateTime<Utc>) -> HashSet<BackupId> {
+        let named = backups.filter_map(|backup| backup.manifest.previous.as_ref());
+        named.filter(|previous| previous.expires_at > now).map(|previous| previous.backup).collect()
     }
 
     /// Those not yet expired, newest first.
@@ -100,7 +118,26 @@ impl Vault {
         let mut voids = HashSet::new();
         for (name, stored_at) in &listed {
             if let ObjectName::Document(document @ Document::Void(_, backup)) = name {
+                let manifest = Document::Manifest(locker, *backup);
+                let made = listed.get(&ObjectName::Document(manifest.clone()));
+                let begun = made.or_else(|| listed.get(&ObjectName::Signature(manifest)));
+                if begun.is_some_and(|begun| !self.is_void(*begun, *stored_at)) {
+                    if made.is_some() {
+                        history.problems.push(Problem {
+                            backup: Some(*backup),
+                            object: signed::locate(self.store(), document),
+                            what: "declared void long after it was made: nobody but a thief of a worker's key does that; the backup counts"
+                                .to_owned(),
+                            is_hole: false,
+                            counts: true,
+                        });
+                    }
+                    continue;
+                }
                 voids.insert(*backup);
+                if made.is_some() {
+                    history.voided.push(*backup);
+                }
                 // A void that is not to be trusted still stops its backup from counting; it is said as well.
                 if let Err(error) = self.void(locker, *backup, *stored_at).await?
                     && !self.went_meanwhile(document, &error).await?
@@ -151,6 +188,14 @@ impl Vault {
         Ok(history)
     }
 
+    /// Whether a void counts: the run that makes a backup declares it void at once or never. Both times are the store's: when it got the
+    /// manifest, and when the void.
+    #[must_use]
+    pub fn is_void(&self, made: DateTime<Utc>, declared: DateTime<Utc>) -> bool {
+        let max_run = i64::try_from(self.root().max_run_seconds).ok().and_then(TimeDelta::try_seconds);
+        max_run.and_then(|max_run| made.checked_add_signed(max_run)).is_none_or(|end| declared <= end)
+    }
+
     /// Whether a document that was listed, and was not there or had no signature when it was read, is not listed any more: somebody who
     /// may do so removed it meanwhile. If he may not, whoever names it says that it is missing.
     async fn went_meanwhile(&self, document: &Document, error: &DocumentError) -> Result<bool, DocumentError> {
@@ -162,7 +207,7 @@ impl Vault {
     }
 
     fn problem(&self, backup: Option<BackupId>, document: &Document, error: &DocumentError) -> Problem {
-        Problem { backup, object: signed::locate(self.store(), document), what: error.what(), is_hole: false }
+        Problem { backup, object: signed::locate(self.store(), document), what: error.what(), is_hole: false, counts: false }
     }
 
     async fn manifest(&self, locker: Locker, backup: BackupId, stored_at: DateTime<Utc>) -> Result<Backup, DocumentError> {
@@ -263,6 +308,7 @@ impl Vault {
             object: signed::locate(self.store(), &Document::Manifest(locker, backup)),
             what: what.to_owned(),
             is_hole: true,
+            counts: false,
         }));
         Ok(())
     }

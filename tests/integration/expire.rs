@@ -4,6 +4,7 @@ mod brakes;
 mod faults;
 mod program;
 mod stores;
+mod thieves;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -142,5 +142,5 @@ impl Reuse {
 pub async fn base_is_there(vault: &Vault, locker: Locker, base: BackupId) -> Result<bool, StoreError> {
     let manifest = vault.store().head(&Document::Manifest(locker, base).to_string()).await?;
     let void = vault.store().head(&Document::Void(locker, base).to_string()).await?;
-    Ok(manifest.is_some() && void.is_none())
+    Ok(manifest.is_some_and(|manifest| void.is_none_or(|void| !vault.is_void(manifest.modified, void.modified))))
 }

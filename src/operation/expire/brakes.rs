@@ -8,6 +8,8 @@ use crate::{
     format::act::{Act, ActCommand, ActOutcome},
     id::{Locker, RecordId},
     operation::failure::{Failure, FailureClass},
+    signature::SigningKey,
+    signed::Signed,
     vault::Vault,
 };
 
@@ -21,6 +23,8 @@ pub(super) struct Decided {
     pub(super) going: ByLocker,
     /// To be confirmed first.
     pub(super) waiting: BTreeMap<(Locker, BackupId), Brake>,
+    /// Where nothing is swept, because voided backups wait.
+    pub(super) unswept: BTreeSet<Locker>,
     /// Whose time is over, and that a hold keeps.
     pub(super) held: ByLocker,
 }
@@ -50,8 +54,16 @@ pub(super) fn decide(groups: &[Vec<Locker>], looks: &BTreeMap<Locker, Backups>, 
             }
         }
     }
-    let all: usize = looks.values().map(|backups| backups.all).sum();
-    let unasked = going.iter().filter(|(locker, backup)| !is_confirmed(locker, backup)).count();
+    let all: usize = looks.values().map(|backups| backups.all + backups.voided.len()).sum();
+    // The sweep removes these. Who declares everything void removes it as surely as who lets it end.
+    let voided = looks.iter().filter(|(_, backups)| !backups.is_held);
+    let voided = voided.flat_map(|(locker, backups)| backups.voided.iter().map(|backup| (*locker, *backup)));
+    let voided: BTreeSet<(Locker, BackupId)> = voided.filter(|(locker, backup)| !is_confirmed(locker, backup)).collect();
+    let unasked = going.iter().filter(|(locker, backup)| !is_confirmed(locker, backup)).count() + voided.len();
+    if unasked * 2 > all {
+        decided.unswept.extend(voided.iter().map(|(locker, _)| *locker));
+        decided.waiting.extend(voided.into_iter().map(|waiting| (waiting, Brake::HalfOfTheFleet)));
+    }
     for (locker, backup) in going {
         if unasked * 2 > all && !is_confirmed(&locker, &backup) {
             decided.waiting.insert((locker, backup), Brake::HalfOfTheFleet);
@@ -65,9 +77,9 @@ pub(super) fn decide(groups: &[Vec<Locker>], looks: &BTreeMap<Locker, Backups>, 
 /// What a run of before said that it waits for.
 ///
 /// # Errors
-/// No such record, one that is not to be trusted, or one of a run that did not wait.
-pub(super) async fn confirmed(vault: &Vault, run: RecordId) -> Result<ByLocker, Failure> {
-    let act: Act = match vault.act(run).await {
+/// No such record, one that is not to be trusted or that another key than `signer` signed, or one of a run that did not wait.
+pub(super) async fn confirmed(vault: &Vault, run: RecordId, signer: Option<&SigningKey>) -> Result<ByLocker, Failure> {
+    let signed: Signed<Act> = match vault.signed_act(run).await {
         Err(crate::signed::DocumentError::Missing { object }) => {
             return Err(Failure::new(
                 FailureClass::Failed,
@@ -79,6 +91,16 @@ pub(super) async fn confirmed(vault: &Vault, run: RecordId) -> Result<ByLocker, 
         }
         read => read?,
     };
+    // Others may sign records of what they do; what waits here is what this command said, and nobody else.
+    if signer.is_some_and(|signer| signer.fingerprint() != signed.signer.fingerprint) {
+        let message =
+            format!("the record of run {run} was signed by {}, not by the key of signing.janitor", signed.signer.principal);
+        return Err(Failure::new(FailureClass::Refused, "anothers-run", run, message).hint(
+            "Nothing was removed. `tenure expire` says what waits, and the id to confirm it with. If the janitor's key is the same as ever, \
+             somebody made that record: `tenure verify` says more.",
+        ));
+    }
+    let act = signed.value;
     if (act.command, act.outcome) != (ActCommand::Expire, ActOutcome::Waiting) {
         return Err(Failure::new(FailureClass::Refused, "not-waiting", run, format!("run {run} did not wait for anybody"))
             .hint("Nothing was removed. `tenure expire` says what waits, and the id to confirm it with."));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Expire, sweep::Obstacle};
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     format::purge_note::Purged,
     id::{KeyId, Locker},
     operation::failure::{Failure, FailureClass},
+    vault::history::History,
 };
 
 /// What there is in a locker.
@@ -27,6 +28,8 @@ pub(super) struct Backups {
     pub(super) all: usize,
     /// Those whose time is over.
     pub(super) expired: BTreeSet<BackupId>,
+    /// Those that were declared void and that the sweep is about to remove.
+    pub(super) voided: BTreeSet<BackupId>,
     /// The newest of those that count, by the time that it records.
     pub(super) newest: Option<(DateTime<Utc>, u64, BackupId)>,
     /// Whether nothing may go.
@@ -54,6 +57,10 @@ impl Expire<'_> {
         let holds = self.vault.holds(locker).await?;
         let history = self.vault.history(locker, now).await?;
         let mut backups = Backups { all: history.backups.len(), is_held: holds.is_held(), ..Backups::default() };
+        let named = History::named_by(history.backups.iter().filter(|backup| !backup.is_expired(as_of)), now);
+        let settle = i64::try_from(self.vault.root().settle_seconds).unwrap_or(i64::MAX / 1_000);
+        let has_settled = |id: &BackupId| as_of.max(now) - id.time() > TimeDelta::seconds(settle);
+        backups.voided = history.voided.into_iter().filter(|id| has_settled(id) && !named.contains(id)).collect();
         for error in &holds.unreadable {
             let what = format!("{}: it may be a hold, and so nothing of the locker goes", error.what());
             backups.obstacles.push(Obstacle { object: error.object().to_owned(), what });

@@ -3,7 +3,8 @@
 //! A chunk or page goes only if (a) no manifest of the locker refers to it, by a listing made after the last manifest was removed;
 //! (b) its birth's time and its store time are both older than `settle`; (c) every listed manifest, and every page that it names, could
 //! be read and verified; (d) no predecessor named by a listed manifest is missing while its signed expiry lies ahead, without a purge note
-//! or void. That a birth has no manifest means nothing: unchanged chunks live on under expired births.
+//! or void; (e) its birth is not that of a manifest that may be hidden, because only its signature is there and nothing was begun later.
+//! For the rest, that a birth has no manifest means nothing: unchanged chunks live on under expired births.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -126,17 +127,24 @@ impl Sweep<'_> {
             Ok(referred) => referred,
             Err(obstacle) => return Ok(vec![obstacle]),
         };
-        self.collect_ends(&history, tally).await?;
+        let max_keep = self.vault.root().max_keep;
+        let hidden = history.perhaps_hidden(self.at()).filter(|id| max_keep.expiry(id.time()) > self.at());
+        let hidden: HashSet<BackupId> = hidden.collect();
+        self.collect_ends(&history, &hidden, tally).await?;
         drop(history);
         for kind in ["p", "c"] {
-            self.collect(kind, &referred, tally).await?;
+            self.collect(kind, &referred, &hidden, tally).await?;
         }
         Ok(Vec::new())
     }
 
+    fn at(&self) -> DateTime<Utc> {
+        self.dry_run.map_or(self.now, |(at, _)| at.max(self.now))
+    }
+
     /// What was born and stored before this may go.
     fn settled(&self) -> DateTime<Utc> {
-        let at = self.dry_run.map_or(self.now, |(at, _)| at.max(self.now));
+        let at = self.at();
         let settle = i64::try_from(self.vault.root().settle_seconds).unwrap_or(i64::MAX / 1_000);
         at.checked_sub_signed(TimeDelta::seconds(settle)).unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
@@ -195,7 +203,13 @@ impl Sweep<'_> {
     }
 
     /// Chunks or pages.
-    async fn collect(&self, kind: &str, referred: &Referred, tally: &mut Tally) -> Result<(), Failure> {
+    async fn collect(
+        &self,
+        kind: &str,
+        referred: &Referred,
+        hidden: &HashSet<BackupId>,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
         let (prefix, settled) = (prefix::in_locker(self.locker, kind), self.settled());
         let mut settling = 0;
         let garbage = self.vault.store().list(&prefix).try_filter(|listed| {
@@ -205,7 +219,7 @@ impl Sweep<'_> {
                 // Not ours; `verify` names it.
                 _ => return future::ready(false),
             };
-            let is_garbage = !referred.0.contains(&bits);
+            let is_garbage = !referred.0.contains(&bits) && !hidden.contains(&birth);
             let is_old = birth.time() < settled && listed.modified < settled;
             settling += u64::from(is_garbage && !is_old);
             future::ready(is_garbage && is_old)
@@ -230,20 +244,13 @@ impl Sweep<'_> {
     }
 
     /// Voided backups, and signatures that a crash left without their document.
-    async fn collect_ends(&self, history: &History, tally: &mut Tally) -> Result<(), Failure> {
+    async fn collect_ends(&self, history: &History, hidden: &HashSet<BackupId>, tally: &mut Tally) -> Result<(), Failure> {
         let (listed, _) = list_named(self.vault.store(), &prefix::in_locker(self.locker, "b")).await?;
         let listed: HashMap<ObjectName, Listed> = listed.into_iter().collect();
         let settled = self.settled();
         let is_old = |backup: BackupId, listed: &Listed| backup.time() < settled && listed.modified < settled;
         // While a manifest names a voided backup as the one before it, the void is what says that it is not missing.
-        let named: HashSet<BackupId> = history
-            .backups
-            .iter()
-            .filter(|backup| self.stays(backup))
-            .filter_map(|backup| backup.manifest.previous.as_ref())
-            .filter(|previous| previous.expires_at > self.now)
-            .map(|previous| previous.backup)
-            .collect();
+        let named = History::named_by(history.backups.iter().filter(|backup| self.stays(backup)), self.now);
         for id in history.voids.iter().filter(|id| !named.contains(id)) {
             let documents = [Document::Manifest(self.locker, *id), Document::Void(self.locker, *id)];
             // The manifest before the void: it must never count again.
@@ -258,7 +265,7 @@ impl Sweep<'_> {
         for (name, object) in &listed {
             let ObjectName::Signature(document @ (Document::Manifest(_, id) | Document::Void(_, id))) = name else { continue };
             let is_alone = !listed.contains_key(&ObjectName::Document(document.clone()));
-            if !is_alone || history.voids.contains(id) {
+            if !is_alone || history.voids.contains(id) || hidden.contains(id) {
                 continue;
             }
             if is_old(*id, object) {

@@ -76,7 +76,8 @@ fn newest<'a>(
     let found = live().rev().find(|(_, backup)| in_time(backup.manifest.taken_at)).copied();
 
     // Anything wrong that may be newer than what was found stops: somebody may have hidden the newest one.
-    let wrong = histories.iter().flat_map(|(_, history)| &history.problems).find(|problem| {
+    let mut problems = histories.iter().flat_map(|(_, history)| &history.problems).filter(|problem| !problem.counts);
+    let wrong = problems.find(|problem| {
         problem.backup.is_none_or(|id| {
             // An id tells its time to the second: what may be newer counts as newer.
             let newer = found.is_none_or(|(_, found)| id.time() + TimeDelta::seconds(1) > found.manifest.taken_at);

@@ -71,6 +71,27 @@ async fn backups(site: &Site) -> usize {
     list::list(vault, keyring, &"acme".parse().unwrap(), None, Utc::now()).await.unwrap().backups.len()
 }
 
+/// Nobody but a thief of its key declares a backup void after its run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_was_declared_void_long_afterwards_is_built_upon() {
+    let site = Site::new().await;
+    site.cluster.sql(&site.database("acme"), TABLES);
+    assert_eq!(site.all().await.class, None);
+    let locker = site.backup.vault.lockers().await.unwrap()[0];
+    let history = site.backup.vault.history(locker, Utc::now()).await.unwrap();
+    let (installation, backup) = (history.backups[0].manifest.installation, history.backups[0].manifest.backup);
+    let void = tenure::format::record::Void { format: 1, installation, locker, backup, reason: "theft".to_owned() };
+    site.backup.vault.put_void(&void, &site.backup.signer).await.unwrap();
+    let path = site.folder().join("vault").join(tenure::object_name::Document::Void(locker, backup).to_string());
+    let late = std::time::SystemTime::now() + Duration::from_secs(2 * 86_400);
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(late).unwrap();
+    let report = site.all().await;
+    assert!(report.results.iter().all(|result| result.error.is_none()), "{report:?}");
+    let history = site.backup.vault.history(locker, Utc::now()).await.unwrap();
+    assert_eq!((history.backups.len(), history.problems.len()), (2, 1), "{history:?}");
+    assert_eq!(history.backups[1].manifest.previous.as_ref().unwrap().backup, backup);
+}
+
 /// The lock is lost, or a tombstone comes, while the manifest is written: it is declared void, and nobody uses it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_something_came_in_between_is_void() {

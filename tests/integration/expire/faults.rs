@@ -131,6 +131,7 @@ async fn a_run_that_is_killed_at_any_call_is_finished_by_the_next() {
     lockers.void(acme.locker(), void.id(), at("2026-05-05")).await;
     let mut left = vec![of_acme[2].clone()];
     left.push(lockers.night(&mut acme, at("2026-05-06"), &[5]).await);
+    left.push(lockers.night(&mut acme, at("2026-05-07"), &[4]).await);
     let now = at("2026-11-02");
     let keyring: Arc<dyn Store> = Arc::new(DirectoryStore::open(&lockers.folder().join("keyring")).await.unwrap());
     let mut calls = 0;

@@ -2,6 +2,7 @@
 
 use tenure::{
     operation::{
+        expire::{Expire, Request},
         failure::{Failure, FailureClass},
         hold::{self, Holding},
         keys::{
@@ -115,5 +116,25 @@ impl World {
     /// The program's.
     pub async fn release(&self, actor: usize, tenant: TenantName) -> Result<(), Failure> {
         self.holding(actor).release(&tenant, hold::Which::All, clock()).await.map(drop)
+    }
+
+    /// `expire`; what the brakes keep is let go of at once, as by somebody who looked at it.
+    ///
+    /// # Errors
+    /// The program's.
+    pub async fn expire(&self, actor: usize) -> Result<(), Failure> {
+        let (cancel, slot) = (CancellationToken::new(), &self.slots[actor]);
+        let expire =
+            Expire { vault: &slot.vault, keyring: &slot.keyring, signer: Some(&self.janitor), at_once: 1, cancel: &cancel };
+        let mut report = expire.run(Request::default(), clock()).await?;
+        if let Some(run) = report.waiting.as_ref().and_then(|waiting| waiting.run.as_ref()) {
+            let confirm = Some(run.parse().expect("an id"));
+            report = expire.run(Request { confirm, ..Request::default() }, clock()).await?;
+        }
+        let first = report.problems.first().map(|problem| format!("{}: {}", problem.object, problem.problem));
+        match report.class() {
+            None => Ok(()),
+            Some(class) => Err(Failure::new(class, "expire", "", first.unwrap_or_default())),
+        }
     }
 }

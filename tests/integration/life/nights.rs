@@ -60,6 +60,9 @@ pub enum Job {
     Purge(usize),
     Hold(usize),
     Release(usize),
+    Expire,
+    /// Backups that are older than so many days.
+    PurgeBefore(usize, i64),
 }
 
 pub struct Life<'w> {
@@ -147,6 +150,12 @@ impl<'w> Life<'w> {
         }
         // Whoever began one goes on with it, one night or another.
         jobs.extend((0..self.fleet.len()).filter(|n| self.purging.contains(n)).map(Job::Purge));
+        if !self.dice.once_in(4) {
+            jobs.push(Job::Expire);
+        }
+        if self.dice.once_in(15) {
+            jobs.push(Job::PurgeBefore(self.dice.upto(self.fleet.len()), 1 + self.dice.upto(8) as i64));
+        }
         if self.dice.once_in(20) {
             jobs.push(Job::Hold(self.dice.upto(self.fleet.len())));
         }
@@ -188,6 +197,10 @@ impl<'w> Life<'w> {
             Job::Rotate(n) => world.rotate(actor, fleet[n].tenant.clone()).await,
             Job::Rewrap => world.rewrap(actor).await,
             Job::Purge(n) => world.purge(actor, fleet[n].tenant.clone(), What::All).await,
+            Job::Expire => world.expire(actor).await,
+            Job::PurgeBefore(n, age) => {
+                world.purge(actor, fleet[n].tenant.clone(), What::Before(super::world::clock() - days(age))).await
+            }
             Job::Hold(n) => world.hold(actor, fleet[n].tenant.clone()).await,
             Job::Release(n) => world.release(actor, fleet[n].tenant.clone()).await,
         }
@@ -314,11 +327,22 @@ impl<'w> Life<'w> {
                 assert!(done, "{job:?}: {ended:?}");
                 return self.world.check_wrappings(true);
             }
-            Job::Backup(n) | Job::Rotate(n) | Job::Purge(n) | Job::Hold(n) | Job::Release(n) => &self.fleet[*n].tenant,
+            Job::Expire => {
+                // Purges that are not through are said each time.
+                assert!(done || !self.purging.is_empty() || !self.world.model.borrow().gone.is_empty(), "{ended:?}");
+                if done {
+                    self.world.check_expired();
+                }
+                return;
+            }
+            Job::Backup(n) | Job::Rotate(n) | Job::Purge(n) | Job::PurgeBefore(n, _) | Job::Hold(n) | Job::Release(n) => {
+                &self.fleet[*n].tenant
+            }
         };
         let model = self.world.model.borrow();
         let lockers = self.world.lockers(tenant);
-        let lives = lockers.iter().any(|locker| !model.gone.contains(locker));
+        let keys = now(self.world.nobody.keyring.keys(tenant)).unwrap();
+        let lives = keys.is_some_and(|keys| keys.lockers().iter().any(|locker| !model.gone.contains(locker)));
         let is_purging = self.purging.iter().any(|n| self.fleet[*n].tenant == *tenant);
         let may = match job {
             Job::Backup(_) => is_purging && kind == Some("tenant-purged"),
@@ -334,7 +358,10 @@ impl<'w> Life<'w> {
             }
             Job::Hold(_) => !lives || is_purging,
             Job::Release(_) => matches!(kind, Some("not-held" | "unknown-tenant" | "tenant-purged")),
-            Job::Rewrap => false,
+            Job::PurgeBefore(..) => {
+                !lives || is_purging || matches!(kind, Some("on-hold" | "too-young" | "plan-open" | "last-look"))
+            }
+            Job::Rewrap | Job::Expire => false,
         };
         assert!(done || may, "{job:?}: {ended:?}");
     }

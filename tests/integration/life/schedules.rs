@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Replays of one pair unless all are asked for.
-const SOME: usize = 100;
+const SOME: usize = 120;
 
 /// What was walked.
 #[derive(Debug, Clone, Copy, Default)]

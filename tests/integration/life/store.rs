@@ -31,8 +31,8 @@ pub enum Request {
     Get(String, u64),
     Versions(String),
     Head(String),
-    /// Below a prefix, from the so-manieth object on.
-    List(String, usize),
+    /// Below a prefix, after a name.
+    List(String, Option<String>),
     Folders(String),
     Delete(String),
     /// The versioning, the lock of the bucket, its clock.
@@ -92,8 +92,8 @@ pub enum Answer {
     Bytes(Bytes),
     Versions(Vec<Stored>),
     Head(Option<Listed>),
-    /// Objects, and from where on there are more.
-    Listed(Vec<Listed>, Option<usize>),
+    /// Objects, and the name after which there are more.
+    Listed(Vec<Listed>, Option<String>),
     Folders(Vec<String>),
     Facts(bool),
     Lock(Option<Lock>),
@@ -150,17 +150,15 @@ impl Disk {
             },
             Request::Versions(_) => Answer::Versions(Vec::new()),
             Request::Head(name) => Answer::Head(self.objects.get(name).map(|object| listed(name, object))),
-            Request::List(prefix, from) => {
-                let mut found: Vec<_> = self.objects.iter().filter(|(name, _)| name.starts_with(prefix)).collect();
+            Request::List(prefix, after) => {
+                let is_wanted = |name: &str| name.starts_with(prefix) && after.as_ref().is_none_or(|after| name > after.as_str());
+                let mut found: Vec<_> = self.objects.iter().filter(|(name, _)| is_wanted(name)).collect();
                 if self.page.is_none() {
                     found.sort_by_key(|(_, object)| object.born);
                 }
-                let page = self.page.unwrap_or(usize::MAX);
-                let more = (found.len() > from.saturating_add(page)).then(|| from + page);
-                Answer::Listed(
-                    found.into_iter().skip(*from).take(page).map(|(name, object)| listed(name, object)).collect(),
-                    more,
-                )
+                let page = self.page.unwrap_or(usize::MAX).min(found.len());
+                let more = (page < found.len()).then(|| found[page - 1].0.clone());
+                Answer::Listed(found.into_iter().take(page).map(|(name, object)| listed(name, object)).collect(), more)
             }
             Request::Folders(prefix) => {
                 let mut folders: BTreeMap<&str, u64> = BTreeMap::new();
@@ -378,10 +376,10 @@ impl Store for View {
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Listed, StoreError>> {
-        let pages = stream::try_unfold(Some(0), move |from| async move {
-            let Some(from) = from else { return Ok(None) };
-            match self.ask(Request::List(prefix.to_owned(), from)).await? {
-                Answer::Listed(listed, more) => Ok(Some((listed, more))),
+        let pages = stream::try_unfold(Some(None), move |after| async move {
+            let Some(after) = after else { return Ok(None) };
+            match self.ask(Request::List(prefix.to_owned(), after)).await? {
+                Answer::Listed(listed, more) => Ok(Some((listed, more.map(Some)))),
                 other => unreachable!("{other:?}"),
             }
         });

@@ -14,6 +14,7 @@ use tenure::{
     chunk::cutter::Cutter,
     format::{
         description::{self, Description},
+        hold::{Hold, HoldAct},
         index_page::{Entry, IndexPage},
         key_record::KeyRecord,
         manifest::{Manifest, Server},
@@ -125,6 +126,7 @@ pub struct World {
     pub worker: Arc<SigningKey>,
     pub operator: Arc<SigningKey>,
     pub eraser: Arc<SigningKey>,
+    pub janitor: Arc<SigningKey>,
     /// Recovery identities that there ever were, the newest last.
     pub identities: RefCell<Vec<(SecretString, String)>>,
     pub keeps: BTreeMap<TenantName, Keep>,
@@ -153,11 +155,12 @@ impl World {
         let board = Board { disks: vec![disk(), disk(), disk()], excludes: true, now, ..Board::default() };
         let board: Shared = Arc::new(std::sync::Mutex::new(board));
         NOW.set(now);
-        let [worker, operator, eraser] = ["worker", "operator", "eraser"].map(SigningKey::generate);
+        let [worker, operator, eraser, janitor] = ["worker", "operator", "eraser", "janitor"].map(SigningKey::generate);
         let signers = signers(&[
             ("worker", &worker, "tenure-manifest,tenure-key,tenure-run"),
             ("operator", &operator, "tenure-key,tenure-run,tenure-plan,tenure-hold,tenure-root"),
             ("eraser", &eraser, "tenure-erasure,tenure-run"),
+            ("janitor", &janitor, "tenure-run"),
         ]);
         let trust = AllowedSigners::parse(&signers).unwrap();
         let (installation, name_key) = (InstallationId::random(), NameKey::random());
@@ -200,6 +203,7 @@ impl World {
             worker: Arc::new(worker),
             operator: Arc::new(operator),
             eraser: Arc::new(eraser),
+            janitor: Arc::new(janitor),
             identities: RefCell::new(vec![RecoveryIdentity::generate()]),
             keeps: BTreeMap::new(),
             model: RefCell::default(),
@@ -228,21 +232,22 @@ impl World {
         let newest = self.identities.borrow().last().unwrap().0.expose_secret().to_owned();
         let newest = RecoveryIdentity::parse(newest.as_bytes(), age::NoCallbacks).unwrap();
         let board = lock(&self.board);
+        // What only a mirror has was never used: whoever made it died.
+        let in_use = |name: &String| match name.parse() {
+            Ok(ObjectName::Document(Document::KeyRecord(_, key_id))) => Some(key_id),
+            _ => None,
+        };
+        let records: BTreeSet<KeyId> = board.disks[1].objects.keys().filter_map(in_use).collect();
         for (place, called) in PLACES.iter().enumerate().skip(1).take(1 + usize::from(with_mirror)) {
             let mut keys: BTreeMap<KeyId, Vec<Result<(), String>>> = BTreeMap::new();
-            let mut records = BTreeSet::new();
             for (name, object) in &board.disks[place].objects {
-                match name.parse() {
-                    Ok(ObjectName::SecretKey { key_id, .. }) => {
-                        let opened = newest.unwrap(&object.bytes).map(drop).map_err(|error| error.to_string());
-                        keys.entry(key_id).or_default().push(opened);
-                    }
-                    Ok(ObjectName::Document(Document::KeyRecord(_, key_id))) => drop(records.insert(key_id)),
-                    _ => {}
+                if let Ok(ObjectName::SecretKey { key_id, .. }) = name.parse() {
+                    let opened = newest.unwrap(&object.bytes).map(drop).map_err(|error| error.to_string());
+                    keys.entry(key_id).or_default().push(opened);
                 }
             }
-            for key in records {
-                let wrappings = &keys[&key];
+            for key in &records {
+                let wrappings = &keys[key];
                 assert!(matches!(&wrappings[..], [Ok(())]), "key {key} in the {called}: {wrappings:?}");
             }
         }
@@ -444,7 +449,8 @@ impl World {
         let held = model.records.get(&locker).is_some_and(|(tenant, _)| model.held.contains(tenant));
         let now = clock();
         for ((of, id), written) in model.written.range((locker, oldest())..).take_while(|((of, _), _)| *of == locker) {
-            if !written.names.contains(&text) || model.void.contains(&(*of, *id)) {
+            // One that has not said yet that it is done may look again, and call itself void; until then nobody counts on it.
+            if !written.names.contains(&text) || model.void.contains(&(*of, *id)) || !model.done.contains(&(*of, *id)) {
                 continue;
             }
             assert!(!held, "{text} of backup {id} was removed, and {locker} is on hold");
@@ -486,6 +492,61 @@ impl World {
     pub fn lockers(&self, tenant: &TenantName) -> Vec<Locker> {
         let model = self.model.borrow();
         model.records.iter().filter(|(_, (of, _))| of == tenant).map(|(locker, _)| *locker).collect()
+    }
+
+    /// What must be so when `expire` was through and nobody else was at work: nothing is left whose time is over, but for held tenants,
+    /// and nothing that nobody needs and that is older than `settle`.
+    ///
+    /// # Panics
+    /// When it is not so.
+    pub fn check_expired(&self) {
+        let (model, board, now) = (self.model.borrow(), lock(&self.board), clock());
+        let settled = now - TimeDelta::days(2);
+        // Also by whoever died before it could say so.
+        let (mut placed, mut released) = (BTreeMap::new(), BTreeSet::new());
+        for (name, object) in &board.disks[VAULT].objects {
+            if let Ok(ObjectName::Document(Document::Hold(locker, id))) = name.parse() {
+                let hold: Hold = serde_json::from_slice(&object.bytes).unwrap();
+                match hold.act {
+                    HoldAct::Placed { .. } => _ = placed.insert((locker, id), ()),
+                    HoldAct::Released { hold } => _ = released.insert((locker, hold)),
+                }
+            }
+        }
+        let held = |locker: &Locker| placed.keys().any(|hold| hold.0 == *locker && !released.contains(hold));
+        let needed: BTreeSet<&String> = model
+            .written
+            .iter()
+            .filter(|((locker, id), _)| self.counts(&model, *locker, *id) || held(locker))
+            .flat_map(|(_, written)| &written.names)
+            .collect();
+        for ((locker, id), written) in &model.written {
+            let document = Document::Manifest(*locker, *id).to_string();
+            let is_there = board.disks[VAULT].objects.contains_key(&document);
+            let let_go = model.gone.contains(locker) || model.purged.contains(&(*locker, *id));
+            assert!(
+                !is_there || written.expires_at > now || held(locker) || let_go,
+                "the time of backup {id} was over at {}, and expire left it",
+                written.expires_at
+            );
+        }
+        for (name, object) in &board.disks[VAULT].objects {
+            let (locker, birth) = match name.parse() {
+                Ok(ObjectName::Chunk { locker, birth, .. } | ObjectName::Page { locker, birth, .. }) => (locker, birth),
+                _ => continue,
+            };
+            let is_old = object.created < settled && birth.time() < settled;
+            let is_left = is_old && !held(&locker) && !model.gone.contains(&locker) && !needed.contains(name);
+            let named = || {
+                let by = model.written.iter().filter(|(_, written)| written.names.contains(name));
+                by.map(|((locker, id), written)| {
+                    let there = board.disks[VAULT].objects.contains_key(&Document::Manifest(*locker, *id).to_string());
+                    format!("{id} void {} there {there} {}", model.void.contains(&(*locker, *id)), written.expires_at)
+                })
+                .collect::<Vec<_>>()
+            };
+            assert!(!is_left, "{:?} nobody needs {name} of {}, and expire left it", named(), object.created);
+        }
     }
 
     /// What must be so when a purge of everything says that it is closed: of what it named nothing is left but the notes. `holds`: and what

@@ -26,11 +26,15 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
-    let Installation { config, vault, keyring } = Installation::open(edge, Role::Operator).await?;
-    let holding = Holding { vault: &vault, keyring: &keyring, operator: &read_signing_key(&config, "operator")? };
-    let report = holding.hold(&args.tenant, &args.reason, edge.now()).await?;
+    let installation = Installation::open(edge, Role::Operator).await?;
+    let Installation { config, vault, keyring } = &installation;
+    let holding = Holding { vault, keyring, operator: &read_signing_key(config, "operator")? };
+    let mut report = holding.hold(&args.tenant, &args.reason, edge.now()).await?;
+    // It concerns what the keyring knows; the tenant may have more.
+    let lost = installation.lost_keys(edge, &mut report.problems).await?;
     edge.output.report("hold", &report, text)?;
-    Ok(Ended::default())
+    lost.iter().for_each(|lost| edge.output.remark(lost));
+    Ok(Ended { worst: lost.map(|lost| lost.class) })
 }
 
 fn text(report: &HoldReport) -> String {

@@ -13,15 +13,18 @@ use super::{
 };
 use crate::{
     config::store::Role,
+    keyring::Keyring,
     operation::{
         failure::{Failure, FailureClass},
         keys::{
             KeyProblem, KeysCheckReport, KeysFailure, KeysReport, Which, check, list,
             repair::{Repair, RepairReport},
         },
+        lost,
     },
     printable::Printable,
     tenant::TenantName,
+    vault::Vault,
 };
 
 /// Arguments.
@@ -94,6 +97,14 @@ async fn look_or_repair(action: Action, edge: &Edge) -> Result<Ended, Failure> {
 /// Tenants by name, or all of them.
 fn which(tenants: Vec<TenantName>, all: bool) -> Which {
     if all { Which::All } else { Which::Named(tenants) }
+}
+
+/// Stops where the keyring lost keys: a new one would take the number of one that may come back.
+async fn refuse_lost_keys(accept: bool, vault: &Vault, keyring: &Keyring) -> Result<(), Failure> {
+    if accept {
+        return Ok(());
+    }
+    lost::refuse(vault, keyring, "no key was changed", "goes on with the keys that are there").await
 }
 
 /// Says on standard error what failed.

@@ -15,6 +15,7 @@ use crate::{
     operation::{
         failure::{Failure, FailureClass},
         held::FleetLocks,
+        lost,
         purge::{Intent, Purge, PurgeReport, PurgeStatus, What},
     },
     printable::{Printable, Word},
@@ -43,6 +44,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
 
+    /// Go on although the keyring lost keys, which may be this tenant's too
+    #[arg(long)]
+    accept_lost_keys: bool,
+
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -51,6 +56,10 @@ pub struct Args {
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let Installation { config, vault, keyring } = Installation::open(edge, Role::Eraser).await?;
     let (tenant, progress) = (&args.tenant, edge.progress());
+    if !args.accept_lost_keys {
+        // What is lost may be the tenant's too, and come back.
+        lost::refuse(&vault, &keyring, "nothing was purged", "purges what the keyring knows of the tenant").await?;
+    }
     let purge = Purge {
         vault: &vault,
         keyring: &keyring,

@@ -31,16 +31,20 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
-    let Installation { config, vault, keyring } = Installation::open(edge, Role::Operator).await?;
-    let holding = Holding { vault: &vault, keyring: &keyring, operator: &read_signing_key(&config, "operator")? };
+    let installation = Installation::open(edge, Role::Operator).await?;
+    let Installation { config, vault, keyring } = &installation;
+    let holding = Holding { vault, keyring, operator: &read_signing_key(config, "operator")? };
     let which = match args.hold {
         Some(id) => Which::One(id),
         None if args.all => Which::All,
         None => Which::Only,
     };
-    let report = holding.release(&args.tenant, which, edge.now()).await?;
+    let mut report = holding.release(&args.tenant, which, edge.now()).await?;
+    // It concerns what the keyring knows; the tenant may have more.
+    let lost = installation.lost_keys(edge, &mut report.problems).await?;
     edge.output.report("release", &report, text)?;
-    Ok(Ended { worst: (!report.unreadable.is_empty()).then_some(FailureClass::Integrity) })
+    lost.iter().for_each(|lost| edge.output.remark(lost));
+    Ok(Ended { worst: (lost.is_some() || !report.unreadable.is_empty()).then_some(FailureClass::Integrity) })
 }
 
 fn text(report: &ReleaseReport) -> String {

@@ -13,7 +13,7 @@ use super::{
 
 /// One `[cluster.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table: [cluster.NAME]")]
 pub struct Cluster {
     /// libpq's description of a connection to the primary. A `dbname` in it is the maintenance database.
     pub primary: String,

@@ -13,7 +13,7 @@ use crate::{object_lock::Window, retention::Keep, tenant::TenantName};
 
 /// One `[[policy]]`. The first that covers a tenant counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table: [[policy]]")]
 pub struct Policy {
     /// Tenants that it covers; every one by default.
     pub tenants: Vec<Glob>,

@@ -13,7 +13,7 @@ use crate::object_lock::{Window, WindowError};
 
 /// `[vault]`: where sealed backups go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table: [vault]")]
 pub struct Vault {
     /// `s3://bucket`, `s3://bucket/prefix` or `file:///folder`.
     pub url: StoreUrl,
@@ -45,7 +45,7 @@ pub struct Vault {
 
 /// `[keyring]`: where keys go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table: [keyring]")]
 pub struct Keyring {
     /// As in `[vault]`, and apart from it.
     pub url: StoreUrl,
@@ -79,7 +79,7 @@ pub struct Keyring {
 
 /// A further copy of the keyring.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table, such as { url = \"s3://bucket\" }")]
 pub struct Mirror {
     /// As in `[vault]`, and apart from vault, keyring and other mirrors.
     pub url: StoreUrl,

@@ -156,6 +156,15 @@ fn every_refusal_names_line_key_and_cure() {
 }
 
 #[test]
+fn what_is_no_table_is_told_how_one_looks() {
+    let mirror = SMALL.replacen("[cluster", "mirrors = [\"s3://other\"]\n\n[cluster", 1);
+    assert_eq!(
+        refused(&mirror),
+        "/etc/tenure/tenure.toml line 9: `keyring.mirrors`: invalid type: string \"s3://other\", expected a table, such as { url = \"s3://bucket\" } | keyring.mirrors | "
+    );
+}
+
+#[test]
 fn stores_must_be_apart() {
     for (from, to, expected) in [
         ("file:///srv/keyring", "file:///srv/vault", "the vault and the keyring are the same place: file:///srv/vault"),

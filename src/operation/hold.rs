@@ -50,6 +50,8 @@ pub struct HoldReport {
     pub placed_at: DateTime<Utc>,
     /// Other holds that the tenant is under.
     pub others: Vec<String>,
+    /// What the keyring lost: the tenant may have more than what is held.
+    pub problems: Vec<String>,
 }
 
 /// What `release` says.
@@ -65,6 +67,8 @@ pub struct ReleaseReport {
     pub unreadable: Vec<String>,
     /// What should be known besides.
     pub notes: Vec<String>,
+    /// What the keyring lost: the tenant may have more than what was looked at.
+    pub problems: Vec<String>,
 }
 
 /// Which holds are released.
@@ -130,7 +134,7 @@ impl Holding<'_> {
             }
         }
         self.record(ActCommand::Hold, tenant, lockers.iter().map(|locker| (*locker, vec![id])), now).await?;
-        Ok(HoldReport { tenant: tenant.as_str().to_owned(), hold: id.to_string(), placed_at: now, others })
+        Ok(HoldReport { tenant: tenant.as_str().to_owned(), hold: id.to_string(), placed_at: now, others, problems: Vec::new() })
     }
 
     /// Releases holds of a tenant, in every locker, purged ones too.
@@ -178,6 +182,7 @@ impl Holding<'_> {
         notes.dedup();
         let text = |ids: Vec<RecordId>| ids.iter().map(ToString::to_string).collect();
         Ok(ReleaseReport {
+            problems: Vec::new(),
             tenant: tenant.as_str().to_owned(),
             released: text(ids),
             remaining: text(active.into_keys().collect()),

@@ -66,9 +66,17 @@ pub async fn incomplete(vault: &Vault, keyring: &Keyring) -> Result<Option<Failu
 
 /// Stops a restore when [`incomplete`] says so, and says how to go on without.
 pub(super) async fn refuse_restore(vault: &Vault, keyring: &Keyring) -> Result<(), Failure> {
+    refuse(vault, keyring, "nothing was restored", "restores the tenants whose keys are there").await
+}
+
+/// Stops a command when [`incomplete`] says so: `outcome` is what did not come of it, `instead` what `--accept-lost-keys` does all the same.
+///
+/// # Errors
+/// That; a store that cannot be reached.
+pub async fn refuse(vault: &Vault, keyring: &Keyring, outcome: &str, instead: &str) -> Result<(), Failure> {
     let Some(failure) = incomplete(vault, keyring).await? else { return Ok(()) };
-    let hint = format!("{} Until then `--accept-lost-keys` restores the tenants whose keys are there.", failure.hint);
-    let message = format!("{}: nothing was restored", failure.message);
+    let hint = format!("{} Until then `--accept-lost-keys` {instead}.", failure.hint);
+    let message = format!("{}: {outcome}", failure.message);
     Err(Failure::new(failure.class, failure.kind, &failure.object, message).hint(hint))
 }
 

@@ -12,6 +12,7 @@ use std::{
 use chrono::Utc;
 use tenure::{
     operation::{
+        failure::Failure,
         progress::Silent,
         restore::{Destination, Request, Restorer, Which},
     },
@@ -112,6 +113,11 @@ async fn back_up(site: &Site) {
 }
 
 async fn restore(site: &Site, server: &Cluster, tenant: &str) -> String {
+    let tools = Tools::new(Some(server.programs().display().to_string()), None);
+    try_restore(site, server, tenant, &tools).await.unwrap()
+}
+
+async fn try_restore(site: &Site, server: &Cluster, tenant: &str, tools: &Tools) -> Result<String, Failure> {
     let into = unique("fidelity_copy");
     let environment = LibpqEnvironment { home: None, user: "nobody".into(), variables: BTreeMap::new() };
     let configured = &site.backup.clusters[0];
@@ -127,7 +133,7 @@ async fn restore(site: &Site, server: &Cluster, tenant: &str) -> String {
         vault: &site.backup.vault,
         keyring: &site.backup.keyring,
         clusters: &BTreeMap::from([(destination.name.clone(), destination)]),
-        tools: &Tools::new(Some(server.programs().display().to_string()), None),
+        tools,
         signer: &site.backup.signer,
         jobs: 4,
         budget: &tenure::operation::budget::Budget::new(6 * 1024 * 1024),
@@ -147,9 +153,9 @@ async fn restore(site: &Site, server: &Cluster, tenant: &str) -> String {
         salvage: false,
         tables: Vec::new(),
     };
-    let report = restorer.restore(&request, site.identity(), Utc::now()).await.unwrap();
+    let report = restorer.restore(&request, site.identity(), Utc::now()).await?;
     assert!(report.proven);
-    into
+    Ok(into)
 }
 
 /// Restores the newest backup of `tenant` to `server` and compares it with a plain copy there.
@@ -354,6 +360,33 @@ async fn an_old_pg_dump_of_a_new_server_is_told() {
     let carries = String::from_utf8(dumped.stdout).unwrap().contains("pg_attver");
     let told = report.results[0].findings.iter().any(|finding| finding.contains("pg_attver"));
     assert_eq!(told, carries, "{report:?}");
+}
+
+/// `pg_restore` 17 and newer set what an older server does not know; what `pg_dump` of those versions wrote no older one reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_that_are_too_new_for_a_server_are_told_at_backup_and_at_restore() {
+    let mut site = Site::on(installed()).await;
+    let database = site.database("acme");
+    site.cluster.sql(&database, "CREATE TABLE t (id int)");
+    let newest = Arc::new(Tools::new(Some(newest().programs().display().to_string()), None));
+    let own = std::mem::replace(&mut site.backup.tools, newest.clone());
+    let major: u32 =
+        site.cluster.sql("postgres", "SELECT current_setting('server_version_num')::int / 10000").trim().parse().unwrap();
+    let is_old = major < 17;
+    let report = site.all().await;
+    let told = report.results[0].findings.iter().any(|finding| finding.contains("17 or newer"));
+    assert_eq!(told, is_old, "{report:?}");
+    for (dumped_with, hint) in [(&newest, "--cluster"), (&own, "postgresql-client-")] {
+        site.backup.tools = dumped_with.clone();
+        back_up(&site).await;
+        let restored = try_restore(&site, site.cluster, "acme", &newest).await.err();
+        assert_eq!(restored.is_some(), is_old, "{restored:?}");
+        // In the second case `pg_restore` of 18 is all that is found, for an archive of the server's own version.
+        if let Some(failure) = restored {
+            let text = failure.one_line();
+            assert!(text.contains("transaction_timeout") && failure.hint.contains(hint), "{failure:?}");
+        }
+    }
 }
 
 /// Values that are many chunks long. `scripts/matrix` makes them 60 and 200 MB.

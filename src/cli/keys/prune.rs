@@ -1,6 +1,6 @@
 //! `tenure keys prune`.
 
-use super::{complain, which};
+use super::{complain, refuse_lost_keys, which};
 use crate::{
     cli::{
         clusters,
@@ -32,6 +32,10 @@ pub(super) struct Args {
     #[arg(long)]
     all: bool,
 
+    /// Go on with what is there although the keyring lost keys
+    #[arg(long)]
+    accept_lost_keys: bool,
+
     /// Say what would be destroyed, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -39,6 +43,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let Installation { config, vault, keyring } = Installation::open(edge, Role::Eraser).await?;
+    refuse_lost_keys(args.accept_lost_keys, &vault, &keyring).await?;
     let prune = Prune {
         change: Change {
             vault: &vault,

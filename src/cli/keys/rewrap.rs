@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{complain, which};
+use super::{complain, refuse_lost_keys, which};
 use crate::{
     cli::{
         edge::{Edge, Ended},
@@ -36,6 +36,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     identity: PathBuf,
 
+    /// Go on with what is there although the keyring lost keys
+    #[arg(long)]
+    accept_lost_keys: bool,
+
     /// Say what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -44,6 +48,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let identity = read_identity(&args.identity)?;
     let Installation { config, vault, keyring } = Installation::open(edge, Role::Operator).await?;
+    refuse_lost_keys(args.accept_lost_keys, &vault, &keyring).await?;
     let rewrap = Rewrap {
         change: Change {
             vault: &vault,

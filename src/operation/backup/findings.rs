@@ -60,8 +60,15 @@ pub(super) fn of_captured(manifest: &Manifest, description: &Description, findin
             .iter()
             .map(|entry| format!("not captured: {} {}: {}", entry.kind, Printable(&entry.object), entry.reason)),
     );
-    if let Some(newer) = ToolVersion::parse(&description.pg_dump).and_then(|tool| tool.is_behind(description.server_version_num))
-    {
+    let pg_dump = ToolVersion::parse(&description.pg_dump);
+    let server_major = description.server_version_num / 10_000;
+    if pg_dump.is_some_and(|tool| tool.is_too_new_for(server_major)) {
+        findings.push(format!(
+            "{} wrote an archive that PostgreSQL {server_major} cannot be given back, only 17 or newer; install postgresql-client-{server_major}",
+            description.pg_dump
+        ));
+    }
+    if let Some(newer) = pg_dump.and_then(|tool| tool.is_behind(description.server_version_num)) {
         findings.push(format!(
             "{} is older than its server: the schema has pg_attver, which older servers refuse; update it to {newer}",
             description.pg_dump

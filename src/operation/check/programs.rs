@@ -15,6 +15,20 @@ pub(super) async fn check(tools: &Tools, majors: &[u32]) -> Report {
             match tools.find(program, dumped_by).await {
                 Ok(tool) => {
                     dumped_by = tool.version.major;
+                    if tool.version.is_too_new_for(major) {
+                        report.error(
+                            format!("{} for PostgreSQL {major}", program.name()),
+                            format!(
+                                "only {} {} was found, and what it writes can be restored to PostgreSQL 17 or newer alone",
+                                tool.path.display(),
+                                tool.version
+                            ),
+                            format!(
+                                "Install the client programs of PostgreSQL {major} (Debian: postgresql-client-{major}); `{{major}}` in [postgres] bin stands for the version."
+                            ),
+                        );
+                        continue;
+                    }
                     if seen.insert(tool.path.clone()) {
                         found(&tool, major, &mut report);
                     }

@@ -175,7 +175,7 @@ impl Change<'_> {
                 }
             }
         }
-        // It stops nobody whose keys are there; but this report is not the whole.
+        // Whoever goes on all the same is told that this report is not the whole.
         chosen.errors.extend(lost::incomplete(self.vault, self.keyring).await?.map(KeysFailure::from));
         Ok(chosen)
     }

@@ -192,8 +192,24 @@ impl Restorer<'_> {
     async fn tool(&self, found: &mut Preflight, description: &Description) {
         // One that reads what the pg_dump of that time wrote, and speaks with this server.
         let dumped_by = description.pg_dump.split_whitespace().find_map(|word| word.split('.').next()?.parse::<u32>().ok());
-        let major = dumped_by.unwrap_or(0).max(found.facts.version_num / 10_000);
+        let server = found.facts.version_num / 10_000;
+        let major = dumped_by.unwrap_or(0).max(server);
         match self.tools.find(Program::Restore, major).await {
+            Ok(tool) if tool.version.is_too_new_for(server) => {
+                let what = format!(
+                    "pg_restore {} sets transaction_timeout, which the server, PostgreSQL {server}, does not know",
+                    tool.version
+                );
+                let hint = if major > server {
+                    format!(
+                        "{} wrote this backup's archive: restore it to PostgreSQL 17 or newer (--cluster)",
+                        description.pg_dump
+                    )
+                } else {
+                    format!("install postgresql-client-{server}; `{{major}}` in [postgres] bin stands for the version")
+                };
+                found.add("pg-restore", what, hint);
+            }
             Ok(tool) => {
                 if let Some(holes) = tool.version.known_holes() {
                     found.notes.push(format!(

@@ -65,6 +65,15 @@ impl ToolVersion {
     }
 }
 
+impl ToolVersion {
+    /// Whether a `pg_restore` of this version begins with `SET transaction_timeout`, which a server of that major version refuses, and
+    /// whether a `pg_dump` of it writes archives that only such a `pg_restore` reads. Both came with 17 (tried: 18.6 on 15.20).
+    #[must_use]
+    pub fn is_too_new_for(self, server_major: u32) -> bool {
+        self.major >= 17 && server_major < 17
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +98,13 @@ mod tests {
         assert_eq!(version(13, 23).known_holes().unwrap().fixed_in, version(14, 25));
         assert!(version(18, 6).known_holes().is_some());
         assert!(version(19, 0).known_holes().is_none());
+    }
+
+    #[test]
+    fn what_sets_a_transaction_timeout_is_too_new_for_servers_without() {
+        let too_new = |tool, server| ToolVersion { major: tool, minor: 0 }.is_too_new_for(server);
+        assert!(too_new(17, 16) && too_new(18, 15));
+        assert!(!too_new(16, 14) && !too_new(18, 17));
     }
 
     #[test]

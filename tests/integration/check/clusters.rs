@@ -230,4 +230,8 @@ async fn programs_must_be_there_new_and_sound() {
     let report = check(&request).await;
     let holes = at(&report, Level::Warning).into_iter().filter(|finding| finding.contains("CVE-2025-8714")).count();
     assert_eq!(holes, 2, "{:#?}", report.findings);
+    install("98.1");
+    let too_new =
+        at(&check(&request).await, Level::Error).into_iter().filter(|finding| finding.contains("17 or newer alone")).count();
+    assert_eq!(too_new, if major < 17 { 2 } else { 0 });
 }

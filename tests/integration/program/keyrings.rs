@@ -122,7 +122,7 @@ fn every_command_says_that_the_keyring_is_not_whole_or_anothers_and_stops() {
         ("with another name key", rekeyed, "its name key is not the one", "foreign-keyring"),
     ];
     let copy = format!("{}_copy", fleet.stem);
-    let commands: [&[&str]; 19] = [
+    let commands: [&[&str]; 24] = [
         &["check"],
         &["tenants"],
         &["backup", "--all"],
@@ -143,6 +143,11 @@ fn every_command_says_that_the_keyring_is_not_whole_or_anothers_and_stops() {
         &["show", "acme", "latest"],
         &["verify", "acme"],
         &["restore", "acme", "--into", &copy, "--identity", "recovery-kit.txt"],
+        &["purge", "acme", "--confirm", "acme"],
+        &["purge", "globex", "--confirm", "globex"],
+        &["keys", "rotate", "acme"],
+        &["keys", "rewrap", "acme", "--identity", "recovery-kit.txt"],
+        &["keys", "prune", "acme"],
     ];
     let mut tried = 0;
     for (state, keyring, words, kind) in &states {
@@ -175,7 +180,7 @@ fn every_command_says_that_the_keyring_is_not_whole_or_anothers_and_stops() {
             assert_eq!((fleet.content("vault"), fleet.content("keyring")), before, "{state}: something was written");
         });
     }
-    assert_eq!(tried, 95);
+    assert_eq!(tried, 120);
     assert_eq!(fleet.server.sql("postgres", &format!("SELECT count(*) FROM pg_database WHERE datname = '{copy}'")).trim(), "0");
 
     // With an old copy an operator may say that the others are to be backed up; nobody gets a new key.
@@ -196,14 +201,26 @@ fn every_command_says_that_the_keyring_is_not_whole_or_anothers_and_stops() {
             (&["show", "acme", "latest"], "good"),
             (&["keys", "list"], "acme"),
             (&["verify", "acme"], "checked "),
+            (&["hold", "acme", "--reason", "a letter"], "on hold"),
+            (&["release", "acme"], "released"),
         ] {
             let (code, stdout, stderr) = program.say(command);
             let whole = format!("{stdout}{stderr}");
             assert!(code == 5 && stdout.contains(answer), "{command:?}: {whole}");
             assert_eq!(whole.matches("the keyring has no key record for it").count(), 1, "{command:?}: {whole}");
             assert!(whole.contains("`tenure keys repair`"), "{command:?}: {whole}");
-            assert_eq!(stderr.starts_with("error: locker "), ["list", "show"].contains(&command[0]), "{command:?}: {whole}");
+            assert_eq!(
+                stderr.starts_with("error: locker "),
+                ["list", "show", "hold", "release"].contains(&command[0]),
+                "{command:?}: {whole}"
+            );
         }
+        // Who purges says that it is meant: what is lost may be the same tenant's.
+        let purge = ["purge", "acme", "--dry-run"];
+        let error = program.refused(5, &purge);
+        assert_eq!(error["kind"], "keyring-incomplete", "{error:#}");
+        assert!(error["hint"].as_str().unwrap().contains("`--accept-lost-keys`"), "{error:#}");
+        program.done(&[&purge[..], &["--accept-lost-keys"]].concat());
         // Who restores says that it is meant.
         let kit = ["--identity", "recovery-kit.txt"];
         let restore = [&["restore", "acme", "--into", &copy], &kit[..]].concat();

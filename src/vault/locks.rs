@@ -7,6 +7,7 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future};
 
 use super::Vault;
 use crate::{
+    backup_id::BackupId,
     format::record::StoredObject,
     id::{Locker, Sha256Digest},
     object_lock::{Lock, Window},
@@ -78,6 +79,32 @@ impl Vault {
             }
         }
         Ok(locks)
+    }
+
+    /// The lock of each manifest that is listed and asked about, and of its signature, with its name.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn manifest_locks(
+        &self,
+        locker: Locker,
+        asked: impl Fn(BackupId) -> bool,
+    ) -> Result<Vec<(BackupId, String, Option<Lock>)>, StoreError> {
+        let prefix = prefix::in_locker(locker, "b");
+        let listed = self.store().list(&prefix).try_filter_map(|listed| {
+            let backup = match listed.name.parse() {
+                Ok(
+                    ObjectName::Document(Document::Manifest(_, backup)) | ObjectName::Signature(Document::Manifest(_, backup)),
+                ) => Some(backup),
+                _ => None,
+            };
+            future::ok(backup.filter(|backup| asked(*backup)).map(|backup| (backup, listed)))
+        });
+        let held = listed.map_ok(|(backup, listed)| async move {
+            let lock = self.store().lock_of(&listed).await?;
+            Ok((backup, listed.name, lock))
+        });
+        held.try_buffer_unordered(AT_ONCE).try_collect().await
     }
 
     /// Chunks or pages as they are listed.

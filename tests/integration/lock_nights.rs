@@ -353,9 +353,15 @@ async fn a_vault_that_was_not_locked_is_locked_by_its_next_backup() {
     // `verify` says it of everything that backups need, whether or not its turn was tonight.
     let mut needed = BTreeSet::new();
     for manifest in nights.manifests().await {
-        needed.extend(nights.needed(&manifest).await.into_iter().filter(|name| name.contains("/c/") || name.contains("/p/")));
+        needed.extend(
+            nights
+                .needed(&manifest)
+                .await
+                .into_iter()
+                .filter(|name| ["/b/", "/c/", "/p/"].iter().any(|kind| name.contains(kind))),
+        );
     }
-    let governed = needed.iter().filter(|name| locks[*name].unwrap().mode == Mode::Governance).count();
+    let governed = needed.iter().filter(|name| locks[*name].is_some_and(|lock| lock.mode == Mode::Governance)).count();
     let verified = nights.verify(six_days_later).await;
     let note = format!("{governed} objects that backups need are locked in governance mode, though vault.lock says compliance");
     assert!(governed > 0 && verified.notes.iter().any(|said| said.contains(&note)), "{note}: {verified:?}");
@@ -404,6 +410,27 @@ async fn what_is_hidden_or_written_over_is_found_used_and_stored_anew() {
     let anew = nights.needed(&manifest).await;
     assert!(!anew.contains(&chunk) && !anew.contains(&page));
     assert!(!extended(&store).contains(&chunk), "what is hidden is not worth a lock");
+}
+
+/// Without its manifest a backup is none: who may bypass locks begins with those.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifests_lock_that_somebody_shortened_is_found() {
+    let server = s3::shared();
+    let (bucket, client) = (server.bucket_with_locks("manifests").await, server.client());
+    let nights = Nights::new(server.settings(&bucket), "governance").await;
+    nights.back_up(first_night).await;
+    let verified = nights.verify(first_night).await;
+    assert!(verified.problems.is_empty(), "{verified:?}");
+    let manifest = nights.manifests().await.remove(0);
+    let document = Document::Manifest(manifest.locker, manifest.backup);
+    let shortened = [document.to_string(), ObjectName::Signature(document).to_string()];
+    for name in &shortened {
+        nights.shorten(&client, &bucket, name).await;
+    }
+    let verified = nights.verify(first_night).await;
+    let named: BTreeSet<&str> = verified.problems.iter().map(|problem| problem.object.as_str()).collect();
+    assert!(named.len() == 2 && shortened.iter().all(|name| named.iter().any(|named| named.ends_with(name))), "{verified:?}");
+    assert!(verified.problems.iter().all(|problem| problem.problem.contains("PutObjectRetention")), "{verified:?}");
 }
 
 /// All in one night, so that no page's turn comes.

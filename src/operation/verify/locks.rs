@@ -16,7 +16,7 @@ use crate::{
     object_lock::Lock,
     operation::failure::Failure,
     signed,
-    store::StoreErrorKind,
+    store::{StoreError, StoreErrorKind},
     vault::{Vault, locks::name_of},
 };
 
@@ -25,11 +25,17 @@ use crate::{
 pub(super) struct Promised {
     until: HashMap<StoredObject, DateTime<Utc>>,
     by: HashMap<StoredObject, BackupId>,
+    /// Of each manifest and its signature.
+    manifests: HashMap<BackupId, DateTime<Utc>>,
 }
 
 impl Promised {
     /// What a manifest says of a page, or of its description where there is none, and of the chunks in it.
     pub(super) fn add(&mut self, manifest: &Manifest, page: Option<&Page>, entries: &[Entry], now: DateTime<Utc>) {
+        // A manifest is locked when it is stored, for longer than what it names.
+        if let Some(until) = manifest.locked_until().filter(|until| *until > now) {
+            self.manifests.insert(manifest.backup, until);
+        }
         let until = page.map_or(manifest.description_locked_until, |page| page.locked_until);
         // What is over is over.
         let Some(until) = until.filter(|until| *until > now) else { return };
@@ -48,18 +54,22 @@ impl Promised {
     /// # Errors
     /// The store's.
     pub(super) async fn check(self, vault: &Vault, locker: Locker, look: &mut Look<'_>) -> Result<(), Failure> {
-        if self.until.is_empty() {
+        if self.until.is_empty() && self.manifests.is_empty() {
             return Ok(());
         }
         let held = if vault.store().can_lock().await? == Some(true) {
-            match vault.locks(locker, |object| self.until.contains_key(&object)).await {
-                Err(error) if error.kind == StoreErrorKind::Denied => None,
+            let asked = async {
+                let held = vault.locks(locker, |object| self.until.contains_key(&object)).await?;
+                Ok((held, vault.manifest_locks(locker, |backup| self.manifests.contains_key(&backup)).await?))
+            };
+            match asked.await {
+                Err(StoreError { kind: StoreErrorKind::Denied, .. }) => None,
                 asked => Some(asked?),
             }
         } else {
             None
         };
-        let Some(held) = held else {
+        let Some((held, of_manifests)) = held else {
             look.not_looked_at.push(format!("{}: object locks", vault.store().address()));
             return Ok(());
         };
@@ -72,12 +82,16 @@ impl Promised {
                 continue;
             }
             look.found.short_locks.insert(object);
-            let until = until.format("%Y-%m-%d %H:%M:%S UTC");
-            let held = held.map_or_else(|| "not locked".to_owned(), |held| format!("locked in {held}"));
-            let what = format!(
-                "{held}, though it was until {until}: somebody may bypass locks; the next backup locks again what it needs"
-            );
+            let what = format!("{}; the next backup locks again what it needs", shortened(held, until));
             look.problem(self.by.get(&object).copied(), signed::locate(vault.store(), &name_of(locker, object)), what);
+        }
+        for (backup, name, held) in of_manifests {
+            let until = self.manifests[&backup];
+            governed += u64::from(is_weaker(vault, held));
+            if held.is_none_or(|held| held.until < until) {
+                let what = format!("{}; lock it again with PutObjectRetention", shortened(held, until));
+                look.problem(Some(backup), signed::locate(vault.store(), &name), what);
+            }
         }
         if governed > 0 {
             look.notes.push(format!(
@@ -87,6 +101,11 @@ impl Promised {
         }
         Ok(())
     }
+}
+
+fn shortened(held: Option<Lock>, until: DateTime<Utc>) -> String {
+    let held = held.map_or_else(|| "not locked".to_owned(), |held| format!("locked in {held}"));
+    format!("{held}, though it was until {} at least: somebody may bypass locks", until.format("%Y-%m-%d %H:%M:%S UTC"))
 }
 
 /// Whether a lock is less firm than what is stored today gets.

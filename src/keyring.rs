@@ -185,7 +185,10 @@ impl Keyring {
     async fn records_in(&self, store: &dyn Store, tag: NameTag) -> Result<Vec<KeyRecord>, DocumentError> {
         let mut read = Vec::new();
         for (tag, key_id, stored_at) in record_names(store, &prefix::key_records(tag)).await? {
-            read.push(self.record(store, tag, key_id, stored_at).await?);
+            match self.record(store, tag, key_id, stored_at).await {
+                Err(error) if went_meanwhile(store, tag, key_id, &error).await? => {}
+                record => read.push(record?),
+            }
         }
         Ok(read)
     }
@@ -198,13 +201,19 @@ impl Keyring {
         let names = record_names(self.store(), prefix::TENANTS).await?;
         let secrets = self.secret_halves().await?;
         let mut read = stream::iter(names)
-            .map(|(tag, key_id, stored_at)| self.record(self.store(), tag, key_id, stored_at))
+            .map(|(tag, key_id, stored_at)| async move {
+                match self.record(self.store(), tag, key_id, stored_at).await {
+                    Err(error) if went_meanwhile(self.store(), tag, key_id, &error).await? => Ok(None),
+                    record => record.map(Some),
+                }
+            })
             .buffer_unordered(READERS);
         let mut census = Census::default();
         let mut by_tenant: BTreeMap<TenantName, Vec<KeyRecord>> = BTreeMap::new();
         while let Some(record) = read.next().await {
             match record {
-                Ok(record) => by_tenant.entry(record.tenant.clone()).or_default().push(record),
+                Ok(Some(record)) => by_tenant.entry(record.tenant.clone()).or_default().push(record),
+                Ok(None) => {}
                 Err(error @ DocumentError::Store { .. }) => return Err(error),
                 Err(error) => census.problems.push(error),
             }
@@ -256,6 +265,17 @@ impl Keyring {
             None => Ok((whole, record)),
         }
     }
+}
+
+/// Whether a key record that was listed, and was not there or had no signature when it was read, is not there any more: a purge destroys the
+/// record before its signature.
+async fn went_meanwhile(store: &dyn Store, tag: NameTag, key_id: KeyId, error: &DocumentError) -> Result<bool, DocumentError> {
+    if !matches!(error, DocumentError::Missing { .. } | DocumentError::Unsigned { .. }) {
+        return Ok(false);
+    }
+    let document = Document::KeyRecord(tag, key_id);
+    let found = store.head(&document.to_string()).await;
+    found.map(|found| found.is_none()).map_err(|source| signed::store_error(store, &document, source))
 }
 
 async fn record_names(

@@ -4,6 +4,7 @@
 //! and why it stopped through [`failure::Failure`].
 
 pub mod admit;
+pub mod again;
 pub mod backup;
 pub mod budget;
 pub mod check;

@@ -98,6 +98,9 @@ fn text(report: &ListReport) -> String {
     for held in &report.holds {
         text.push_str(&format!("on hold since {}: {}\n", time(held.placed_at), held.hold));
     }
+    for purged in &report.purged {
+        text.push_str(&format!("purged, and still or again stored: {purged}; `tenure expire` removes it\n"));
+    }
     for problem in &report.problems {
         text.push_str(&format!("problem: {problem}\n"));
     }

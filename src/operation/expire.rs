@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     brakes::{ByLocker, decide},
     look::{Backups, Look},
+    purged::Purged,
     report::{ExpireReport, ExpiredBackup, Waiting, WaitingBackup},
     sweep::{Obstacle, Sweep, Tally, go_on},
 };
@@ -167,13 +168,13 @@ impl Run<'_> {
                 Ok::<_, Failure>((locker, expire.look(locker, now, as_of).await))
             })
             .buffer_unordered(at_once);
-        let (mut looks, mut purged) = (BTreeMap::<Locker, Backups>::new(), BTreeMap::<Locker, bool>::new());
+        let (mut looks, mut purged) = (BTreeMap::<Locker, Backups>::new(), BTreeMap::<Locker, Purged>::new());
         let mut unknown = BTreeSet::new();
         while let Some(looked) = looking.next().await {
             match looked? {
-                (locker, Ok(Look::Purged(keys))) => {
+                (locker, Ok(Look::Purged(plans, keys))) => {
                     let has_key = self.owners.contains_key(&locker) || keys.iter().any(|key| self.keys.contains(key));
-                    purged.insert(locker, has_key);
+                    purged.insert(locker, Purged { has_key, plans });
                 }
                 (locker, Ok(Look::Backups(backups))) => {
                     looks.insert(locker, backups);
@@ -187,14 +188,18 @@ impl Run<'_> {
         drop(looking);
         for (locker, backups) in &mut looks {
             if backups.all > 0 && !self.owners.contains_key(locker) {
-                let failure = super::lost::keyring_incomplete(*locker, "; what is over went all the same");
+                let failure = super::lost::keyring_incomplete(*locker, "; what is over goes all the same, unless it waits");
                 self.report.fail(None, &failure);
             }
             for obstacle in std::mem::take(&mut backups.obstacles) {
                 self.report.fail(self.owners.get(locker).map(|owner| owner.tenant.as_str()), &obstacle.into());
             }
         }
-        let decided = decide(&self.groups(&lockers, &unknown), &looks, confirmed);
+        let mut decided = decide(&self.groups(&lockers, &unknown), &looks, confirmed);
+        // Purged by name: nobody has to let go of these once more.
+        for (locker, backups) in looks.iter().filter(|(_, backups)| !backups.is_held && !backups.let_go.is_empty()) {
+            decided.going.entry(*locker).or_default().extend(&backups.let_go);
+        }
         for (locker, backups) in &decided.held {
             let tenant = self.tenant(*locker);
             let kept = backups.iter().map(|backup| ExpiredBackup::new(tenant.as_deref(), *locker, *backup));
@@ -211,7 +216,7 @@ impl Run<'_> {
         let mut working = stream::iter(working)
             .map(|locker| {
                 let going = decided.going.get(&locker).unwrap_or(&nothing);
-                let (purged, sweeps) = (purged.get(&locker).copied(), !decided.unswept.contains(&locker));
+                let (purged, sweeps) = (purged.get(&locker), !decided.unswept.contains(&locker));
                 async move { (locker, this.locker(locker, going, purged, sweeps).await) }
             })
             .buffer_unordered(at_once);
@@ -259,20 +264,20 @@ impl Run<'_> {
         groups.into_values().chain(alone).filter(|group| !group.iter().any(|locker| unknown.contains(locker))).collect()
     }
 
-    /// One locker; of one that was purged, whether the keyring still has a key of it. What was done stands in the answer, however it ended.
-    async fn locker(&self, locker: Locker, going: &BTreeSet<BackupId>, purged: Option<bool>, sweeps: bool) -> Done {
+    /// One locker; of one that was purged, what is known of that. What was done stands in the answer, however it ended.
+    async fn locker(&self, locker: Locker, going: &BTreeSet<BackupId>, purged: Option<&Purged>, sweeps: bool) -> Done {
         let mut done = Done::default();
         let worked = async {
             go_on(self.expire.cancel)?;
-            if let Some(has_key) = purged {
-                return self.expire.finish_purge(locker, has_key, self.now, self.dry_run, &mut done.tally).await;
+            if let Some(purged) = purged {
+                return self.expire.finish_purge(locker, purged, self.now, self.dry_run, &mut done.tally).await;
             }
             if !self.remove_manifests(locker, going, &mut done).await? || !sweeps {
                 return Ok(());
             }
             let (vault, now, cancel) = (self.expire.vault, self.now, self.expire.cancel);
             let dry_run = self.dry_run.map(|at| (at, going));
-            done.obstacles = Sweep { vault, locker, now, dry_run, cancel }.run(&mut done.tally).await?;
+            done.obstacles = Sweep { vault, locker, now, dry_run, is_alone: false, cancel }.run(&mut done.tally).await?;
             Ok(())
         };
         done.failure = worked.await.err();
@@ -409,6 +414,6 @@ impl From<Obstacle> for Failure {
     fn from(obstacle: Obstacle) -> Self {
         let message = format!("{}: {}", obstacle.object, obstacle.what);
         Self::new(FailureClass::Integrity, "not-swept", obstacle.object, message)
-            .hint("Nothing was swept there, and what is over went all the same. `tenure verify` says everything that is wrong; put back what is missing, and run it again.")
+            .hint("Nothing was swept there; what is over goes all the same, unless it waits. `tenure verify` says everything that is wrong; put back what is missing, and run it again.")
     }
 }

@@ -16,7 +16,8 @@ use crate::{
     format::{
         act::{Act, ActCommand, ActOn, ActOutcome},
         hold::{Hold, HoldAct},
-        purge_note::Purged,
+        plan::Step,
+        purge_note::{Purged, PurgedBackup},
     },
     id::{Locker, RecordId},
     keyring::{Keyring, TenantKeys},
@@ -26,7 +27,7 @@ use crate::{
     signature::{Namespace, SigningKey},
     signed::FORMAT,
     tenant::TenantName,
-    vault::{Vault, gone::Gone},
+    vault::Vault,
 };
 
 /// What both work with.
@@ -101,6 +102,28 @@ impl Holding<'_> {
     pub async fn hold(&self, tenant: &TenantName, reason: &str, now: DateTime<Utc>) -> Result<HoldReport, Failure> {
         self.check_signer(now)?;
         let keys = living::known(self.vault, self.keyring, tenant).await?;
+        let held = self.place(tenant, &keys, reason, now).await;
+        match held {
+            // Whatever is missing of a tenant that is being purged is no damage.
+            Err(failure) if failure.class == FailureClass::Integrity => {
+                for locker in keys.lockers() {
+                    if let Ok(Some(what)) = self.begun(locker).await {
+                        return Err(too_late(tenant, what).hint("What a purge has destroyed, no hold brings back."));
+                    }
+                }
+                Err(failure)
+            }
+            held => held,
+        }
+    }
+
+    async fn place(
+        &self,
+        tenant: &TenantName,
+        keys: &TenantKeys,
+        reason: &str,
+        now: DateTime<Utc>,
+    ) -> Result<HoldReport, Failure> {
         let lockers = keys.lockers();
         for locker in &lockers {
             if let Some(what) = self.begun(*locker).await? {
@@ -227,23 +250,18 @@ impl Holding<'_> {
         if gone.is_purged() {
             return Ok(Some("its backups are being purged"));
         }
-        // One that is through says nothing about what is there now.
-        Ok((self.names_a_backup(locker, &gone).await?).then_some("some of its backups are being purged"))
+        for note in &gone.notes {
+            let Purged::Backups { backups, .. } = &note.purged else { continue };
+            // One that is through says nothing about what is there now: that was put back.
+            if self.is_any_there(locker, backups).await? && self.vault.mark(note.id, Step::Emptied).await?.is_none() {
+                return Ok(Some("some of its backups are being purged"));
+            }
+        }
+        Ok(None)
     }
 
-    async fn names_a_backup(&self, locker: Locker, gone: &Gone) -> Result<bool, Failure> {
-        let named: BTreeSet<BackupId> = gone
-            .notes
-            .iter()
-            .flat_map(|note| match &note.purged {
-                Purged::Backups { backups, .. } => backups.as_slice(),
-                Purged::All { .. } | Purged::Keys { .. } => &[],
-            })
-            .map(|purged| purged.backup)
-            .collect();
-        if named.is_empty() {
-            return Ok(false);
-        }
+    async fn is_any_there(&self, locker: Locker, backups: &[PurgedBackup]) -> Result<bool, Failure> {
+        let named: BTreeSet<BackupId> = backups.iter().map(|purged| purged.backup).collect();
         let folder = prefix::in_locker(locker, "b");
         let mut listing = self.vault.store().list(&folder);
         while let Some(listed) = listing.try_next().await? {

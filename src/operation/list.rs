@@ -35,6 +35,8 @@ pub struct ListReport {
     pub backups: Vec<Listed>,
     /// The holds that it is under: nothing of it expires or is purged.
     pub holds: Vec<HeldBy>,
+    /// Backups that a purge let go of and that are still, or again, stored: they are none any more.
+    pub purged: Vec<String>,
     /// What is wrong with its history as a whole.
     pub problems: Vec<String>,
     /// Set when the tenant's source is missing or not to be trusted: that stops its backups.
@@ -245,7 +247,15 @@ pub async fn list(
     let histories = Histories::read(vault, keyring, tenant, now).await?;
     let (holds, unreadable) = held_by(vault, keyring, &histories.keys, None).await?;
     let class = (!unreadable.is_empty()).then_some(FailureClass::Integrity);
-    let mut report = ListReport { tenant: tenant.as_str().to_owned(), backups: Vec::new(), holds, problems: unreadable, class };
+    let still_there = histories.lockers.iter().flat_map(|(_, history)| history.still_there());
+    let mut report = ListReport {
+        tenant: tenant.as_str().to_owned(),
+        backups: Vec::new(),
+        holds,
+        purged: still_there.map(|let_go| let_go.backup.backup.to_string()).collect(),
+        problems: unreadable,
+        class,
+    };
     for error in &histories.sources {
         report.problems.push(format!("{error}; `tenure verify` says more"));
         report.class = Some(FailureClass::Integrity);
@@ -259,9 +269,7 @@ pub async fn list(
         let mut unreadable = HashSet::new();
         for problem in &history.problems {
             report.problems.push(format!("{}: {}", problem.object, problem.what));
-            if problem.counts {
-                report.class = Some(FailureClass::Integrity);
-            }
+            report.class = Some(FailureClass::Integrity);
             if let Some(id) = problem.backup.filter(|id| !problem.is_hole && !problem.counts && unreadable.insert(*id)) {
                 report.backups.push(Listed {
                     id: id.to_string(),

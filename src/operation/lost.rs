@@ -6,7 +6,10 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::failure::{Failure, FailureClass};
 use crate::{
-    format::plan::{PlannedAct, Step},
+    format::{
+        plan::{PlannedAct, Step},
+        purge_note::{PurgeNote, Purged},
+    },
     id::Locker,
     keyring::{Census, Keyring, TenantKeys},
     object_name::prefix,
@@ -96,11 +99,31 @@ async fn purged_at(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Res
     Ok(all.map(|planned| planned.plan.created_at).max())
 }
 
+/// The notes that a tenant was purged as a whole, in lockers of which the keyring knows nothing any more.
+///
+/// # Errors
+/// A store that cannot be reached.
+pub(super) async fn noted(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Result<Vec<PurgeNote>, Failure> {
+    let (tag, census) = (keyring.tag(tenant), keyring.census().await?);
+    let known: BTreeSet<Locker> = census.tenants.values().flat_map(TenantKeys::lockers).collect();
+    let mut notes = Vec::new();
+    for locker in vault.lockers().await?.into_iter().filter(|locker| !known.contains(locker)) {
+        let gone = vault.gone(locker).await?.notes.into_iter();
+        notes.extend(gone.filter(|note| note.name_tag == tag && matches!(note.purged, Purged::All { .. })));
+    }
+    Ok(notes)
+}
+
 /// Why a tenant has no key record: purged, unknown, or the keyring lost records and it may be one of them.
 pub async fn unknown_tenant(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Failure {
     match purged_at(vault, keyring, tenant).await {
         Ok(Some(at)) => return purged(tenant, Some(at)),
-        Ok(None) => {}
+        // Where the plan is lost, the notes still say so.
+        Ok(None) => match noted(vault, keyring, tenant).await {
+            Ok(notes) if notes.is_empty() => {}
+            Ok(notes) => return purged(tenant, notes.iter().map(|note| note.created_at).max()),
+            Err(failure) => return failure,
+        },
         // Who may not look there learns nothing of purges.
         Err(error) if error.is_denied() => {}
         Err(error) => return error.into(),

@@ -2,6 +2,7 @@
 
 mod locks;
 mod look;
+mod purged;
 mod record;
 mod survey;
 mod units;
@@ -237,7 +238,7 @@ impl Verify<'_> {
         let gone = self.vault.gone(locker).await?;
         if gone.is_purged() && gone.unreadable.is_empty() {
             // Nothing in it counts, whatever is left of it or was put back.
-            return Ok(());
+            return self.purged(locker, &gone, keys, now, report).await;
         }
         let history = self.vault.history(locker, now).await.map_err(Failure::from)?;
         let tenant = keys.map(|keys| keys.tenant.clone());
@@ -245,6 +246,7 @@ impl Verify<'_> {
         let findings = self.vault.findings(locker).await?;
         let mut look = Look::new(self, locker);
         look.note_history(&history);
+        self.let_go(locker, &history, now, &mut look).await?;
         for (object, what) in tampered {
             look.problem(None, object, what);
         }

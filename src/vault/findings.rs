@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
+
 use super::Vault;
 use crate::{
     format::record::{Finding, StoredObject},
@@ -151,7 +153,7 @@ impl Vault {
     /// [`DocumentError::Store`] only: a finding that is not to be trusted stops nobody.
     pub async fn findings(&self, locker: Locker) -> Result<Findings, DocumentError> {
         let (mut all, mut unreadable) = (Vec::new(), Vec::new());
-        for (_, read) in self.records::<Finding>(locker, "v").await? {
+        for (_, _, read) in self.records::<Finding>(locker, "v").await? {
             match read {
                 Ok(signed) => all.push(signed.value),
                 Err(error) => unreadable.push(error),
@@ -159,6 +161,15 @@ impl Vault {
         }
         all.sort_by_key(|finding| finding.id);
         Ok(Findings::new(all, unreadable))
+    }
+
+    /// Findings that can be read and trusted, with when the store got each.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub async fn dated_findings(&self, locker: Locker) -> Result<Vec<(DateTime<Utc>, Finding)>, DocumentError> {
+        let read = self.records::<Finding>(locker, "v").await?;
+        Ok(read.into_iter().filter_map(|(_, stored_at, read)| Some((stored_at, read.ok()?.value))).collect())
     }
 
     /// Records what a verify found.

@@ -1,9 +1,11 @@
 //! What was let go of before its time, by a locker's purge notes.
 
+use chrono::{DateTime, Utc};
+
 use super::{Vault, records::Record};
 use crate::{
     backup_id::BackupId,
-    format::purge_note::{PurgeNote, Purged},
+    format::purge_note::{PurgeNote, Purged, PurgedBackup},
     id::{KeyId, Locker, Sha256Digest},
     object_name::Document,
     signature::{Namespace, SigningKey},
@@ -17,6 +19,8 @@ pub struct Gone {
     pub notes: Vec<PurgeNote>,
     /// Notes that cannot be read or trusted. Any of them may say that everything is purged, and so it does.
     pub unreadable: Vec<DocumentError>,
+    /// When the store got the last note about single backups.
+    pub backups_noted_at: Option<DateTime<Utc>>,
 }
 
 impl Gone {
@@ -37,6 +41,14 @@ impl Gone {
             })
     }
 
+    /// Backups that were let go of by their names, each with the note that says so.
+    pub fn backups(&self) -> impl Iterator<Item = (&PurgeNote, &PurgedBackup)> {
+        self.notes.iter().flat_map(|note| match &note.purged {
+            Purged::Backups { backups, .. } => backups.iter().map(|purged| (note, purged)).collect(),
+            Purged::All { .. } | Purged::Keys { .. } => Vec::new(),
+        })
+    }
+
     /// Whether the backup with this manifest was removed before its time, or is about to be.
     #[must_use]
     pub fn names_backup(&self, backup: BackupId, sha256: Sha256Digest) -> bool {
@@ -55,9 +67,14 @@ impl Vault {
     /// [`DocumentError::Store`] only.
     pub async fn gone(&self, locker: Locker) -> Result<Gone, DocumentError> {
         let mut gone = Gone::default();
-        for (_, read) in self.records::<PurgeNote>(locker, "gone").await? {
+        for (_, stored_at, read) in self.records::<PurgeNote>(locker, "gone").await? {
             match read {
-                Ok(signed) => gone.notes.push(signed.value),
+                Ok(signed) => {
+                    if matches!(signed.value.purged, Purged::Backups { .. }) {
+                        gone.backups_noted_at = gone.backups_noted_at.max(Some(stored_at));
+                    }
+                    gone.notes.push(signed.value);
+                }
                 Err(error) => gone.unreadable.push(error),
             }
         }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Vault, list_named};
+use super::{Vault, gone::Gone, list_named};
 use crate::{
     backup_id::BackupId,
-    format::{manifest::Manifest, record::Void},
-    id::{Locker, Sha256Digest},
+    format::{manifest::Manifest, purge_note::PurgedBackup, record::Void},
+    id::{Locker, RecordId, Sha256Digest},
     object_name::{Document, ObjectName, prefix},
     signature::{Namespace, SigningKey},
     signed::{self, DocumentError, Signed},
@@ -29,8 +29,23 @@ pub struct History {
     pub voids: Vec<BackupId>,
     /// Those of them whose manifest is still there.
     pub voided: Vec<BackupId>,
+    /// Backups that a purge note names: never listed, restored or built upon, whatever is there of them.
+    pub let_go: Vec<LetGo>,
+    /// When the store got the last note about single backups: a run that began before may still build upon one of them.
+    pub noted_at: Option<DateTime<Utc>>,
     /// Objects that a crashed run left: signatures without a manifest. Harmless.
     pub leftovers: Vec<String>,
+}
+
+/// A backup that a purge note names.
+#[derive(Debug, Clone)]
+pub struct LetGo {
+    /// What the note says of it.
+    pub backup: PurgedBackup,
+    /// Every note that names it, the oldest first. Each has the id of its plan.
+    pub notes: Vec<RecordId>,
+    /// When the store got its manifest, where that is still, or again, there.
+    pub stored_at: Option<DateTime<Utc>>,
 }
 
 /// A backup whose manifest counts.
@@ -72,12 +87,18 @@ impl History {
         self.backups.last()
     }
 
-    /// Backups of which only the signature is there: begun and not ended, or their manifest was removed.
+    /// Backups of which only the signature is there: begun and not ended, or their manifest was removed, and by no purge.
     pub fn unfinished(&self) -> impl Iterator<Item = BackupId> {
-        self.leftovers.iter().filter_map(|name| match name.parse() {
+        let signed = self.leftovers.iter().filter_map(|name| match name.parse() {
             Ok(ObjectName::Signature(Document::Manifest(_, backup))) => Some(backup),
             _ => None,
-        })
+        });
+        signed.filter(|id| !self.let_go.iter().any(|let_go| let_go.backup.backup == *id))
+    }
+
+    /// Backups that a purge note names and whose manifest is there all the same.
+    pub fn still_there(&self) -> impl Iterator<Item = &LetGo> {
+        self.let_go.iter().filter(|let_go| let_go.stored_at.is_some())
     }
 
     /// Those of [`History::unfinished`] that no successor could name: nothing that is left was begun later. A run crashed, or somebody
@@ -115,6 +136,11 @@ impl Vault {
         let listed: HashMap<ObjectName, DateTime<Utc>> =
             named.into_iter().map(|(name, listed)| (name, listed.modified)).collect();
 
+        // Listed after the manifests: a note is there before what it names is removed. What one names counts no more, whoever puts it back.
+        let gone = self.gone(locker).await?;
+        let named: HashSet<BackupId> = gone.backups().map(|(_, purged)| purged.backup).collect();
+        history.noted_at = gone.backups_noted_at;
+
         let mut voids = HashSet::new();
         for (name, stored_at) in &listed {
             if let ObjectName::Document(document @ Document::Void(_, backup)) = name {
@@ -150,10 +176,22 @@ impl Vault {
         let manifests: Vec<_> = listed
             .iter()
             .filter_map(|(name, stored_at)| match name {
-                ObjectName::Document(Document::Manifest(_, backup)) if !voids.contains(backup) => Some((*backup, *stored_at)),
+                ObjectName::Document(Document::Manifest(_, backup)) if !voids.contains(backup) && !named.contains(backup) => {
+                    Some((*backup, *stored_at))
+                }
                 _ => None,
             })
             .collect();
+        let there = |id: BackupId| listed.get(&ObjectName::Document(Document::Manifest(locker, id))).copied();
+        let mut let_go: BTreeMap<BackupId, LetGo> = BTreeMap::new();
+        let mut notes: Vec<_> = gone.backups().collect();
+        notes.sort_by_key(|(note, _)| (note.created_at, note.id));
+        for (note, purged) in notes {
+            let stored_at = there(purged.backup).filter(|_| !voids.contains(&purged.backup));
+            let new = || LetGo { backup: *purged, notes: Vec::new(), stored_at };
+            let_go.entry(purged.backup).or_insert_with(new).notes.push(note.id);
+        }
+        history.let_go = let_go.into_values().collect();
         let read: Vec<(BackupId, Result<Backup, DocumentError>)> = stream::iter(manifests)
             .map(|(backup, stored_at)| async move { (backup, self.manifest(locker, backup, stored_at).await) })
             .buffer_unordered(READERS)
@@ -181,7 +219,7 @@ impl Vault {
             }
         }
         history.leftovers.sort();
-        self.find_holes(locker, &voids, now, &mut history).await?;
+        self.find_holes(locker, (&voids, &gone), now, &mut history);
         history.problems.sort_by(|a, b| a.object.cmp(&b.object).then(a.what.cmp(&b.what)));
         history.voids = voids.into_iter().collect();
         history.voids.sort();
@@ -198,7 +236,7 @@ impl Vault {
 
     /// Whether a document that was listed, and was not there or had no signature when it was read, is not listed any more: somebody who
     /// may do so removed it meanwhile. If he may not, whoever names it says that it is missing.
-    async fn went_meanwhile(&self, document: &Document, error: &DocumentError) -> Result<bool, DocumentError> {
+    pub(super) async fn went_meanwhile(&self, document: &Document, error: &DocumentError) -> Result<bool, DocumentError> {
         if !matches!(error, DocumentError::Missing { .. } | DocumentError::Unsigned { .. }) {
             return Ok(false);
         }
@@ -278,13 +316,7 @@ impl Vault {
 
     /// A predecessor that a manifest names, that is not listed though its time lies ahead and no purge note names it, or is not the one
     /// that was named.
-    async fn find_holes(
-        &self,
-        locker: Locker,
-        voids: &HashSet<BackupId>,
-        now: DateTime<Utc>,
-        history: &mut History,
-    ) -> Result<(), DocumentError> {
+    fn find_holes(&self, locker: Locker, (voids, gone): (&HashSet<BackupId>, &Gone), now: DateTime<Utc>, history: &mut History) {
         let known: BTreeMap<BackupId, Sha256Digest> =
             history.backups.iter().map(|backup| (backup.manifest.backup, backup.sha256)).collect();
         let mut holes = BTreeMap::new();
@@ -298,11 +330,7 @@ impl Vault {
             };
             holes.entry(previous.backup).or_insert((what, previous.sha256));
         }
-        if !holes.is_empty() {
-            // Listed after the manifests: a note is there before what it names is removed.
-            let gone = self.gone(locker).await?;
-            holes.retain(|backup, (_, sha256)| known.contains_key(backup) || !gone.names_backup(*backup, *sha256));
-        }
+        holes.retain(|backup, (_, sha256)| known.contains_key(backup) || !gone.names_backup(*backup, *sha256));
         history.problems.extend(holes.into_iter().map(|(backup, (what, _))| Problem {
             backup: Some(backup),
             object: signed::locate(self.store(), &Document::Manifest(locker, backup)),
@@ -310,7 +338,6 @@ impl Vault {
             is_hole: true,
             counts: false,
         }));
-        Ok(())
     }
 
     /// Ids of all manifests in a locker, by listing alone.

@@ -38,7 +38,7 @@ impl Vault {
     /// [`DocumentError::Store`] only.
     pub async fn holds(&self, locker: Locker) -> Result<Holds, DocumentError> {
         let (mut placed, mut released, mut unreadable) = (Vec::new(), BTreeSet::<RecordId>::new(), Vec::new());
-        for (_, read) in self.records::<Hold>(locker, "h").await? {
+        for (_, _, read) in self.records::<Hold>(locker, "h").await? {
             match read.map(|signed| signed.value) {
                 Ok(Hold { act: HoldAct::Released { hold }, .. }) => {
                     released.insert(hold);

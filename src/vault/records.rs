@@ -1,6 +1,6 @@
 //! The small signed records of a locker: where its tenant lives, which databases were made from it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, de::DeserializeOwned};
@@ -65,7 +65,7 @@ impl Vault {
     /// [`DocumentError::Store`] and [`DocumentError::NewerFormat`] only.
     pub async fn sources(&self, locker: Locker) -> Result<Sources, DocumentError> {
         let (mut good, mut unreadable) = (Vec::new(), Vec::new());
-        for (document, read) in self.records::<Source>(locker, "s").await? {
+        for (document, _, read) in self.records::<Source>(locker, "s").await? {
             match (read, document) {
                 (Ok(signed), _) => good.push(signed.value),
                 // Good for a newer version: nobody may pass it over.
@@ -113,7 +113,29 @@ impl Vault {
     /// Any record that cannot be read or trusted.
     pub async fn copies(&self, locker: Locker) -> Result<Vec<CopyOid>, DocumentError> {
         let records = self.records::<CopyOid>(locker, "copies").await?;
-        records.into_iter().map(|(_, read)| read.map(|signed| signed.value)).collect()
+        records.into_iter().map(|(_, _, read)| read.map(|signed| signed.value)).collect()
+    }
+
+    /// The databases that tenure made from a locker's backups, each with its OID where that was written down; and what cannot be read or
+    /// trusted of them.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub async fn made_copies(&self, locker: Locker) -> Result<(Vec<(Copy, Option<u32>)>, Vec<DocumentError>), DocumentError> {
+        let (mut oids, mut copies, mut unreadable) = (HashMap::new(), Vec::new(), Vec::new());
+        for (_, _, read) in self.records::<CopyOid>(locker, "copies").await? {
+            match read {
+                Ok(signed) => _ = oids.insert(signed.value.id, signed.value.database_oid),
+                Err(error) => unreadable.push(error),
+            }
+        }
+        for (_, _, read) in self.records::<Copy>(locker, "copies").await? {
+            match read {
+                Ok(Signed { value, .. }) => copies.push((oids.get(&value.id).copied(), value)),
+                Err(error) => unreadable.push(error),
+            }
+        }
+        Ok((copies.into_iter().map(|(oid, copy)| (copy, oid)).collect(), unreadable))
     }
 
     pub(super) async fn create<T: Record + Serialize>(
@@ -141,10 +163,12 @@ impl Vault {
                 continue;
             }
             let read = self.record(&document, Some(listed.modified)).await;
-            if let Err(error @ DocumentError::Store { .. }) = read {
-                return Err(error);
+            match read {
+                Err(error @ DocumentError::Store { .. }) => return Err(error),
+                Err(error) if self.went_meanwhile(&document, &error).await? => continue,
+                _ => {}
             }
-            records.push((document, read));
+            records.push((document, listed.modified, read));
         }
         Ok(records)
     }
@@ -169,8 +193,8 @@ impl Vault {
     }
 }
 
-/// A record's name, and the record or what is wrong with it.
-pub(super) type Read<T> = (Document, Result<Signed<T>, DocumentError>);
+/// A record's name, when the store got it, and the record or what is wrong with it.
+pub(super) type Read<T> = (Document, DateTime<Utc>, Result<Signed<T>, DocumentError>);
 
 /// A signed record that says where it belongs.
 pub trait Record: DeserializeOwned {

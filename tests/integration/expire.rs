@@ -115,6 +115,8 @@ async fn note(lockers: &Lockers, tenant: &Tenant, purged: Purged) {
     let (id, created_at) = (RecordId::random(), at("2026-11-21"));
     let note = PurgeNote { format: 1, installation: lockers.installation(), locker, id, name_tag, purged, created_at };
     lockers.vault.put_purge_note(&note, &lockers.key("eraser")).await.unwrap();
+    // Long ago: no run is at work that began before it.
+    lockers.stamp(&ObjectName::Document(Document::Gone(locker, id)), at("2026-08-01"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -470,4 +472,70 @@ async fn an_expired_backup_under_a_hold_is_there_for_who_names_it() {
         assert_eq!(chosen.as_ref().err().map(|failure| failure.class.code()), code, "{held} {which:?}");
         assert!(chosen.is_err() || chosen.is_ok_and(|chosen| chosen.backup() == nights[1].id()));
     }
+}
+
+/// A finding goes when no backup refers to anything that it speaks of, and not before: the next backup goes by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn findings_go_with_what_they_speak_of() {
+    use tenure::format::record::{Finding, StoredObject};
+    let lockers = Lockers::new().await;
+    let (acme, of_acme) = nights(&lockers, "acme", &days("2026-05-01", 6)).await;
+    let is_left = |entry: &tenure::format::index_page::Entry| {
+        of_acme[2..].iter().any(|night| night.entries.iter().any(|other| other.name == entry.name))
+    };
+    let chunk = |left: bool| {
+        let entry = of_acme[0].entries.iter().find(|entry| is_left(entry) == left).unwrap();
+        StoredObject::Chunk { birth: entry.birth, name: entry.name }
+    };
+    let (gone, stays) = (chunk(false), chunk(true));
+    let mut put = Vec::new();
+    let mut finding = async |damaged: Vec<StoredObject>, sound: Vec<StoredObject>, day: &str| {
+        let (answers, id) = (put.iter().copied().take(1).collect(), RecordId::random());
+        let finding = Finding {
+            format: 1,
+            installation: lockers.installation(),
+            locker: acme.locker(),
+            id,
+            found_at: at(day),
+            opened: false,
+            damaged,
+            answers,
+            sound,
+            short_locks: Vec::new(),
+            whole_locks: Vec::new(),
+        };
+        lockers.vault.put_finding(&finding, &lockers.key("restorer")).await.unwrap();
+        let document = Document::Finding(acme.locker(), id);
+        lockers.stamp(&ObjectName::Document(document.clone()), at(day));
+        lockers.stamp(&ObjectName::Signature(document), at(day));
+        put.push(id);
+    };
+    finding(vec![gone, stays], vec![], "2026-06-01").await;
+    finding(vec![gone], vec![], "2026-06-01").await;
+    finding(vec![], vec![gone], "2026-06-02").await;
+    finding(vec![], vec![stays], "2026-06-03").await;
+    finding(vec![gone], vec![], "2026-11-01").await;
+    let left = async || {
+        let mut ids: Vec<RecordId> =
+            lockers.vault.dated_findings(acme.locker()).await.unwrap().iter().map(|(_, finding)| finding.id).collect();
+        ids.sort();
+        ids
+    };
+    let of = |which: &[usize]| {
+        let mut ids: Vec<RecordId> = which.iter().map(|n| put[*n]).collect();
+        ids.sort();
+        ids
+    };
+    // Its backup is over, and on hold: whoever may still be asked for is gone by.
+    let id = hold(&lockers, acme.locker(), placed()).await;
+    expire(&lockers, at("2026-11-02")).await;
+    assert_eq!(left().await, of(&[0, 1, 2, 3, 4]));
+    hold(&lockers, acme.locker(), HoldAct::Released { hold: id }).await;
+    let report = expire(&lockers, at("2026-11-02")).await;
+    assert_eq!((code(&report), report.removed.len()), (0, 2), "{report:?}");
+    assert_eq!(left().await, of(&[0, 3, 4]), "the last one is too young");
+    let findings = lockers.vault.findings(acme.locker()).await.unwrap();
+    assert!(findings.ever_damaged(stays) && !findings.is_damaged(stays));
+    let names: BTreeSet<String> = stored(&lockers, &acme).await.into_iter().filter(|name| name.contains("/v/")).collect();
+    assert_eq!(names.len(), 6, "no signature is left alone: {names:?}");
 }

@@ -183,7 +183,7 @@ fn schedules_of_backup_and_purge() {
         };
         schedules::walk(&title("backup/purge", excludes), &world, start, |actors, ends| {
             *ends.entry(words(actors)).or_default() += 1;
-            after_purge(&world, &actors[1], excludes);
+            after_purge(&world, actors, excludes);
         });
     }
 }
@@ -200,7 +200,7 @@ fn schedules_of_rewrap_and_purge() {
     };
     schedules::walk("rewrap/purge", &world, start, |actors, ends| {
         *ends.entry(words(actors)).or_default() += 1;
-        after_purge(&world, &actors[1], true);
+        after_purge(&world, actors, true);
     });
 }
 
@@ -216,7 +216,7 @@ fn schedules_of_rotate_and_purge() {
         };
         schedules::walk(&title("rotate/purge", excludes), &world, start, |actors, ends| {
             *ends.entry(words(actors)).or_default() += 1;
-            after_purge(&world, &actors[1], excludes);
+            after_purge(&world, actors, excludes);
         });
     }
 }
@@ -253,12 +253,18 @@ fn schedules_of_hold_and_purge() {
             world.finish(&mut release);
             assert_eq!(words(&release), "done");
         }
-        after_purge(&world, &actors[1], true);
+        after_purge(&world, actors, true);
     });
 }
 
 /// Whatever a purge left, it is closed in the end; then nothing is there, and the tenant can begin anew.
-fn after_purge(world: &World, purge: &Actor<'_>, excludes: bool) {
+fn after_purge(world: &World, actors: &[Actor<'_>], excludes: bool) {
+    for actor in actors {
+        // Whatever is missing of what is being purged is no damage.
+        let is_damage = matches!(&actor.ended, Some(Err(failure)) if failure.class == FailureClass::Integrity);
+        assert!(!is_damage, "{}: {:?}", actor.name, actor.ended);
+    }
+    let purge = &actors[1];
     let then = lock(&world.board).now;
     if excludes && matches!(purge.ended, Some(Ok(()))) {
         world.check_purged(&tenant("acme"), true);

@@ -27,6 +27,13 @@ pub(super) fn of_clock(whose: &str, ahead_seconds: i64) -> Option<String> {
 /// What is wrong with the history, and what had to be stored again.
 pub(super) fn of_history(history: &History, reuse: &Reuse, findings: &mut Vec<String>) {
     findings.extend(history.problems.iter().map(|problem| format!("{}: {}; run `tenure verify`", problem.object, problem.what)));
+    findings.extend(history.still_there().next().map(|let_go| {
+        format!(
+            "{} that a purge let go of still or again stored, the first: {}; nothing uses them, and `tenure expire` removes them",
+            history.still_there().count(),
+            let_go.backup.backup
+        )
+    }));
     findings.extend(reuse.unreadable_findings.iter().cloned());
     if !reuse.lost.is_empty() {
         findings.push(format!(

@@ -41,6 +41,24 @@ pub(super) async fn refuse_if_gone(backup: &Backup, tenant: &TenantName, lockers
     Ok(())
 }
 
+/// What a failure is beside a purge: whatever is missing of a tenant that is being purged is no damage.
+pub(super) async fn or_purged(backup: &Backup, tenant: &TenantName, locker: Option<Locker>, failure: Failure) -> Failure {
+    if failure.class != FailureClass::Integrity {
+        return failure;
+    }
+    let looked = async {
+        refuse_if_gone(backup, tenant, locker.as_slice()).await?;
+        match living::keys(&backup.vault, &backup.keyring, tenant).await? {
+            Some(keys) => living::unfinished(&backup.vault, &keys.dead, tenant).await?.map_or(Ok(()), Err),
+            None => Ok(()),
+        }
+    };
+    match looked.await {
+        Err(gone) if gone.class == FailureClass::Refused => gone,
+        _ => failure,
+    }
+}
+
 /// The key that seals tonight. For a tenant without any, and only when nothing speaks against its being new, one is made.
 ///
 /// Only under the tenant's lock.

@@ -12,6 +12,7 @@ use crate::{
         key_record::KeyRecord,
         manifest::{Manifest, Previous, Server},
     },
+    keyring::TenantKeys,
     operation::{
         failure::{Failure, FailureClass},
         fleet::Resident,
@@ -100,7 +101,18 @@ impl Protocol<'_> {
     /// Why it must not be backed up.
     pub async fn prepare(&self, nobody_new: Option<&str>) -> Result<(Prepared, Reuse), Failure> {
         self.stage("preparing");
-        let (keys, record) = key::sealing_key(self.backup, self.resident, nobody_new).await?;
+        let (keys, record) = match key::sealing_key(self.backup, self.resident, nobody_new).await {
+            Ok(known) => known,
+            Err(failure) => return Err(key::or_purged(self.backup, &self.resident.tenant, None, failure).await),
+        };
+        let locker = record.locker;
+        match self.look(keys, record).await {
+            Ok(prepared) => Ok(prepared),
+            Err(failure) => Err(key::or_purged(self.backup, &self.resident.tenant, Some(locker), failure).await),
+        }
+    }
+
+    async fn look(&self, keys: TenantKeys, record: KeyRecord) -> Result<(Prepared, Reuse), Failure> {
         let now = (self.backup.clock)();
         let history = self.backup.vault.history(record.locker, now).await?;
         key::refuse_if_a_key_was_lost(&self.resident.tenant, &keys, &history, now)?;
@@ -130,6 +142,14 @@ impl Protocol<'_> {
     /// # Errors
     /// A store that fails.
     pub async fn ready(&self, prepared: Prepared, captured: Captured) -> Result<Ready, Failure> {
+        let locker = prepared.record.locker;
+        match self.index(prepared, captured).await {
+            Ok(ready) => Ok(ready),
+            Err(failure) => Err(key::or_purged(self.backup, &self.resident.tenant, Some(locker), failure).await),
+        }
+    }
+
+    async fn index(&self, prepared: Prepared, captured: Captured) -> Result<Ready, Failure> {
         let backup = self.backup;
         let Prepared { record, history, mut findings } = prepared;
         let Captured { id, taken_at, server_time, server, description, description_entries, entries, sink } = captured;
@@ -189,7 +209,9 @@ impl Protocol<'_> {
     /// When something that it rests on does not hold any more; then no backup exists, or a void one that nobody uses.
     pub async fn finish(&self, lock: &dyn Held, ready: Ready) -> Result<Done, Failure> {
         self.stage("committing");
-        self.commit(lock, &ready).await?;
+        if let Err(failure) = self.commit(lock, &ready).await {
+            return Err(key::or_purged(self.backup, &self.resident.tenant, Some(ready.manifest.locker), failure).await);
+        }
         let Ready { manifest, findings, incomplete, .. } = ready;
         Ok(Done { backup: manifest.backup, totals: manifest.totals, findings, incomplete })
     }

@@ -8,15 +8,15 @@ use super::{Expire, sweep::Obstacle};
 use crate::{
     backup_id::BackupId,
     format::purge_note::Purged,
-    id::{KeyId, Locker},
+    id::{KeyId, Locker, RecordId},
     operation::failure::{Failure, FailureClass},
     vault::history::History,
 };
 
 /// What there is in a locker.
 pub(super) enum Look {
-    /// Its tenant was purged, and with it these keys.
-    Purged(Vec<KeyId>),
+    /// Its tenant was purged by these plans, and with it these keys.
+    Purged(Vec<RecordId>, Vec<KeyId>),
     /// Backups.
     Backups(Backups),
 }
@@ -30,6 +30,8 @@ pub(super) struct Backups {
     pub(super) expired: BTreeSet<BackupId>,
     /// Those that were declared void and that the sweep is about to remove.
     pub(super) voided: BTreeSet<BackupId>,
+    /// Those that a purge note names and that are still, or again, there.
+    pub(super) let_go: BTreeSet<BackupId>,
     /// The newest of those that count, by the time that it records.
     pub(super) newest: Option<(DateTime<Utc>, u64, BackupId)>,
     /// Whether nothing may go.
@@ -48,15 +50,17 @@ impl Expire<'_> {
                 .because(error));
         }
         let all = gone.notes.into_iter().filter_map(|note| match note.purged {
-            Purged::All { keys } => Some(keys),
+            Purged::All { keys } => Some((note.id, keys)),
             _ => None,
         });
-        if let Some(keys) = all.reduce(|keys, more| [keys, more].concat()) {
-            return Ok(Look::Purged(keys));
+        let (plans, keys): (Vec<RecordId>, Vec<Vec<KeyId>>) = all.unzip();
+        if !plans.is_empty() {
+            return Ok(Look::Purged(plans, keys.concat()));
         }
         let holds = self.vault.holds(locker).await?;
         let history = self.vault.history(locker, now).await?;
         let mut backups = Backups { all: history.backups.len(), is_held: holds.is_held(), ..Backups::default() };
+        backups.let_go = history.still_there().map(|let_go| let_go.backup.backup).collect();
         let named = History::named_by(history.backups.iter().filter(|backup| !backup.is_expired(as_of)), now);
         let settle = i64::try_from(self.vault.root().settle_seconds).unwrap_or(i64::MAX / 1_000);
         let has_settled = |id: &BackupId| as_of.max(now) - id.time() > TimeDelta::seconds(settle);

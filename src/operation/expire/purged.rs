@@ -1,14 +1,15 @@
 //! Lockers that were purged: what was locked then goes when its lock has ended.
 
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 
 use super::{
     Expire,
     sweep::{Tally, go_on},
 };
 use crate::{
-    id::Locker,
+    format::plan::Step,
+    id::{Locker, RecordId},
     object_name::{Document, ObjectName, prefix},
     operation::failure::{Failure, FailureClass},
     store::{Listed, StoreError, StoreErrorKind},
@@ -18,21 +19,36 @@ use crate::{
 /// Objects removed at once.
 const REMOVERS: usize = 16;
 
+/// What is known of a locker that was purged.
+pub(super) struct Purged {
+    /// Whether the keyring still has a key of it.
+    pub(super) has_key: bool,
+    /// The plans that say so.
+    pub(super) plans: Vec<RecordId>,
+}
+
 impl Expire<'_> {
     /// Removes everything of a purged locker but the notes that say so. Only when the keyring has no key of it any more: before, a hold may
     /// still win.
     pub(super) async fn finish_purge(
         &self,
         locker: Locker,
-        has_key: bool,
+        Purged { has_key, plans }: &Purged,
         now: DateTime<Utc>,
         dry_run: Option<DateTime<Utc>>,
         tally: &mut Tally,
     ) -> Result<(), Failure> {
         if self.vault.holds(locker).await?.is_held() {
-            return Ok(());
+            // A hold that was there before the purge began to destroy keeps everything; one that came later, nothing.
+            let mut has_begun = false;
+            for plan in plans {
+                has_begun |= self.vault.mark(*plan, Step::Destroying).await?.is_some();
+            }
+            if !has_begun {
+                return Ok(());
+            }
         }
-        if has_key {
+        if *has_key {
             let message = format!("locker {locker} was purged, and the keyring still has a key of it");
             return Err(Failure::new(FailureClass::SomeTenants, "purge-open", locker, message)
                 .hint("The purge was interrupted, or an old copy of the keyring was put back. Run `tenure purge` for that tenant again."));
@@ -51,21 +67,25 @@ impl Expire<'_> {
                 }
                 continue;
             }
-            let listed = self.vault.store().list(&prefix);
-            let mut removed = listed
-                .map_ok(|object| async move {
-                    let removal = self.remove_or_look(&object, now, dry_run).await;
-                    Ok((object, removal))
-                })
-                .try_buffer_unordered(REMOVERS);
-            while let Some((object, removal)) = removed.try_next().await? {
-                match removal {
-                    Ok(removal) => tally.note(&object, removal),
-                    // The janitor may not remove holds and sources of the living; a purge may.
-                    Err(error) if error.kind == StoreErrorKind::Denied && !["p", "c"].contains(&kind) => left += 1,
-                    Err(error) => return Err(error.into()),
+            // Signatures last, so that whoever reads meanwhile meets no record without one.
+            for signatures in [false, true] {
+                let listed = self.vault.store().list(&prefix);
+                let mut removed = listed
+                    .try_filter(|object| future::ready(object.name.ends_with(".sig") == signatures))
+                    .map_ok(|object| async move {
+                        let removal = self.remove_or_look(&object, now, dry_run).await;
+                        Ok((object, removal))
+                    })
+                    .try_buffer_unordered(REMOVERS);
+                while let Some((object, removal)) = removed.try_next().await? {
+                    match removal {
+                        Ok(removal) => tally.note(&object, removal),
+                        // The janitor may not remove holds and sources of the living; a purge may.
+                        Err(error) if error.kind == StoreErrorKind::Denied && !["p", "c"].contains(&kind) => left += 1,
+                        Err(error) => return Err(error.into()),
+                    }
+                    go_on(self.cancel)?;
                 }
-                go_on(self.cancel)?;
             }
         }
         if left > 0 {

@@ -3,7 +3,7 @@
 //! A chunk or page goes only if (a) no manifest of the locker refers to it, by a listing made after the last manifest was removed;
 //! (b) its birth's time and its store time are both older than `settle`; (c) every listed manifest, and every page that it names, could
 //! be read and verified; (d) no predecessor named by a listed manifest is missing while its signed expiry lies ahead, without a purge note
-//! or void; (e) its birth is not that of a manifest that may be hidden, because only its signature is there and nothing was begun later.
+//! or void; (e) no backup was purged by name within `settle`, or no run can be at work that began before and builds upon it; (f) its birth is not that of a manifest that may be hidden, because only its signature is there and nothing was begun later.
 //! For the rest, that a birth has no manifest means nothing: unchanged chunks live on under expired births.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
     backup_id::BackupId,
-    format::manifest::Page,
+    format::{manifest::Page, record::StoredObject},
     id::{ChunkName, Locker, Sha256Digest},
     object_name::{Document, ObjectName, prefix},
     operation::failure::{Failure, FailureClass},
@@ -44,6 +44,8 @@ pub struct Sweep<'a> {
     pub now: DateTime<Utc>,
     /// Instead of removing, tell what would go if it were this time, and these backups were removed.
     pub dry_run: Option<(DateTime<Utc>, &'a BTreeSet<BackupId>)>,
+    /// Whether no run can be at work that began before the last purge note came: somebody has had the tenant's lock since.
+    pub is_alone: bool,
     /// Stops it between two objects.
     pub cancel: &'a CancellationToken,
 }
@@ -131,10 +133,14 @@ impl Sweep<'_> {
         let hidden = history.perhaps_hidden(self.at()).filter(|id| max_keep.expiry(id.time()) > self.at());
         let hidden: HashSet<BackupId> = hidden.collect();
         self.collect_ends(&history, &hidden, tally).await?;
+        // A run that began before the note may still refer to what the purged backups needed, however old that is.
+        let noted = history.noted_at.filter(|noted| !self.is_alone && *noted >= self.settled());
+        let settled = if noted.is_some() { DateTime::<Utc>::MIN_UTC } else { self.settled() };
         drop(history);
         for kind in ["p", "c"] {
-            self.collect(kind, &referred, &hidden, tally).await?;
+            self.collect(kind, (&referred, &hidden), settled, tally).await?;
         }
+        self.collect_findings(&referred, settled, tally).await?;
         Ok(Vec::new())
     }
 
@@ -206,11 +212,11 @@ impl Sweep<'_> {
     async fn collect(
         &self,
         kind: &str,
-        referred: &Referred,
-        hidden: &HashSet<BackupId>,
+        (referred, hidden): (&Referred, &HashSet<BackupId>),
+        settled: DateTime<Utc>,
         tally: &mut Tally,
     ) -> Result<(), Failure> {
-        let (prefix, settled) = (prefix::in_locker(self.locker, kind), self.settled());
+        let prefix = prefix::in_locker(self.locker, kind);
         let mut settling = 0;
         let garbage = self.vault.store().list(&prefix).try_filter(|listed| {
             let (bits, birth) = match listed.name.parse() {
@@ -241,6 +247,43 @@ impl Sweep<'_> {
         drop(removed);
         tally.settling += settling;
         stopped
+    }
+
+    /// Findings that speak of nothing any more that a manifest refers to: no backup can refer to it again, so that nobody goes by them.
+    async fn collect_findings(&self, referred: &Referred, settled: DateTime<Utc>, tally: &mut Tally) -> Result<(), Failure> {
+        let prefix = prefix::in_locker(self.locker, "v");
+        let (listed, _) = list_named(self.vault.store(), &prefix).await?;
+        if listed.is_empty() {
+            return Ok(());
+        }
+        let listed: HashMap<ObjectName, Listed> = listed.into_iter().collect();
+        let mut going: Vec<Document> = Vec::new();
+        for (stored_at, finding) in self.vault.dated_findings(self.locker).await? {
+            let mut about = [&finding.damaged, &finding.sound, &finding.short_locks, &finding.whole_locks].into_iter().flatten();
+            let is_referred = about.any(|object| {
+                referred.0.contains(&match *object {
+                    StoredObject::Chunk { birth, name } => Referred::chunk(birth, name),
+                    StoredObject::Page { birth, sha256 } => Referred::page(birth, sha256),
+                })
+            });
+            match (is_referred, stored_at < settled) {
+                (true, _) => {}
+                (false, true) => going.push(Document::Finding(self.locker, finding.id)),
+                (false, false) => tally.settling += 1,
+            }
+        }
+        // What a verify left that was killed.
+        going.extend(listed.iter().filter_map(|(name, object)| match name {
+            ObjectName::Signature(document) if !listed.contains_key(&ObjectName::Document(document.clone())) => {
+                (object.modified < settled).then(|| document.clone())
+            }
+            _ => None,
+        }));
+        for document in going {
+            let names = [ObjectName::Document(document.clone()), ObjectName::Signature(document)];
+            self.remove_in_order(names.iter().filter_map(|name| listed.get(name)), tally).await?;
+        }
+        Ok(())
     }
 
     /// Voided backups, and signatures that a crash left without their document.

@@ -222,10 +222,26 @@ impl Change<'_> {
         match self.vault.source(locker).await? {
             Some(source) => locks.take(tenant, &source.cluster).await,
             None => {
+                // A purge that came meanwhile removes this too.
+                self.refuse_if_named(tenant, self.keyring.tag(tenant), locker, None).await?;
                 let history = self.vault.history(locker, (self.clock)()).await?;
                 Err(lost::source_missing(self.vault, tenant, locker, &history))
             }
         }
+    }
+
+    /// What a failure is beside a purge: whatever is missing of a tenant that is being purged is no damage.
+    pub(super) async fn or_purged(&self, keys: &TenantKeys, failure: Failure) -> Failure {
+        if failure.class != FailureClass::Integrity || failure.kind == "key-left" {
+            return failure;
+        }
+        for locker in keys.lockers() {
+            match self.refuse_if_named(&keys.tenant, keys.tag, locker, None).await {
+                Err(named) if named.class == FailureClass::Refused => return named,
+                _ => {}
+            }
+        }
+        failure
     }
 
     /// Removes what this run has just written and a note names: nothing uses it, and it must not stay.

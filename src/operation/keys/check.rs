@@ -142,8 +142,10 @@ pub async fn check(
         problems.extend(different.into_iter().map(of_nobody));
         leftovers.extend(more);
     }
-    problems.sort();
+    // The same said twice stays where it is said whose it is.
+    problems.sort_by(|a, b| (&a.object, &a.problem, &b.tenant).cmp(&(&b.object, &b.problem, &a.tenant)));
     problems.dedup_by(|a, b| (&a.object, &a.problem) == (&b.object, &b.problem));
+    problems.sort();
     superseded.sort();
     Ok(KeysCheckReport {
         keys,

@@ -127,7 +127,7 @@ impl Prune<'_> {
                 Ok(()) if change.dry_run => result.outcome = Outcome::Planned,
                 Ok(()) => result.outcome = Outcome::Done,
                 Err(failure) => {
-                    let error = KeysFailure::from(failure);
+                    let error = KeysFailure::from(change.or_purged(keys, failure).await);
                     result.outcome = error.outcome();
                     result.error = Some(error);
                 }

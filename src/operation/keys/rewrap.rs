@@ -149,7 +149,7 @@ impl Rewrap<'_> {
                         }
                     }
                     Err(failure) => {
-                        let error = KeysFailure::from(failure);
+                        let error = KeysFailure::from(change.or_purged(keys, failure).await);
                         result.outcome = error.outcome();
                         result.error = Some(error);
                     }
@@ -166,7 +166,11 @@ impl Rewrap<'_> {
         report.open.sort();
         report.open.dedup();
         let gravest = |report: &RewrapReport| {
-            let results = report.results.iter().map(|result| (result.outcome, result.error.as_ref()));
+            // Whose key a guard keeps from being wrapped anew, of him there may be a wrapping for somebody who left: that is never fine.
+            let results = report.results.iter().map(|result| match result.outcome {
+                Outcome::Refused => (Outcome::Failed, result.error.as_ref()),
+                outcome => (outcome, result.error.as_ref()),
+            });
             let open = (!report.open.is_empty()).then_some((Outcome::Open, None));
             change::gravest(which, results.chain(open), &report.errors)
         };

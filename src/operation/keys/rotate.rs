@@ -91,7 +91,7 @@ impl Rotate<'_> {
                     acts.extend(new.iter().map(change::act_on));
                 }
                 Err(failure) => {
-                    let error = KeysFailure::from(failure);
+                    let error = KeysFailure::from(change.or_purged(keys, failure).await);
                     result.outcome = error.outcome();
                     result.error = Some(error);
                 }

@@ -1,6 +1,6 @@
 //! Backups before a time: their manifests go, and then what nothing refers to any more. The keys stay.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt as _;
@@ -9,11 +9,14 @@ use super::{Done, Intent, OpenItem, Purge, again, shown};
 use crate::{
     backup_id::BackupId,
     format::plan::{Found, PlannedLocker, Step},
+    id::Locker,
     object_name::{Document, ObjectName, prefix},
     operation::{
         expire::sweep::{Sweep, Tally},
-        failure::Failure,
+        failure::{Failure, FailureClass},
+        list::Inventory,
     },
+    printable::Word,
     signed,
     store::Listed,
     tenant::TenantName,
@@ -31,15 +34,29 @@ impl Purge<'_> {
         self.progress.stage(tenant, "removing");
         for (nth, planned) in intent.plan.lockers.iter().enumerate() {
             self.remove_manifests(tenant, planned, nth, done).await?;
+        }
+        // A run that began before the notes may build upon what they name: until it is over, what it needs is not known. Those that begin
+        // later see the notes.
+        let held = self.locks_of(tenant, &intent.plan).await;
+        for (nth, planned) in intent.plan.lockers.iter().enumerate() {
+            let known = self.manifests(planned.locker).await?;
             let mut tally = Tally::default();
-            let sweep =
-                Sweep { vault: self.vault, locker: planned.locker, now: (self.clock)(), dry_run: None, cancel: self.cancel };
+            let sweep = Sweep {
+                vault: self.vault,
+                locker: planned.locker,
+                now: (self.clock)(),
+                dry_run: None,
+                is_alone: held.is_ok(),
+                cancel: self.cancel,
+            };
             let swept = sweep.run(&mut tally).await;
             if let Some(on) = done.removed.get_mut(nth) {
                 on.objects += tally.objects;
                 on.bytes += tally.bytes;
             }
-            for obstacle in swept? {
+            let swept = swept?;
+            self.refuse_if_torn(tenant, planned.locker, &known).await?;
+            for obstacle in swept {
                 let what = format!("{}: nothing more is removed until that is settled; {}", obstacle.what, again(tenant));
                 done.open.push(OpenItem { kind: "not-swept", object: obstacle.object, what, until: None });
             }
@@ -47,8 +64,9 @@ impl Purge<'_> {
             if tally.settling > 0 {
                 let settle = i64::try_from(self.vault.root().settle_seconds).unwrap_or(i64::MAX / 1_000);
                 let until = (self.clock)() + TimeDelta::seconds(settle);
+                let why = held.as_ref().err().map(|why| format!(", and {}", why.one_line())).unwrap_or_default();
                 let what = format!(
-                    "{} objects of what was removed are too young: a backup that is at work may refer to them; after {} `tenure expire` \
+                    "{} objects of what was removed stay: a backup that is at work may refer to them{why}; after {} `tenure expire` \
                      removes them, or the same purge",
                     tally.settling,
                     shown(until)
@@ -70,6 +88,33 @@ impl Purge<'_> {
             self.close(tenant, intent, done).await?;
         } else {
             done.notes.push(format!("the purge of what was taken before {} stays open", shown(before)));
+        }
+        Ok(())
+    }
+
+    /// A backup that came while what earlier ones needed was removed, whose run had lost its lock and ended before it could look again.
+    async fn refuse_if_torn(
+        &self,
+        tenant: &TenantName,
+        locker: Locker,
+        known: &BTreeMap<BackupId, DateTime<Utc>>,
+    ) -> Result<(), Failure> {
+        if self.manifests(locker).await?.keys().all(|id| known.contains_key(id)) {
+            return Ok(());
+        }
+        let history = self.vault.history(locker, (self.clock)()).await?;
+        let mut inventory = Inventory::read(self.vault, locker).await?;
+        for backup in history.backups.iter().filter(|backup| !known.contains_key(&backup.manifest.backup)) {
+            if inventory.is_whole(&backup.manifest).await? {
+                continue;
+            }
+            let id = backup.manifest.backup;
+            let message = format!("backup {id} of tenant {tenant} came while the purge removed what it needs, and is not whole");
+            return Err(Failure::new(FailureClass::Integrity, "backup-torn", id, message).hint(format!(
+                "Its run lost its lock and ended before it could take it back. The next backup stores anew what it lacks; `tenure verify {}` \
+                 names that.",
+                Word(tenant.as_str())
+            )));
         }
         Ok(())
     }
@@ -106,7 +151,7 @@ impl Purge<'_> {
                 Removal::Locked(until) => {
                     kept.insert(id);
                     let what = format!(
-                        "it is locked until {}, and can be restored until it is removed; {}",
+                        "it is locked until {}, and nobody lists or restores it any more; {}",
                         shown(until),
                         again(tenant)
                     );

@@ -21,6 +21,9 @@ const FAILURES: usize = 20;
 /// How often a locker is listed anew before somebody is taken to be writing to it.
 const PASSES: usize = 5;
 
+/// How the name of every signature ends.
+const SIGNATURE: &str = ".sig";
+
 /// What a lock keeps.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Locked {
@@ -74,7 +77,8 @@ impl Purge<'_> {
         Ok(())
     }
 
-    /// Manifests, then their signatures, then voids, then everything else: each kind is gone before the next begins.
+    /// Manifests, then their signatures, then voids, then everything else, signatures last: each kind is gone before the next begins, so that
+    /// whoever reads meanwhile never meets a record without its signature.
     async fn pass(&self, tenant: &TenantName, on: &mut ActOn) -> Result<Pass, Failure> {
         let locker = on.locker;
         let mut pass = Pass::default();
@@ -97,8 +101,15 @@ impl Purge<'_> {
             (pass.failed, pass.locked) = (failed, locked);
         } else {
             let (all, gone) = (prefix::locker(locker), prefix::in_locker(locker, "gone"));
-            let rest = self.vault.store().list(&all).try_filter(|listed| std::future::ready(!listed.name.starts_with(&gone)));
-            self.remove(tenant, rest, &mut pass, on).await?;
+            let rest = || self.vault.store().list(&all).try_filter(|listed| std::future::ready(!listed.name.starts_with(&gone)));
+            let records = rest().try_filter(|listed| std::future::ready(!listed.name.ends_with(SIGNATURE)));
+            self.remove(tenant, records, &mut pass, on).await?;
+            let (failed, locked) = (std::mem::take(&mut pass.failed), std::mem::take(&mut pass.locked));
+            if failed.len() >= FAILURES {
+                (pass.failed, pass.locked) = (failed, locked);
+            } else {
+                self.remove(tenant, rest(), &mut pass, on).await?;
+            }
         }
         Ok(pass)
     }

@@ -8,7 +8,7 @@ use super::{Purge, What, again, shown};
 use crate::{
     format::{
         plan::{Plan, PlannedAct, PlannedLocker, Step},
-        purge_note::PurgedBackup,
+        purge_note::{Purged, PurgedBackup},
     },
     id::{KeyId, Locker, NameTag, RecordId},
     object_name::{Document, ObjectName, prefix},
@@ -92,6 +92,7 @@ impl Purge<'_> {
             Some(Planned { plan, steps }) => (plan, Some(steps)),
             None => {
                 let (lockers, act) = match what {
+                    What::Anew if self.keyring.keys(tenant).await?.is_none() => return Err(nothing_new(tenant)),
                     What::All | What::Anew => (self.all(tenant).await?, PlannedAct::PurgeAll),
                     What::Returned => (self.returned(tenant).await?, PlannedAct::PurgeReturned),
                     What::Before(before) => (self.before(tenant, before, now).await?, PlannedAct::PurgeBefore { before }),
@@ -174,6 +175,14 @@ impl Purge<'_> {
             lockers.entry(planned.locker).or_default().extend(planned.keys);
         }
         if lockers.is_empty() {
+            // Its plan is lost; what the notes name is enough to go on.
+            for note in lost::noted(self.vault, self.keyring, tenant).await? {
+                if let Purged::All { keys } = note.purged {
+                    lockers.entry(note.locker).or_default().extend(keys);
+                }
+            }
+        }
+        if lockers.is_empty() {
             return Err(lost::unknown_tenant(self.vault, self.keyring, tenant).await);
         }
         Ok(lockers)
@@ -211,19 +220,21 @@ impl Purge<'_> {
                 )));
             }
             let cluster = self.vault.sources(locker).await?.current.map(|source| source.cluster);
-            let manifests = history.backups.len() as u64;
+            let manifests = (history.backups.len() + history.still_there().count()) as u64;
+            // What an earlier purge let go of, and is there again.
+            let again = history.still_there().map(|let_go| let_go.backup).filter(|purged| purged.backup.time() < before);
             let backups = history.backups.iter().filter(|backup| backup.manifest.taken_at < before).map(|backup| PurgedBackup {
                 backup: backup.manifest.backup,
                 sha256: backup.sha256,
                 expires_at: backup.manifest.expires_at,
             });
-            planned.push(PlannedLocker { locker, cluster, keys: Vec::new(), manifests, backups: backups.collect() });
+            planned.push(PlannedLocker { locker, cluster, keys: Vec::new(), manifests, backups: backups.chain(again).collect() });
         }
         Ok(planned)
     }
 
     /// The manifests that are listed, with when each was taken by its name.
-    async fn manifests(&self, locker: Locker) -> Result<BTreeMap<crate::backup_id::BackupId, DateTime<Utc>>, Failure> {
+    pub(super) async fn manifests(&self, locker: Locker) -> Result<BTreeMap<crate::backup_id::BackupId, DateTime<Utc>>, Failure> {
         let (named, _) = list_named(self.vault.store(), &prefix::in_locker(locker, "b")).await?;
         let manifests = named.into_iter().filter_map(|(name, _)| match name {
             ObjectName::Document(Document::Manifest(_, backup)) => Some((backup, backup.time())),
@@ -277,6 +288,11 @@ impl Purge<'_> {
         let open = self.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
         Ok(open.into_iter().filter(|planned| planned.plan.id != plan).collect())
     }
+}
+
+fn nothing_new(tenant: &TenantName) -> Failure {
+    let message = format!("tenant {tenant} has no key that was made since an earlier purge: there is nothing to purge anew");
+    Failure::new(FailureClass::Failed, "nothing-new", tenant, message).hint(again(tenant))
 }
 
 /// Among the open plans of a tenant the one that is to be gone on with.

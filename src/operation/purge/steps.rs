@@ -130,7 +130,9 @@ impl Purge<'_> {
             (true, PlannedAct::PurgeAll | PlannedAct::PurgeReturned) => {
                 " Its purge note is written all the same, and no backup of it is made or restored until the purge is through."
             }
-            (true, PlannedAct::PurgeBefore { .. }) => " Its purge note is written all the same.",
+            (true, PlannedAct::PurgeBefore { .. }) => {
+                " Its purge note is written all the same, and the backups that it names are listed and restored no more."
+            }
         };
         Err(Failure::new(FailureClass::Refused, "on-hold", tenant, message)
             .hint(format!("Nothing was destroyed.{but} After `tenure release {name}` run `tenure purge {name}` again.")))
@@ -144,6 +146,7 @@ impl Purge<'_> {
             self.mark(intent, Step::KeysDestroyed, found(done)).await?;
         }
         self.stop_if_asked(tenant)?;
+        self.say_what_goes(plan, done).await?;
         self.progress.stage(tenant, "removing");
         self.empty_all(tenant, plan, done).await?;
         if done.open.iter().any(|item| item.kind == "not-removed") {
@@ -168,6 +171,24 @@ impl Purge<'_> {
             self.close(tenant, intent, done).await?;
         }
         self.newer_history(tenant, intent, done).await
+    }
+
+    /// What nobody can say once it is removed: which backups could not be read any more, and which databases restores made of it, which a
+    /// purge leaves alone. Asked when the keys are gone, because it takes as long as there are backups.
+    async fn say_what_goes(&self, plan: &Plan, done: &mut Done) -> Result<(), Failure> {
+        for planned in &plan.lockers {
+            let history = self.vault.history(planned.locker, (self.clock)()).await?;
+            let unread = history.problems.iter().filter(|problem| !problem.is_hole && !problem.counts);
+            done.notes.extend(unread.map(|problem| format!("{}: {}; it goes all the same", problem.object, problem.what)));
+            let (copies, unreadable) = self.vault.made_copies(planned.locker).await?;
+            done.notes.extend(copies.into_iter().map(|(copy, oid)| {
+                let oid = oid.map(|oid| format!(", with OID {oid}")).unwrap_or_default();
+                let (backup, cluster) = (copy.backup, crate::printable::Printable(&copy.cluster));
+                format!("a restore made a database of backup {backup} on cluster {cluster}{oid}: if it is still there, it stays")
+            }));
+            done.notes.extend(unreadable.iter().map(|error| format!("{error}: which database a restore made is not known")));
+        }
+        Ok(())
     }
 
     /// What was backed up since the keys were destroyed is no part of the plan, and must not pass for purged.
@@ -246,7 +267,7 @@ impl Purge<'_> {
     }
 
     /// The lock of the tenant on each cluster that its lockers name.
-    async fn locks_of(&self, tenant: &TenantName, plan: &Plan) -> Result<Vec<Box<dyn Held>>, Failure> {
+    pub(super) async fn locks_of(&self, tenant: &TenantName, plan: &Plan) -> Result<Vec<Box<dyn Held>>, Failure> {
         let clusters: BTreeSet<Option<&str>> = plan.lockers.iter().map(|planned| planned.cluster.as_deref()).collect();
         let mut held = Vec::new();
         for cluster in clusters {

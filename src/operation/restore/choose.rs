@@ -7,7 +7,7 @@ use crate::{
     id::Locker,
     operation::failure::{Failure, FailureClass},
     tenant::TenantName,
-    vault::history::{Backup, History},
+    vault::history::{Backup, History, LetGo},
 };
 
 /// What was asked for.
@@ -25,7 +25,7 @@ pub enum Which {
 /// `accept_gap` lets "newest" pass over a hole in the history.
 ///
 /// # Errors
-/// No such backup (1), an expired one (4), one that is not to be trusted or a hole that hides a newer one (5).
+/// No such backup (1), an expired or a purged one (4), one that is not to be trusted or a hole that hides a newer one (5).
 pub fn choose<'a>(
     tenant: &TenantName,
     (histories, held): (&'a [(Locker, History)], &[Locker]),
@@ -173,6 +173,10 @@ fn by_id<'a>(
                     good.map(|(_, good)| format!("the newest good backup is {}", good.manifest.backup)).unwrap_or_default();
                 return Err(Failure::new(FailureClass::Integrity, "bad-manifest", &problem.object, message).hint(hint));
             }
+            let mut let_go = histories.iter().flat_map(|(_, history)| &history.let_go);
+            if let Some(let_go) = let_go.find(|let_go| named(&let_go.backup.backup)) {
+                return Err(purged(tenant, let_go));
+            }
             let void = histories.iter().flat_map(|(_, history)| &history.voids).any(named);
             let message = if void {
                 format!("backup {} of tenant {tenant} was declared void by the run that made it", shown_text(text))
@@ -183,6 +187,15 @@ fn by_id<'a>(
                 .hint(format!("`tenure list {tenant}` shows its backups")))
         }
     }
+}
+
+/// Why a backup that a purge note names is not restored: refused while it is there, and otherwise not to be had.
+fn purged(tenant: &TenantName, let_go: &LetGo) -> Failure {
+    let (backup, plan) = (let_go.backup.backup, let_go.notes.first().map(ToString::to_string).unwrap_or_default());
+    let class = if let_go.stored_at.is_some() { FailureClass::Refused } else { FailureClass::Failed };
+    let message = format!("backup {backup} of tenant {tenant} was purged by order of plan {plan}");
+    Failure::new(class, "backup-purged", backup, message)
+        .hint("a purged backup is never restored, whether it is still stored, put back, or not there")
 }
 
 fn shown(time: DateTime<Utc>) -> String {

@@ -11,13 +11,14 @@ use tenure::{
             repair::Repair,
         },
     },
-    store::fault::Operation,
+    store::{fault::Operation, s3::S3Store},
 };
 
 use super::*;
 use crate::harness::{
     locker::{Night, Tenant},
     postgres::shared,
+    s3::{self, S3Server as _},
     site::Site,
 };
 
@@ -135,6 +136,8 @@ async fn a_key_goes_when_no_backup_needs_it_and_never_comes_back() {
         set(lockers.folder(), &back);
         let problems = ring.check().await.problems;
         assert!(!problems.is_empty() && problems.iter().all(|problem| problem.problem.contains("is destroyed")), "{problems:?}");
+        let objects: BTreeSet<&str> = problems.iter().map(|problem| &*problem.object).collect();
+        assert_eq!(objects.len(), problems.len(), "each is said once: {problems:?}");
         let stores: Vec<_> = ring.keyring.stores().cloned().collect();
         let repair = Repair { vault: &ring.vault, keyring: stores[0].clone(), mirrors: vec![stores[1].clone()], dry_run: false };
         let repaired = repair.run(ring.now).await.unwrap();
@@ -346,5 +349,66 @@ async fn with_an_old_keyring_nobody_is_taken_for_new() {
         let refused = ended.map_or_else(|failure| failure.class.code(), |report| class(report.class));
         assert_eq!(refused, 5, "{lost}");
         assert_eq!(whole("keyring"), before, "{lost}: no key is made");
+    }
+}
+
+/// Buckets for vault, keyring and a mirror; no version of a pruned key is left in any.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_version_of_a_pruned_key_is_left_in_a_bucket() {
+    let (server, client) = (s3::shared(), s3::shared().client());
+    for keeps_versions in [false, true] {
+        let (mut buckets, mut stores) = (Vec::new(), Vec::<Arc<dyn Store>>::new());
+        for purpose in ["prune-vault", "prune-keyring", "prune-mirror"] {
+            let bucket = server.bucket(purpose).await;
+            if keeps_versions {
+                s3::keep_versions(&client, &bucket).await;
+            }
+            stores.push(Arc::new(S3Store::connect(server.settings(&bucket)).await.unwrap()));
+            buckets.push(bucket);
+        }
+        let mut lockers = Lockers::within(stores[0].clone(), stores[1].clone(), vec![stores[2].clone()]).await;
+        lockers.ranges = 2;
+        let mut acme = lockers.tenant("acme", at("2026-01-01")).await;
+        let first = acme.record.clone();
+        let (vault, keyring) = lockers.through(stores[0].clone(), stores[1].clone(), vec![stores[2].clone()]).await;
+        let ring = |operator: &str, now: &str| Ring {
+            lockers: &lockers,
+            vault: vault.clone(),
+            keyring: Keyring::of(stores[1].clone(), vec![stores[2].clone()], keyring.root().clone(), keyring.signers().clone()),
+            removers: stores[1..].to_vec(),
+            operator: lockers.key(operator),
+            locks: TestLocks::Free,
+            now: at(now),
+        };
+        assert_eq!(class(ring("operator", "2026-02-01").rotate(&named("acme")).await.unwrap().class), 0);
+        acme.record = ring("operator", "2026-02-01").keys("acme").await.sealing().unwrap().clone();
+        let night = lockers.night(&mut acme, at("2026-02-02"), &[]).await;
+        let its = async |bucket: &str| {
+            let listed = client.list_object_versions().bucket(bucket).send().await.unwrap();
+            let names = listed.versions().iter().map(|version| version.key().unwrap().to_owned());
+            let hidden = listed.delete_markers().iter().map(|marker| marker.key().unwrap().to_owned());
+            names.chain(hidden).filter(|name| name.contains(&first.key_id.to_string())).collect::<Vec<_>>()
+        };
+        for bucket in &buckets[1..] {
+            let names = its(bucket).await;
+            assert_eq!(names.len(), 3, "{names:?}");
+            if keeps_versions {
+                // Hidden by somebody, and written over.
+                client.delete_object().bucket(bucket).key(&names[0]).send().await.unwrap();
+                client.put_object().bucket(bucket).key(&names[1]).body(b"forged".to_vec().into()).send().await.unwrap();
+            }
+        }
+        let report = ring("eraser", "2026-07-15").prune(&named("acme"), false).await.unwrap();
+        if keeps_versions {
+            // What is hidden is said to be so, and it is whole all the same.
+            assert!(report.class.is_none() || report.class == Some(FailureClass::Integrity), "{report:?}");
+        } else {
+            assert_eq!((class(report.class), outcomes(&report)), (0, vec!["done"]), "{report:?}");
+        }
+        assert_eq!(report.results[0].key_copies.len(), 2, "{report:?}");
+        for bucket in &buckets[1..] {
+            assert_eq!(its(bucket).await, Vec::<String>::new(), "{bucket}, versions kept: {keeps_versions}");
+        }
+        lockers.opens(&acme, &night).await.unwrap();
     }
 }

@@ -502,6 +502,16 @@ impl World {
     pub fn check_expired(&self) {
         let (model, board, now) = (self.model.borrow(), lock(&self.board), clock());
         let settled = now - TimeDelta::days(2);
+        // Of a locker with backups that were lately purged by name nothing is swept without the tenant's lock.
+        let lately: BTreeSet<Locker> = board.disks[VAULT]
+            .objects
+            .iter()
+            .filter(|(_, object)| object.created >= settled)
+            .filter_map(|(name, _)| match name.parse() {
+                Ok(ObjectName::Document(Document::Gone(locker, _))) => Some(locker),
+                _ => None,
+            })
+            .collect();
         // Also by whoever died before it could say so.
         let (mut placed, mut released) = (BTreeMap::new(), BTreeSet::new());
         for (name, object) in &board.disks[VAULT].objects {
@@ -535,7 +545,7 @@ impl World {
                 Ok(ObjectName::Chunk { locker, birth, .. } | ObjectName::Page { locker, birth, .. }) => (locker, birth),
                 _ => continue,
             };
-            let is_old = object.created < settled && birth.time() < settled;
+            let is_old = object.created < settled && birth.time() < settled && !lately.contains(&locker);
             let is_left = is_old && !held(&locker) && !model.gone.contains(&locker) && !needed.contains(name);
             let named = || {
                 let by = model.written.iter().filter(|(_, written)| written.names.contains(name));

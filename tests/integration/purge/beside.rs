@@ -11,7 +11,11 @@ use tenure::{
     store::{directory::DirectoryStore, fault::FaultStore},
 };
 
-use super::*;
+use super::{
+    before::{expire, put_back},
+    refusals::lockers_store,
+    *,
+};
 
 async fn hold(lockers: &Lockers, tenant: &str) -> Result<HoldReport, Failure> {
     let operator = lockers.key("operator");
@@ -202,4 +206,122 @@ async fn fault_once(lockers: &Lockers, part: &'static str, files: Arc<Vec<(std::
     };
     store.fail_where(appear, 1, tenure::store::fault::Fault::Lost);
     Arc::new(store)
+}
+
+/// Who was first: a hold that came after a purge had begun to destroy keeps nothing from `expire`; one that was there before keeps all,
+/// whatever became of the keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn expire_goes_on_with_a_purge_that_won_and_with_no_other() {
+    let placed = |tenant: &Tenant, installation| Hold {
+        format: 1,
+        installation,
+        locker: tenant.locker(),
+        id: RecordId::random(),
+        act: HoldAct::Placed { reason: "sealed".to_owned() },
+        created_at: Utc::now(),
+    };
+    // The purge was stopped by a hold after its note; then the keyring lost the tenant's keys.
+    let (lockers, acme, _) = three_nights().await;
+    noted(&lockers, &acme).await;
+    lockers.vault.put_hold(&placed(&acme, lockers.installation()), &lockers.key("operator")).await.unwrap();
+    let is_its = of(&lockers, &acme);
+    for name in stored(&lockers).keys().filter(|name| !name.starts_with("vault/") && is_its(name)) {
+        std::fs::remove_file(lockers.folder().join(name)).unwrap();
+    }
+    let before = stored(&lockers);
+    expire(&lockers, Utc::now()).await;
+    assert_eq!(stored(&lockers), before, "it is held");
+
+    // The keys are destroyed, and nothing else could be removed yet; then somebody's hold was not taken back, because he was killed.
+    let (lockers, acme, _) = three_nights().await;
+    let before = stored(&lockers);
+    let vault = Arc::new(FaultStore::new(open(&lockers, "vault").await));
+    (0..200).for_each(|nth| {
+        let denied = tenure::store::StoreErrorKind::Denied;
+        vault.fail(tenure::store::fault::Operation::Delete, "", nth + 1, tenure::store::fault::Fault::Refused(denied));
+    });
+    let (vault, keyring) = lockers.through(vault, open(&lockers, "keyring").await, vec![open(&lockers, "mirror").await]).await;
+    let report = purge_in(&lockers, (&vault, &keyring), ("acme", What::All), true, Utc::now()).await.unwrap();
+    assert_eq!(report.status, PurgeStatus::KeysDestroyed, "{report:?}");
+    lockers.vault.put_hold(&placed(&acme, lockers.installation()), &lockers.key("operator")).await.unwrap();
+    expire(&lockers, Utc::now()).await;
+    only_notes_are_left(&lockers, &acme, &before);
+}
+
+/// What a purge removes between somebody's listing and his reading is no damage to him.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_purge_takes_away_while_it_is_read_is_no_damage() {
+    for (store, part) in [("keyring", "t/"), ("vault", "/s/"), ("vault", "/b/")] {
+        let (lockers, acme, _) = three_nights().await;
+        let all = stored(&lockers);
+        purge(&lockers, "acme").await.unwrap();
+        let notes: Files = stored(&lockers).into_iter().filter(|(name, _)| name.contains("/gone/")).collect();
+        let plans: Vec<_> = files(&lockers.folder().join("vault/plans"));
+        let plans: Vec<_> = plans.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+        put_back(&lockers, &all, |_| true);
+        notes.keys().for_each(|name| std::fs::remove_file(lockers.folder().join(name)).unwrap());
+        plans.iter().for_each(|(path, _)| std::fs::remove_file(path).unwrap());
+        // The whole purge takes place right before this is read.
+        let (folder, is_its) = (lockers.folder().to_owned(), {
+            let its: Vec<String> = all.keys().filter(|name| of(&lockers, &acme)(name)).cloned().collect();
+            its
+        });
+        let its_own = match store {
+            "keyring" => lockers.keyring.tag(&acme.record.tenant).to_string(),
+            _ => acme.locker().to_string(),
+        };
+        let faulty = FaultStore::new(lockers_store(&lockers, store).await);
+        let purged = move |called, name: &str| {
+            if called == tenure::store::fault::Operation::Get && name.contains(part) && name.contains(&its_own) {
+                for (name, bytes) in &notes {
+                    std::fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
+                    std::fs::write(folder.join(name), &bytes.0).unwrap();
+                }
+                plans.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+                is_its.iter().for_each(|name| drop(std::fs::remove_file(folder.join(name))));
+            }
+            false
+        };
+        faulty.fail_where(purged, 1, tenure::store::fault::Fault::Lost);
+        let (mut vault, mut keyring) = (open(&lockers, "vault").await, open(&lockers, "keyring").await);
+        match store {
+            "vault" => vault = Arc::new(faulty),
+            _ => keyring = Arc::new(faulty),
+        }
+        let (vault, keyring) = lockers.through(vault, keyring, vec![open(&lockers, "mirror").await]).await;
+        let operator = lockers.key("operator");
+        let ended = match part {
+            "/b/" => {
+                let listed = tenure::operation::list::list(&vault, &keyring, &acme.record.tenant, None, Utc::now()).await;
+                listed.map(|listed| assert!(listed.backups.is_empty() && listed.problems.is_empty(), "{listed:?}"))
+            }
+            "/s/" => {
+                let cancel = CancellationToken::new();
+                let change = tenure::operation::keys::change::Change {
+                    vault: &vault,
+                    keyring: &keyring,
+                    removers: &[],
+                    signer: &operator,
+                    role: "operator",
+                    clock: &Utc::now,
+                    progress: &Silent,
+                    cancel: &cancel,
+                    dry_run: false,
+                };
+                let recipients = &lockers.recipients;
+                let rotate = tenure::operation::keys::rotate::Rotate { change, locks: &Lock(true), recipients };
+                let report = rotate.run(&tenure::operation::keys::Which::Named(vec![acme.record.tenant.clone()])).await.unwrap();
+                assert_eq!(report.class, Some(FailureClass::Refused), "{report:?}");
+                assert_eq!(report.results[0].error.as_ref().unwrap().kind, "tenant-purged", "{report:?}");
+                continue;
+            }
+            _ => {
+                let holding = Holding { vault: &vault, keyring: &keyring, operator: &operator };
+                holding.hold(&acme.record.tenant, "late", Utc::now()).await.map(drop)
+            }
+        };
+        if let Err(failure) = ended {
+            assert_eq!((failure.class, failure.kind), (FailureClass::Refused, "tenant-purged"), "{store} {part}: {failure:?}");
+        }
+    }
 }

@@ -183,3 +183,35 @@ async fn a_person_at_a_terminal_is_asked() {
     }
     only_notes_are_left(&lockers, &acme, &before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_that_restores_made_of_it_are_named_and_stay() {
+    use tenure::format::record::{Copy, CopyOid};
+    let (lockers, acme, _) = three_nights().await;
+    let before = stored(&lockers);
+    let (installation, locker, restorer) = (lockers.installation(), acme.locker(), lockers.key("restorer"));
+    let ids = [tenure::id::RecordId::random(), tenure::id::RecordId::random()];
+    let backup = tenure::backup_id::BackupId::new(at("2026-11-02"));
+    for id in ids {
+        let copy = Copy {
+            format: 1,
+            installation,
+            locker,
+            id,
+            backup,
+            cluster: "here".to_owned(),
+            system_identifier: "7".to_owned(),
+            built_as: "tenure_0a0a".to_owned(),
+            created_at: at("2026-11-03"),
+        };
+        lockers.vault.put_copy(&copy, &restorer).await.unwrap();
+    }
+    let oid = CopyOid { format: 1, installation, locker, id: ids[0], system_identifier: "7".to_owned(), database_oid: 70_001 };
+    lockers.vault.put_copy_oid(&oid, &restorer).await.unwrap();
+    let (code, document, said) = program(&lockers, &["purge", "acme", "--confirm", "acme"]);
+    assert_eq!(code, 3, "no server has its lock: {document}{said}");
+    let notes: Vec<&str> = document["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap()).collect();
+    let named = |part: &str| notes.iter().filter(|note| note.contains(&backup.to_string()) && note.contains(part)).count();
+    assert_eq!((named("on cluster here"), named("with OID 70001")), (2, 1), "{notes:?}");
+    only_notes_are_left(&lockers, &acme, &before);
+}

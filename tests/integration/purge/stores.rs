@@ -102,13 +102,7 @@ async fn what_is_locked_cannot_be_read_any_more_and_goes_when_its_lock_ends() {
     assert!(keys.is_empty(), "the keyring is never locked: {keys:?}");
     assert!(lockers.opens(&acme, &night).await.is_err());
 
-    // The locks end: who owns the bucket may say so sooner than the calendar does.
-    for (name, version) in &its {
-        let soon = aws_sdk_s3::primitives::DateTime::from_secs(Utc::now().timestamp() + 1);
-        let retention = ObjectLockRetention::builder().mode(ObjectLockRetentionMode::Governance).retain_until_date(soon).build();
-        let shorten = client.put_object_retention().bucket(&vault).key(name).version_id(version);
-        shorten.bypass_governance_retention(true).retention(retention).send().await.unwrap();
-    }
+    end_locks(&client, &vault, &its).await;
     let plan = report.plan;
     let report = loop {
         let report = purge(&lockers, "acme").await.unwrap();
@@ -121,6 +115,74 @@ async fn what_is_locked_cannot_be_read_any_more_and_goes_when_its_lock_ends() {
     assert_eq!(report.plan, plan);
     let left = versions(&client, &vault).await;
     assert!(left.iter().filter(|(name, _)| is_its(&format!("/{name}"))).all(|(name, _)| name.contains("/gone/")), "{left:?}");
+}
+
+/// The locks end: who owns the bucket may say so sooner than the calendar does.
+async fn end_locks(client: &aws_sdk_s3::Client, bucket: &str, objects: &[(String, String)]) {
+    for (name, version) in objects {
+        let soon = aws_sdk_s3::primitives::DateTime::from_secs(Utc::now().timestamp() + 1);
+        let retention = ObjectLockRetention::builder().mode(ObjectLockRetentionMode::Governance).retain_until_date(soon).build();
+        let shorten = client.put_object_retention().bucket(bucket).key(name).version_id(version);
+        shorten.bypass_governance_retention(true).retention(retention).send().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expire_finishes_a_purge_when_the_locks_end() {
+    let (server, client) = (s3::shared(), s3::shared().client());
+    let (vault, keyring) = (server.bucket_with_locks("purge-expire").await, server.bucket("purge-expire-keys").await);
+    let locked = LockedStore::new(open(server, &vault).await, "governance 10 days".parse().unwrap(), Utc::now);
+    let lockers = Lockers::within(Arc::new(locked), open(server, &keyring).await, Vec::new()).await;
+    let mut acme = lockers.tenant("acme", Utc::now()).await;
+    lockers.night(&mut acme, Utc::now(), &[]).await;
+    let mut other = lockers.tenant("acme2", Utc::now()).await;
+    let night = lockers.night(&mut other, Utc::now(), &[]).await;
+    let is_its = of(&lockers, &acme);
+    let its = versions(&client, &vault).await.into_iter().filter(|(name, _)| is_its(&format!("/{name}"))).collect::<Vec<_>>();
+    let report = purge(&lockers, "acme").await.unwrap();
+    assert_eq!((report.status, report.open[0].kind), (PurgeStatus::KeysDestroyed, "locked"), "{report:?}");
+
+    // While they are locked nothing goes, and that is said with the date.
+    let kept = before::expire(&lockers, Utc::now()).await;
+    assert_eq!((kept.objects_removed, kept.kept_by_lock.objects as usize), (0, its.len()), "{kept:?}");
+    assert_eq!(kept.kept_by_lock.until, report.open[0].until);
+    assert_eq!(kept.class(), None, "{kept:?}");
+    let verified = verified(&lockers).await;
+    assert!(verified.problems.is_empty(), "what is locked is no failure: {verified:?}");
+    assert!(verified.notes.iter().any(|note| note.contains(&acme.locker().to_string())), "{verified:?}");
+
+    end_locks(&client, &vault, &its).await;
+    let mut removed = 0;
+    let run = loop {
+        let report = before::expire(&lockers, Utc::now()).await;
+        assert_eq!(report.class(), None, "{report:?}");
+        removed += report.objects_removed;
+        if report.kept_by_lock.objects == 0 {
+            break report.run.unwrap();
+        }
+        assert!(Utc::now() < report.kept_by_lock.until.unwrap() + TimeDelta::minutes(5), "{report:?}");
+    };
+    assert_eq!(removed as usize, its.len());
+    let act = lockers.vault.act(run.parse().unwrap()).await.unwrap();
+    assert!(act.lockers.iter().any(|on| on.locker == acme.locker() && on.objects > 0), "{act:?}");
+    let left = versions(&client, &vault).await;
+    let mut left = left.iter().filter(|(name, _)| is_its(&format!("/{name}")));
+    assert!(left.all(|(name, _)| name.contains("/gone/")), "every version is gone");
+    lockers.opens(&other, &night).await.unwrap();
+    // Purged once more it is closed: there is nothing left to do.
+    assert_eq!(purge(&lockers, "acme").await.unwrap().status, PurgeStatus::Closed);
+}
+
+async fn verified(lockers: &Lockers) -> tenure::operation::verify::VerifyReport {
+    let verify = tenure::operation::verify::Verify {
+        vault: &lockers.vault,
+        keyring: &lockers.keyring,
+        identity: None,
+        signer: Err("none".to_owned()),
+        progress: &Silent,
+        cancel: &CancellationToken::new(),
+    };
+    verify.run(&tenure::operation::verify::Which::All, Utc::now()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -116,3 +116,58 @@ async fn a_hold_stops_what_a_purge_before_a_time_has_left_to_do() {
     assert_eq!((failure.class, failure.kind), (FailureClass::Refused, "on-hold"));
     assert_eq!(stored(&lockers), before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_backed_up_since_is_purged_anew_while_the_first_purge_is_open() {
+    let (lockers, ..) = three_nights().await;
+    let both = (&lockers.vault, &lockers.keyring);
+    let first = purge_in(&lockers, both, ("acme", What::All), false, Utc::now()).await.unwrap();
+    assert_eq!((first.status, first.open[0].kind), (PurgeStatus::KeysDestroyed, "last-look"), "{first:?}");
+    // Nothing new has begun: there is one purge to go on with.
+    let before = stored(&lockers);
+    let anew = purge_in(&lockers, both, ("acme", What::Anew), false, Utc::now()).await.unwrap_err();
+    assert_eq!((anew.class, anew.kind), (FailureClass::Failed, "nothing-new"), "{anew:?}");
+    assert_eq!(stored(&lockers), before);
+    let mut since = lockers.tenant("acme", at("2026-11-05")).await;
+    let night = lockers.night(&mut since, at("2026-11-05"), &[]).await;
+    let (before, is_its) = (stored(&lockers), of(&lockers, &since));
+    let (code, document, said) = program(&lockers, &["purge", "acme", "--anew", "--confirm", "acme2"]);
+    assert_eq!((code, stored(&lockers)), (4, before), "{document}{said}");
+    let anew = purge_in(&lockers, both, ("acme", What::Anew), true, Utc::now()).await.unwrap();
+    assert_ne!(anew.plan, first.plan);
+    assert_eq!((anew.status, anew.backups, anew.newer_history), (PurgeStatus::Closed, 1, false), "{anew:?}");
+    assert!(anew.notes.iter().any(|note| note.contains(first.plan.as_ref().unwrap())), "the first one is still open: {anew:?}");
+    assert!(lockers.opens(&since, &night).await.is_err());
+    assert!(stored(&lockers).keys().filter(|name| is_its(name)).all(|name| name.contains("/gone/")));
+    let last = purge(&lockers, "acme").await.unwrap();
+    assert_eq!((last.status, &last.plan), (PurgeStatus::Closed, &first.plan), "{last:?}");
+}
+
+/// Whatever became of its plan: the notes say that the tenant was purged, and are enough to finish it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_whose_plan_is_lost_is_finished_from_its_notes() {
+    let (lockers, acme, _) = three_nights().await;
+    let before = stored(&lockers);
+    let both = (&lockers.vault, &lockers.keyring);
+    purge_in(&lockers, both, ("acme", What::All), false, Utc::now()).await.unwrap();
+    let late = lockers.folder().join(format!("vault/t/{}/s/late", acme.locker()));
+    std::fs::create_dir_all(late.parent().unwrap()).unwrap();
+    std::fs::write(&late, "late").unwrap();
+    for path in files(&lockers.folder().join("vault/plans")) {
+        if path.to_str().unwrap().contains("plan.json") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    for arguments in [&["list", "acme"][..], &["hold", "acme", "--reason", "late"], &["verify", "acme"]] {
+        let (code, document, said) = program(&lockers, arguments);
+        assert_eq!((code, &document["error"]["kind"]), (4, &"tenant-purged".into()), "{arguments:?}: {document}{said}");
+    }
+    assert_eq!(program(&lockers, &["list", "acme3"]).1["error"]["kind"], "unknown-tenant");
+    // Where its lock was is not known any more: it is closed when everything is over that had begun before.
+    let report = purge(&lockers, "acme").await.unwrap();
+    assert_eq!((report.status, report.open[0].kind), (PurgeStatus::KeysDestroyed, "last-look"), "{report:?}");
+    only_notes_are_left(&lockers, &acme, &before);
+    let report = purge_in(&lockers, both, ("acme", What::All), true, Utc::now() + TimeDelta::days(3)).await.unwrap();
+    assert_eq!(report.status, PurgeStatus::Closed, "{report:?}");
+    only_notes_are_left(&lockers, &acme, &before);
+}

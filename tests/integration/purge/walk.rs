@@ -22,11 +22,19 @@ enum How {
     IsTheLast,
 }
 
+const WAYS: [How; 4] = [
+    How::Fails(Fault::Refused(StoreErrorKind::Unavailable)),
+    How::Fails(Fault::Refused(StoreErrorKind::Denied)),
+    How::Fails(Fault::Lost),
+    How::IsTheLast,
+];
+
 /// A purge in a copy of the lockers' stores, of which the `nth` call of all stores goes wrong; gives its end, where it had one, and how
 /// many calls there were.
 async fn purge_with(
     lockers: &Lockers,
     copy: &Path,
+    what: What,
     fault: Option<(usize, How)>,
 ) -> (Option<Result<PurgeReport, Failure>>, usize) {
     let (calls, dead) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
@@ -64,7 +72,7 @@ async fn purge_with(
     let ended = tokio::select! {
         biased;
         () = dead.cancelled() => None,
-        ended = purge_in(lockers, (&vault, &keyring), ("acme", What::All), true, Utc::now()) => Some(ended),
+        ended = purge_in(lockers, (&vault, &keyring), ("acme", what), true, Utc::now()) => Some(ended),
     };
     // What was begun in the kernel ends there, as after a kill.
     tokio::time::timeout(std::time::Duration::from_secs(10), async {
@@ -98,25 +106,19 @@ async fn every_call_fails_or_is_the_last() {
     lockers.night(&mut neighbour, at("2026-11-01"), &[]).await;
 
     let copy = copied(&lockers);
-    let (ended, calls) = purge_with(&lockers, copy.path(), None).await;
+    let (ended, calls) = purge_with(&lockers, copy.path(), What::All, None).await;
     assert_eq!(ended.unwrap().unwrap().status, PurgeStatus::Closed);
     assert!(calls > 50, "{calls} calls");
     let all = std::env::var_os("TENURE_TEST_WALK").is_some();
-    let ways = [
-        How::Fails(Fault::Refused(StoreErrorKind::Unavailable)),
-        How::Fails(Fault::Refused(StoreErrorKind::Denied)),
-        How::Fails(Fault::Lost),
-        How::IsTheLast,
-    ];
     let mut walked = 0;
     for nth in 0..calls {
-        for (way, how) in ways.into_iter().enumerate() {
+        for (way, how) in WAYS.into_iter().enumerate() {
             if !all && (nth + way) % 4 != 0 {
                 continue;
             }
             let copy = copied(&lockers);
             let before = stored_below(copy.path());
-            let (ended, _) = purge_with(&lockers, copy.path(), Some((nth, how))).await;
+            let (ended, _) = purge_with(&lockers, copy.path(), What::All, Some((nth, how))).await;
             let place = format!("call {nth} of {calls}, {how:?}: {ended:?}");
             let (vault, keyring) = lockers
                 .through(open(&copy, "vault").await, open(&copy, "keyring").await, vec![open(&copy, "mirror").await])
@@ -154,6 +156,68 @@ async fn every_call_fails_or_is_the_last() {
     eprintln!("walk: {walked} runs of a purge failed or ended, one call at a time, of {calls}");
     assert!(walked >= 20);
     drop(night);
+}
+
+/// The same of a purge of what was taken before a time: what stays opens after each, and in the end it is as if nothing had gone wrong.
+#[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::print_stderr, reason = "what a walk says it walked")]
+async fn every_call_of_a_purge_before_a_time_fails_or_is_the_last() {
+    let mut lockers = Lockers::new().await;
+    lockers.ranges = 2;
+    let mut acme = lockers.tenant("acme", at("2026-11-01")).await;
+    lockers.night(&mut acme, at("2026-11-01"), &[]).await;
+    let second = lockers.night(&mut acme, at("2026-11-02"), &[1]).await;
+    let mut neighbour = lockers.tenant("acme2", at("2026-11-01")).await;
+    lockers.night(&mut neighbour, at("2026-11-01"), &[]).await;
+
+    let what = What::Before(at("2026-11-02"));
+    let (first, copy) = (stored(&lockers), copied(&lockers));
+    let (ended, calls) = purge_with(&lockers, copy.path(), what, None).await;
+    assert_eq!(ended.unwrap().unwrap().status, PurgeStatus::Closed);
+    let without_notes = |mut files: Files| {
+        files.retain(|name, _| !name.contains("/gone/"));
+        files
+    };
+    let wanted = without_notes(stored_below(copy.path()));
+    assert!(wanted.len() + 4 <= first.len() && calls > 40, "{} of {}, {calls} calls", wanted.len(), first.len());
+    let all = std::env::var_os("TENURE_TEST_WALK").is_some();
+    let mut walked = 0;
+    for nth in 0..calls {
+        for (way, how) in WAYS.into_iter().enumerate() {
+            if !all && (nth + way) % 4 != 0 {
+                continue;
+            }
+            let copy = copied(&lockers);
+            let (ended, _) = purge_with(&lockers, copy.path(), what, Some((nth, how))).await;
+            let place = format!("call {nth} of {calls}, {how:?}: {ended:?}");
+            let (vault, keyring) = lockers
+                .through(open(&copy, "vault").await, open(&copy, "keyring").await, vec![open(&copy, "mirror").await])
+                .await;
+            if before_destroying(&vault, &lockers).await {
+                let left = stored_below(copy.path());
+                let lost = first.keys().find(|name| !left.contains_key(*name));
+                assert_eq!(lost, None, "{place}: something is gone before anybody had the last word");
+            }
+            let here = lockers.with(vault.clone(), keyring);
+            here.opens(&acme, &second).await.unwrap_or_else(|error| panic!("{place}: {error}"));
+            let mut last = None;
+            for _ in 0..3 {
+                let report = purge_in(&lockers, (&vault, &here.keyring), ("acme", what), true, Utc::now()).await;
+                let report = report.unwrap_or_else(|error| panic!("{place}: then {error:?}"));
+                let closed = report.status == PurgeStatus::Closed;
+                last = Some(report);
+                if closed {
+                    break;
+                }
+            }
+            assert_eq!(last.as_ref().map(|last| last.status), Some(PurgeStatus::Closed), "{place}: {last:?}");
+            assert_eq!(without_notes(stored_below(copy.path())), wanted, "{place}");
+            here.opens(&acme, &second).await.unwrap_or_else(|error| panic!("{place}: {error}"));
+            walked += 1;
+        }
+    }
+    eprintln!("walk: {walked} runs of a purge --before failed or ended, one call at a time, of {calls}");
+    assert!(walked >= 20);
 }
 
 async fn open(copy: &tempfile::TempDir, name: &str) -> Arc<dyn Store> {

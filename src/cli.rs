@@ -21,6 +21,7 @@ pub mod process;
 mod purge;
 mod release;
 mod restore;
+mod schedules;
 pub mod schema;
 mod show;
 mod stores;
@@ -88,6 +89,8 @@ pub enum Command {
     Release(release::Args),
     /// Look at the tenants' keys, change them, and put back what is lost of them
     Keys(keys::Args),
+    /// Show the schedules, when each is due, and the crontab line that it stands for
+    Schedules(schedules::Args),
     /// Look at the configuration
     Config(config::Args),
     /// Print a shell's completions
@@ -129,6 +132,7 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
         Command::Show(args) => edge.until_stopped(show::run(args, edge)).await,
         Command::Verify(args) => verify::run(args, edge).await,
         Command::Keys(args) => keys::run(args, edge).await,
+        Command::Schedules(args) => schedules::run(&args, edge),
         Command::Config(args) => config::run(&args, edge),
         Command::Completions(args) => completions::run(&args, edge),
         Command::Man(args) => man::run(&args, edge),

@@ -1,4 +1,4 @@
-//! `tenure.toml`: what an operator says about stores, clusters, limits and promises.
+//! `tenure.toml`: what an operator says about stores, clusters, limits and promises; and the schedules beside it.
 //!
 //! One file per concern. Every type refuses keys that it does not know, and [`Config::parse`] refuses settings that contradict each
 //! other or whose feature is not built yet. Nothing here is secret: secrets come from files, commands and the environment.
@@ -12,6 +12,7 @@ pub mod limits;
 mod place;
 pub mod policy;
 pub mod restore;
+pub mod schedule;
 pub mod signing;
 pub mod store;
 
@@ -28,7 +29,7 @@ use self::{
     error::ConfigError,
     lifecycle::{Approvals, Elsewhere, Erasure, Remains},
     limits::{Limits, Postgres},
-    place::Places,
+    place::{Places, Top},
     policy::Policy,
     restore::Restore,
     signing::Signing,
@@ -94,7 +95,7 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with its line, its key and a hint.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let places = Places::new(text, file)?;
+        let places = Places::new(text, file, Top::Tables)?;
         let mut config: Self = toml::from_str(text).map_err(|error| places.explain(&error))?;
         config.folder = file.parent().map(Path::to_owned).unwrap_or_default();
         config.check(&places)?;

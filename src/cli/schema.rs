@@ -6,6 +6,7 @@ use super::{
     config::ConfigReport,
     list::ListAllReport,
     output::{Document, ErrorDocument},
+    schedules::SchedulesReport,
 };
 use crate::operation::{
     admit::AdmitReport,
@@ -49,6 +50,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("release", of::<ReleaseReport>()),
         ("restore", of::<restore::Report>()),
         ("restore-all", of::<FleetReport>()),
+        ("schedules", of::<SchedulesReport>()),
         ("show", of::<ShowReport>()),
         ("tenants", of::<TenantsReport>()),
         ("verify", of::<VerifyReport>()),

@@ -93,7 +93,7 @@ const OF_MANY: [&str; 7] = [
 ];
 
 /// Commands of later versions.
-const NOT_BUILT: [&str; 19] = [
+const NOT_BUILT: [&str; 18] = [
     "status",
     "export",
     "drill",
@@ -109,7 +109,6 @@ const NOT_BUILT: [&str; 19] = [
     "certificate",
     "audit",
     "worker",
-    "schedules",
     "report",
     "unlock",
     "rotate",

@@ -10,7 +10,17 @@ use super::error::ConfigError;
 pub(super) struct Places<'a> {
     text: &'a str,
     file: &'a Path,
+    top: Top,
     table: DeTable<'a>,
+}
+
+/// What stands at the top of a file, for saying what is missing there.
+#[derive(Clone, Copy)]
+pub(super) enum Top {
+    /// Tables, as in `tenure.toml`.
+    Tables,
+    /// Settings, as in a schedule.
+    Settings,
 }
 
 /// One step of the way to a value.
@@ -33,10 +43,10 @@ impl From<usize> for Step<'_> {
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn new(text: &'a str, file: &'a Path) -> Result<Self, ConfigError> {
+    pub(super) fn new(text: &'a str, file: &'a Path, top: Top) -> Result<Self, ConfigError> {
         match DeTable::parse(text) {
-            Ok(table) => Ok(Self { text, file, table: table.into_inner() }),
-            Err(error) => Err(Self { text, file, table: DeTable::new() }.at(
+            Ok(table) => Ok(Self { text, file, top, table: table.into_inner() }),
+            Err(error) => Err(Self { text, file, top, table: DeTable::new() }.at(
                 error.span(),
                 String::new(),
                 error.message().to_owned(),
@@ -58,9 +68,12 @@ impl<'a> Places<'a> {
 
     /// Says in our words what serde found wrong.
     pub(super) fn explain(&self, error: &toml::de::Error) -> ConfigError {
-        let key = error.span().map(|span| self.key_at(&span)).unwrap_or_default();
-        let (message, hint) = reword(error.message(), &key);
-        self.at(error.span(), key, message, hint)
+        // What the file as a whole lacks stands on no line of it. The parser says that of its first line.
+        let is_lacking = matches!(self.top, Top::Settings) && error.message().starts_with("missing field");
+        let span = error.span().filter(|_| !is_lacking);
+        let key = span.as_ref().map(|span| self.key_at(span)).unwrap_or_default();
+        let (message, hint) = reword(error.message(), &key, self.top);
+        self.at(span, key, message, hint)
     }
 
     fn at(&self, span: Option<Range<usize>>, key: String, message: String, hint: String) -> ConfigError {
@@ -138,24 +151,26 @@ fn spell(path: &[Step<'_>]) -> String {
 }
 
 /// serde says `unknown field `jbos`, expected one of `jobs`, `yield_after``. An operator knows keys, not fields, and wants the nearest.
-fn reword(message: &str, key: &str) -> (String, String) {
+fn reword(message: &str, key: &str, top: Top) -> (String, String) {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if message.starts_with("unknown field") {
         let (unknown, known) = quoted.split_first().map_or(("", &[][..]), |(unknown, known)| (*unknown, known));
         let place = key.rsplit_once('.').map_or(String::new(), |(table, _)| format!(" in [{table}]"));
-        let nearest = known.iter().map(|known| (strsim::jaro_winkler(unknown, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = match nearest {
-            Some((likeness, known)) if likeness > 0.8 => format!("did you mean `{known}`?"),
-            _ if known.is_empty() => "remove it".to_owned(),
-            _ => format!("known keys are {}", known.join(", ")),
-        };
+        let hint = if known.is_empty() { "remove it".to_owned() } else { suggest(unknown, known, "known keys are") };
         (format!("unknown key `{unknown}`{place}"), hint)
+    } else if let (true, [unknown, known @ ..]) = (message.starts_with("unknown variant"), &quoted[..]) {
+        (format!("`{key}`: there is no `{unknown}`"), suggest(unknown, known, "use one of"))
     } else if message.starts_with("missing field") {
         let missing = quoted.first().copied().unwrap_or_default();
-        if key.is_empty() {
-            (format!("there is no [{missing}]"), format!("add a [{missing}] table; `tenure init` writes a complete file"))
-        } else {
-            (format!("[{key}] has no `{missing}`"), format!("add `{missing} = …` below [{key}]"))
+        match top {
+            _ if !key.is_empty() => (format!("[{key}] has no `{missing}`"), format!("add `{missing} = …` below [{key}]")),
+            Top::Tables => {
+                (format!("there is no [{missing}]"), format!("add a [{missing}] table; `tenure init` writes a complete file"))
+            }
+            Top::Settings => (
+                format!("there is no `{missing}`"),
+                format!("add `{missing} = …`; `tenure schedules --write` writes complete files"),
+            ),
         }
     } else if key.is_empty() {
         (message.to_owned(), String::new())
@@ -163,5 +178,14 @@ fn reword(message: &str, key: &str) -> (String, String) {
         (format!("`{key}`: {wrong}"), format!("expected {expected}"))
     } else {
         (format!("`{key}`: {message}"), String::new())
+    }
+}
+
+/// What is most like it, or all there is.
+fn suggest(unknown: &str, known: &[&str], otherwise: &str) -> String {
+    let nearest = known.iter().map(|known| (strsim::jaro_winkler(unknown, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+    match nearest {
+        Some((likeness, known)) if likeness > 0.8 => format!("did you mean `{known}`?"),
+        _ => format!("{otherwise} {}", known.join(", ")),
     }
 }

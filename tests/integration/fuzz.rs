@@ -8,6 +8,7 @@ mod connection;
 mod documents;
 mod mutate;
 mod rows;
+mod schedules;
 mod sealed;
 mod settings;
 mod signatures;

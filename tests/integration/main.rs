@@ -26,6 +26,7 @@ mod program;
 mod purge;
 mod restore;
 mod s3_journey;
+mod schedules;
 mod store_conformance;
 mod store_directory;
 mod store_locks;

@@ -96,8 +96,17 @@ impl Lockers {
 
     /// In directories that stay, in a new folder below this one.
     pub async fn kept_below(folder: &Path) -> Self {
-        let folder = tempfile::Builder::new().prefix("installation-").disable_cleanup(true).tempdir_in(folder).unwrap();
-        Self::in_directories(folder, NOWHERE).await
+        Self::in_directories(new_below(folder), NOWHERE).await
+    }
+
+    /// In other stores, with its files in a new folder below this one, that stays. Its configuration names directories all the same.
+    pub async fn kept_within(
+        folder: &Path,
+        vault: Arc<dyn Store>,
+        keyring: Arc<dyn Store>,
+        mirrors: Vec<Arc<dyn Store>>,
+    ) -> Self {
+        Self::made(new_below(folder), NOWHERE, vault, keyring, mirrors).await
     }
 
     async fn in_directories(folder: tempfile::TempDir, connection: &str) -> Self {
@@ -444,6 +453,11 @@ impl Tenant {
     fn rows(&self, range: usize, version: u64) -> Vec<u8> {
         (0..3).map(|row| format!("{}\t{range}\t{version}\t{row}\n", self.record.tenant)).collect::<String>().into_bytes()
     }
+}
+
+/// A folder that stays.
+fn new_below(folder: &Path) -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("installation-").disable_cleanup(true).tempdir_in(folder).unwrap()
 }
 
 async fn directory(path: &Path) -> Arc<dyn Store> {

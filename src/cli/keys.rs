@@ -1,5 +1,6 @@
 //! `tenure keys`.
 
+mod change;
 mod prune;
 mod rewrap;
 mod rotate;
@@ -13,18 +14,14 @@ use super::{
 };
 use crate::{
     config::store::Role,
-    keyring::Keyring,
     operation::{
         failure::{Failure, FailureClass},
         keys::{
-            KeyProblem, KeysCheckReport, KeysFailure, KeysReport, Which, check, list,
+            KeyProblem, KeysCheckReport, KeysReport, check, list,
             repair::{Repair, RepairReport},
         },
-        lost,
     },
     printable::Printable,
-    tenant::TenantName,
-    vault::Vault,
 };
 
 /// Arguments.
@@ -91,26 +88,6 @@ async fn look_or_repair(action: Action, edge: &Edge) -> Result<Ended, Failure> {
         Action::Rotate(args) => rotate::run(args, edge).await,
         Action::Rewrap(args) => rewrap::run(args, edge).await,
         Action::Prune(args) => prune::run(args, edge).await,
-    }
-}
-
-/// Tenants by name, or all of them.
-fn which(tenants: Vec<TenantName>, all: bool) -> Which {
-    if all { Which::All } else { Which::Named(tenants) }
-}
-
-/// Stops where the keyring lost keys: a new one would take the number of one that may come back.
-async fn refuse_lost_keys(accept: bool, vault: &Vault, keyring: &Keyring) -> Result<(), Failure> {
-    if accept {
-        return Ok(());
-    }
-    lost::refuse(vault, keyring, "no key was changed", "goes on with the keys that are there").await
-}
-
-/// Says on standard error what failed.
-fn complain<'a>(edge: &Edge, failures: impl Iterator<Item = &'a KeysFailure>) {
-    for failure in failures {
-        edge.output.complain(&Printable(&failure.object).to_string(), &failure.message, &failure.hint);
     }
 }
 

@@ -1,67 +1,34 @@
 //! `tenure keys prune`.
 
-use super::{complain, refuse_lost_keys, which};
+use super::change::{Opened, Whose};
 use crate::{
     cli::{
-        clusters,
         edge::{Edge, Ended},
-        installation::{Installation, open_removers, read_signing_key},
         table::count,
     },
     config::store::Role,
     operation::{
         failure::Failure,
         held::FleetLocks,
-        keys::{
-            change::Change,
-            prune::{Prune, PruneReport},
-        },
+        keys::prune::{Prune, PruneReport},
     },
     printable::Printable,
-    tenant::TenantName,
 };
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Tenants whose keys to look at
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
-    tenants: Vec<TenantName>,
-
-    /// Every tenant's
-    #[arg(long)]
-    all: bool,
-
-    /// Go on with what is there although the keyring lost keys
-    #[arg(long)]
-    accept_lost_keys: bool,
-
-    /// Say what would be destroyed, and write nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    whose: Whose,
 }
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
-    let Installation { config, vault, keyring } = Installation::open(edge, Role::Eraser).await?;
-    refuse_lost_keys(args.accept_lost_keys, &vault, &keyring).await?;
-    let prune = Prune {
-        change: Change {
-            vault: &vault,
-            keyring: &keyring,
-            removers: &open_removers(&config).await,
-            signer: &read_signing_key(&config, "eraser")?,
-            role: "eraser",
-            clock: &chrono::Utc::now,
-            progress: &*edge.progress(),
-            cancel: &edge.stop,
-            dry_run: args.dry_run,
-        },
-        locks: &FleetLocks { clusters: &clusters::fleet(&config)?, installation: vault.root().installation },
-    };
-    let report = prune.run(&which(args.tenants, args.all)).await?;
-    edge.output.report("keys prune", &report, text)?;
-    complain(edge, report.results.iter().filter_map(|result| result.error.as_ref()).chain(&report.errors));
-    Ok(Ended { worst: report.class })
+    let opened = Opened::open(args.whose, (Role::Eraser, "eraser"), edge).await?;
+    let installation = opened.installation.vault.root().installation;
+    let locks = FleetLocks { clusters: &opened.clusters()?, installation };
+    let report = Prune { change: opened.change(), locks: &locks }.run(&opened.which).await?;
+    let failures = report.results.iter().filter_map(|result| result.error.as_ref()).chain(&report.errors);
+    opened.told("keys prune", &report, text, failures, report.class)
 }
 
 fn text(report: &PruneReport) -> String {

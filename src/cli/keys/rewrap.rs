@@ -2,72 +2,40 @@
 
 use std::path::PathBuf;
 
-use super::{complain, refuse_lost_keys, which};
+use super::change::{Opened, Whose};
 use crate::{
     cli::{
         edge::{Edge, Ended},
-        installation::{Installation, open_removers, read_identity, read_recipients, read_signing_key},
+        installation::{read_identity, read_recipients},
         table::{count, table},
     },
     config::store::Role,
     operation::{
         failure::Failure,
-        keys::{
-            change::Change,
-            rewrap::{Rewrap, RewrapReport},
-        },
+        keys::rewrap::{Rewrap, RewrapReport},
     },
     printable::Printable,
-    tenant::TenantName,
 };
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Tenants whose keys to wrap anew
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
-    tenants: Vec<TenantName>,
-
-    /// Every tenant's
-    #[arg(long)]
-    all: bool,
-
     /// Recovery kit or age identity file that opens the keys as they are now
     #[arg(long, value_name = "FILE")]
     identity: PathBuf,
 
-    /// Go on with what is there although the keyring lost keys
-    #[arg(long)]
-    accept_lost_keys: bool,
-
-    /// Say what would be done, and write nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    whose: Whose,
 }
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let identity = read_identity(&args.identity)?;
-    let Installation { config, vault, keyring } = Installation::open(edge, Role::Operator).await?;
-    refuse_lost_keys(args.accept_lost_keys, &vault, &keyring).await?;
-    let rewrap = Rewrap {
-        change: Change {
-            vault: &vault,
-            keyring: &keyring,
-            removers: &open_removers(&config).await,
-            signer: &read_signing_key(&config, "operator")?,
-            role: "operator",
-            clock: &chrono::Utc::now,
-            progress: &*edge.progress(),
-            cancel: &edge.stop,
-            dry_run: args.dry_run,
-        },
-        recipients: &read_recipients(&config)?,
-        identity: &identity,
-    };
-    let report = rewrap.run(&which(args.tenants, args.all)).await?;
-    edge.output.report("keys rewrap", &report, text)?;
-    complain(edge, report.results.iter().filter_map(|result| result.error.as_ref()).chain(&report.errors));
-    Ok(Ended { worst: report.class })
+    let opened = Opened::open(args.whose, (Role::Operator, "operator"), edge).await?;
+    let recipients = read_recipients(&opened.installation.config)?;
+    let rewrap = Rewrap { change: opened.change(), recipients: &recipients, identity: &identity };
+    let report = rewrap.run(&opened.which).await?;
+    let failures = report.results.iter().filter_map(|result| result.error.as_ref()).chain(&report.errors);
+    opened.told("keys rewrap", &report, text, failures, report.class)
 }
 
 fn text(report: &RewrapReport) -> String {

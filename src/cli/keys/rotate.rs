@@ -1,68 +1,36 @@
 //! `tenure keys rotate`.
 
-use super::{complain, refuse_lost_keys, which};
+use super::change::{Opened, Whose};
 use crate::{
     cli::{
-        clusters,
         edge::{Edge, Ended},
-        installation::{Installation, open_removers, read_recipients, read_signing_key},
+        installation::{Installation, read_recipients},
         table::table,
     },
     config::store::Role,
     operation::{
         failure::Failure,
         held::FleetLocks,
-        keys::{
-            change::Change,
-            rotate::{Rotate, RotateReport},
-        },
+        keys::rotate::{Rotate, RotateReport},
     },
     printable::Printable,
-    tenant::TenantName,
 };
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Tenants that get a new key
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
-    tenants: Vec<TenantName>,
-
-    /// Every tenant that has a key
-    #[arg(long)]
-    all: bool,
-
-    /// Go on with what is there although the keyring lost keys
-    #[arg(long)]
-    accept_lost_keys: bool,
-
-    /// Say what would be done, and write nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    whose: Whose,
 }
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
-    let Installation { config, vault, keyring } = Installation::open(edge, Role::Operator).await?;
-    refuse_lost_keys(args.accept_lost_keys, &vault, &keyring).await?;
-    let rotate = Rotate {
-        change: Change {
-            vault: &vault,
-            keyring: &keyring,
-            removers: &open_removers(&config).await,
-            signer: &read_signing_key(&config, "operator")?,
-            role: "operator",
-            clock: &chrono::Utc::now,
-            progress: &*edge.progress(),
-            cancel: &edge.stop,
-            dry_run: args.dry_run,
-        },
-        locks: &FleetLocks { clusters: &clusters::fleet(&config)?, installation: vault.root().installation },
-        recipients: &read_recipients(&config)?,
-    };
-    let report = rotate.run(&which(args.tenants, args.all)).await?;
-    edge.output.report("keys rotate", &report, text)?;
-    complain(edge, report.results.iter().filter_map(|result| result.error.as_ref()).chain(&report.errors));
-    Ok(Ended { worst: report.class })
+    let opened = Opened::open(args.whose, (Role::Operator, "operator"), edge).await?;
+    let Installation { config, vault, .. } = &opened.installation;
+    let locks = FleetLocks { clusters: &opened.clusters()?, installation: vault.root().installation };
+    let rotate = Rotate { change: opened.change(), locks: &locks, recipients: &read_recipients(config)? };
+    let report = rotate.run(&opened.which).await?;
+    let failures = report.results.iter().filter_map(|result| result.error.as_ref()).chain(&report.errors);
+    opened.told("keys rotate", &report, text, failures, report.class)
 }
 
 fn text(report: &RotateReport) -> String {

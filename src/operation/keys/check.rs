@@ -1,5 +1,7 @@
 //! `keys check`: whether every backup still has its key, in the keyring and every mirror.
 
+mod dead;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
@@ -7,9 +9,10 @@ use futures_util::TryStreamExt as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::dead::{DESTROYED, Dead, Refusals, STILL_THERE};
 use super::{KeyProblem, from_another, prune, rewrap::wrapping_of};
 use crate::{
-    format::{key_record::KeyRecord, purge_note::Purged},
+    format::key_record::KeyRecord,
     id::{KeyId, Locker, NameTag},
     keyring::{Keyring, SecretHalves, TenantKeys, read_root, secret_halves},
     object_name::{Document, ObjectName, prefix},
@@ -21,7 +24,7 @@ use crate::{
     signed::{self, DocumentError},
     store::{Listed, Store, StoreErrorKind},
     tenant::TenantName,
-    vault::{Vault, any},
+    vault::Vault,
 };
 
 /// What `keys check` says.
@@ -160,42 +163,6 @@ pub async fn check(
     })
 }
 
-/// Said of what a purge note names.
-const DESTROYED: &str = "a purge note says that this key is destroyed, and it is still or again there: nothing uses it; \
-     `tenure purge TENANT --returned`, or `tenure keys prune` where only the key was let go of, destroys it";
-
-/// What purge notes say is destroyed.
-struct Dead {
-    keys: HashSet<KeyId>,
-    lockers: HashSet<Locker>,
-    /// Every locker that is not purged as a whole.
-    living: Vec<Locker>,
-}
-
-impl Dead {
-    async fn read(vault: &Vault) -> Result<Self, Failure> {
-        let mut dead = Self { keys: HashSet::new(), lockers: HashSet::new(), living: Vec::new() };
-        for locker in vault.lockers().await? {
-            let gone = vault.gone(locker).await?;
-            if gone.is_purged() {
-                dead.lockers.insert(locker);
-            } else {
-                dead.living.push(locker);
-            }
-            for note in gone.notes {
-                if let Purged::All { keys } | Purged::Keys { keys } = note.purged {
-                    dead.keys.extend(keys);
-                }
-            }
-        }
-        Ok(dead)
-    }
-
-    fn has(&self, key_id: KeyId, locker: Locker) -> bool {
-        self.keys.contains(&key_id) || self.lockers.contains(&locker)
-    }
-}
-
 /// What a listing of a whole keyring says by itself.
 pub(in crate::operation) struct Listing {
     /// What somebody hid or wrote over, where versions are kept: address and name, and what was done.
@@ -306,35 +273,6 @@ fn key_of(name: &str) -> Option<KeyId> {
             Some(key_id)
         }
         _ => wrapping_of(name).map(|(key_id, _)| key_id),
-    }
-}
-
-/// What is said of a key that a tombstone or a purge note names and that not every copy has any more.
-const STILL_THERE: &str = "a tombstone or a purge note names it, and other copies of the keyring have it no more: what is left of it here \
-                           is to be destroyed";
-
-/// What keeps keys from being put back.
-struct Refusals<'a> {
-    vault: &'a Vault,
-    dead: &'a Dead,
-    copies: &'a [Copy<'a>],
-}
-
-impl Refusals<'_> {
-    /// Whether a purge note or a tombstone, in the vault or in any copy of the keyring, names the key.
-    async fn cover(&self, tag: NameTag, key_id: KeyId, locker: Option<Locker>) -> Result<bool, Failure> {
-        if self.dead.keys.contains(&key_id) || locker.is_some_and(|locker| self.dead.lockers.contains(&locker)) {
-            return Ok(true);
-        }
-        if self.vault.is_erased(tag).await? {
-            return Ok(true);
-        }
-        for (store, _) in self.copies {
-            if any(*store, &prefix::erased(tag)).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 

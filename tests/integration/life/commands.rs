@@ -7,17 +7,18 @@ use tenure::{
         hold::{self, Holding},
         keys::{
             change::{Change, Which},
+            prune::Prune,
             rewrap::Rewrap,
             rotate::Rotate,
         },
-        progress::Silent,
+        progress::{Progress, Silent},
         purge::{Purge, What},
     },
     tenant::TenantName,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::world::{World, clock};
+use super::world::{Forgets, World, clock};
 
 /// A report's end as the program's: its class, and the kind of what went wrong first.
 fn ended(class: Option<FailureClass>, kind: Option<&str>) -> Result<(), Failure> {
@@ -28,6 +29,22 @@ fn ended(class: Option<FailureClass>, kind: Option<&str>) -> Result<(), Failure>
             Err(Failure::new(class, kind, "", ""))
         }
     }
+}
+
+/// At each stage of a purge all is forgotten but its plan.
+struct Stages {
+    forgets: Forgets,
+    actor: usize,
+    plan: String,
+}
+
+impl Progress for Stages {
+    fn tenant_started(&self, _: &TenantName, _: u64) {}
+    fn advanced(&self, _: &TenantName, _: u64) {}
+    fn stage(&self, _: &TenantName, stage: &'static str) {
+        self.forgets.lock().unwrap().push((self.actor, format!("{stage}/{}", self.plan)));
+    }
+    fn tenant_finished(&self, _: &TenantName, _: &str) {}
 }
 
 impl World {
@@ -70,13 +87,25 @@ impl World {
         ended(report.class, first.map(|error| error.kind.as_str()))
     }
 
+    /// `keys prune`.
+    ///
+    /// # Errors
+    /// The program's.
+    pub async fn prune(&self, actor: usize, tenant: TenantName) -> Result<(), Failure> {
+        let (cancel, locks) = (CancellationToken::new(), self.locks(actor));
+        let change = Change { signer: &self.eraser, role: "eraser", ..self.change(actor, &cancel) };
+        let report = Prune { change, locks: &locks }.run(&Which::Named(vec![tenant])).await?;
+        let first = report.results.iter().filter_map(|result| result.error.as_ref()).chain(&report.errors).next();
+        ended(report.class, first.map(|error| error.kind.as_str()))
+    }
+
     /// `purge`, of everything or of what was taken before a time; what is left open is an error of its own.
     ///
     /// # Errors
     /// The program's.
     pub async fn purge(&self, actor: usize, tenant: TenantName, what: What) -> Result<(), Failure> {
         let (cancel, locks, slot) = (CancellationToken::new(), self.locks(actor), &self.slots[actor]);
-        let purge = Purge {
+        let mut purge = Purge {
             vault: &slot.vault,
             keyring: &slot.keyring,
             locks: &locks,
@@ -89,6 +118,18 @@ impl World {
         let intent = purge.look(&tenant, what, false).await?;
         if intent.is_empty() {
             return Ok(());
+        }
+        // A new plan says all that was found. The look wrote nothing; and from stage to stage a purge keeps nothing more, but for counts that
+        // nobody goes by.
+        let plan = intent.plan.lockers.iter().map(|on| {
+            let ids = on.keys.iter().map(ToString::to_string).chain(on.backups.iter().map(|purged| purged.backup.to_string()));
+            format!("/{}/{}/{}/{}", on.locker, on.cluster.is_some(), on.manifests, ids.collect::<Vec<_>>().join("/"))
+        });
+        let plan = format!("{}{}", intent.plan.id, plan.collect::<String>());
+        let stages = Stages { forgets: self.forgets.clone(), actor, plan };
+        if !intent.is_resumed() {
+            stages.stage(&tenant, "planned");
+            purge.progress = &stages;
         }
         let report = purge.carry_out(&tenant, &intent).await?;
         match report.open.first() {

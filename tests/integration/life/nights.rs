@@ -57,6 +57,7 @@ pub enum Job {
     Backup(usize),
     Rotate(usize),
     Rewrap,
+    Prune(usize),
     Purge(usize),
     Hold(usize),
     Release(usize),
@@ -131,6 +132,11 @@ impl<'w> Life<'w> {
             let newcomer = newcomer(&mut self.dice, self.fleet.len());
             self.fleet.push(newcomer);
         }
+        if self.dice.once_in(3)
+            && let Some(name) = self.world.hide(|objects| self.dice.upto(objects))
+        {
+            self.remember(format!("somebody hides {name}"));
+        }
         let mut jobs: Vec<Job> = (0..self.fleet.len()).filter(|n| self.fleet[*n].lives).map(Job::Backup).collect();
         if self.dice.once_in(5) {
             // Another host has the same idea.
@@ -144,6 +150,9 @@ impl<'w> Life<'w> {
                 self.world.new_identity();
             }
             jobs.push(Job::Rewrap);
+        }
+        if self.dice.once_in(10) {
+            jobs.push(Job::Prune(self.dice.upto(self.fleet.len())));
         }
         if self.dice.once_in(25) {
             jobs.push(Job::Purge(self.dice.upto(self.fleet.len())));
@@ -196,6 +205,7 @@ impl<'w> Life<'w> {
             }
             Job::Rotate(n) => world.rotate(actor, fleet[n].tenant.clone()).await,
             Job::Rewrap => world.rewrap(actor).await,
+            Job::Prune(n) => world.prune(actor, fleet[n].tenant.clone()).await,
             Job::Purge(n) => world.purge(actor, fleet[n].tenant.clone(), What::All).await,
             Job::Expire => world.expire(actor).await,
             Job::PurgeBefore(n, age) => {
@@ -305,7 +315,10 @@ impl<'w> Life<'w> {
                     world.model.borrow_mut().held.insert(self.fleet[*n].tenant.clone());
                 }
                 (Job::Purge(n), Some(Ok(()))) => _ = self.purging.remove(n),
-                (Job::Purge(n), Some(Err(failure))) if failure.kind == "unknown-tenant" => _ = self.purging.remove(n),
+                // Closed, and what was backed up since stays.
+                (Job::Purge(n), Some(Err(failure))) if ["unknown-tenant", "new-history"].contains(&failure.kind) => {
+                    self.purging.remove(n);
+                }
                 _ => {}
             }
             let kind = format!("{job:?}").split('(').next().unwrap_or_default().to_owned();
@@ -335,9 +348,13 @@ impl<'w> Life<'w> {
                 }
                 return;
             }
-            Job::Backup(n) | Job::Rotate(n) | Job::Purge(n) | Job::PurgeBefore(n, _) | Job::Hold(n) | Job::Release(n) => {
-                &self.fleet[*n].tenant
-            }
+            Job::Backup(n)
+            | Job::Rotate(n)
+            | Job::Prune(n)
+            | Job::Purge(n)
+            | Job::PurgeBefore(n, _)
+            | Job::Hold(n)
+            | Job::Release(n) => &self.fleet[*n].tenant,
         };
         let model = self.world.model.borrow();
         let lockers = self.world.lockers(tenant);
@@ -347,19 +364,29 @@ impl<'w> Life<'w> {
         let may = match job {
             Job::Backup(_) => is_purging && kind == Some("tenant-purged"),
             Job::Rotate(_) => !lives || is_purging,
+            Job::Prune(_) => {
+                if done {
+                    drop(model);
+                    self.world.check_pruned(tenant);
+                }
+                !lives || is_purging || kind == Some("on-hold")
+            }
             Job::Purge(_) => {
                 let known = !lockers.is_empty();
                 let held = kind == Some("on-hold");
-                if done {
+                // What is locked stays until its date; what was backed up since its keys were destroyed stays.
+                let locks = lock(&self.world.board).disks[0].locks;
+                let ends = kind == Some("new-history") || (locks && kind == Some("locked"));
+                if done || ends {
                     drop(model);
                     self.world.check_purged(tenant, false);
                 }
-                held || !known
+                held || ends || !known
             }
             Job::Hold(_) => !lives || is_purging,
             Job::Release(_) => matches!(kind, Some("not-held" | "unknown-tenant" | "tenant-purged")),
             Job::PurgeBefore(..) => {
-                !lives || is_purging || matches!(kind, Some("on-hold" | "too-young" | "plan-open" | "last-look"))
+                !lives || is_purging || matches!(kind, Some("on-hold" | "too-young" | "plan-open" | "last-look" | "locked"))
             }
             Job::Rewrap | Job::Expire => false,
         };

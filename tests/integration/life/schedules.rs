@@ -1,13 +1,26 @@
 //! All schedules of two programs.
 //!
-//! What two programs do together depends on the order of their calls alone. So every order is tried: at each point where both have a call
-//! to make, both go first once. Two points are the same, and tried once, when each program has made the same calls and was given the same
-//! answers so far, and the places hold the same objects: then whatever follows is the same too. Ids are random, so they are compared by who
-//! brought them up and when; which of two keys has the lower id decides something, so that is part of the point as well. A call that
-//! meets no call of the other program, in whatever order, is no point to choose at.
+//! What two programs do together depends on the order of their calls alone. So every order is tried that can make a difference; those that
+//! come to the same are walked once. Four reasons let two orders come to the same, and no other is used:
+//!
+//! 1. *Points.* Two points are the same when each program has made the same calls and was given the same answers so far, waits with the same
+//!    calls, and the places hold the same objects: whatever follows is the same then. Ids are random, so they are compared by who brought
+//!    them up and when; which of two keys has the lower id decides something, so that is part of the point as well. Where both
+//!    programs make keys, each order of their ids is walked.
+//! 2. *Calls that do not meet* ([`meets`]) come to the same in either order: where both orders of two such calls are open, one is walked (a
+//!    sleep set: who need not go next, because the other order of the same two is walked already).
+//! 3. *Nothing to meet.* Where the next call of one program meets nothing that the other one may do from there on, it alone goes next (a
+//!    persistent set). What a program may do is what it was seen to do after exactly this history of calls and answers, however either went
+//!    on. That is known only in the end; so each decision is kept, and taken back when more is seen. At the end each holds: were there a run
+//!    of the other program from that point with a call that does meet, then take the first such call. What comes before it does not meet
+//!    ours, so it happens in the same way after ours; the walk went on from there, and has seen that call.
+//! 4. *What a program has forgotten.* A backup and a purge go on from certain points by what they have found out, not by
+//!    how: see [`World::forgets`].
+//!
+//! Calls that one program makes at a time take place in the order of their names: orders inside one program are not walked.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
@@ -27,6 +40,10 @@ pub struct Walked {
     pub points: usize,
     /// Ends that were reached, each on a schedule of its own.
     pub ends: usize,
+    /// Those that were looked at: of ends with the same objects and the same outcomes one.
+    pub looked: usize,
+    /// Schedules that were begun from the first call.
+    pub replays: usize,
     /// Calls, replays included.
     pub calls: usize,
     /// Points at which the other order was not tried.
@@ -37,19 +54,19 @@ pub struct Walked {
 type Plain = (usize, &'static str, String);
 
 /// One schedule as it is walked.
-struct Walk<'n> {
+struct Walk {
     names: HashMap<String, String>,
     fresh: [usize; 2],
     traces: [DefaultHasher; 2],
     content: BTreeMap<(usize, String), String>,
     key_ids: BTreeMap<String, String>,
-    taken: [bool; 2],
     backs_up: [bool; 2],
+    /// What each found out before it forgot the rest.
+    found_out: [String; 2],
     /// Ids that each has met.
     known: [BTreeSet<String>; 2],
     /// Of `content`, all entries together.
     sum: u64,
-    footprints: &'n [BTreeSet<Plain>; 2],
 }
 
 fn hash(what: &impl std::hash::Hash) -> u64 {
@@ -63,7 +80,7 @@ fn is_id(word: &str) -> bool {
     hex(word) || word.split_once('-').is_some_and(|(time, random)| time.ends_with('Z') && hex(random))
 }
 
-impl Walk<'_> {
+impl Walk {
     fn name(&mut self, actor: Option<usize>, name: &str) -> String {
         let mut plain = String::new();
         for piece in name.split_inclusive(['/', '.']) {
@@ -100,20 +117,14 @@ impl Walk<'_> {
         (place, request.verb(), self.name(Some(actor), request.name()))
     }
 
-    fn point(&self) -> u64 {
+    fn point(&self, waiting: &[BTreeSet<Plain>; 2]) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.traces.iter().for_each(|trace| trace.finish().hash(&mut hasher));
+        waiting.hash(&mut hasher);
         self.sum.hash(&mut hasher);
         // By value, so their order says which is the lower one.
         self.key_ids.values().collect::<Vec<_>>().hash(&mut hasher);
         hasher.finish()
-    }
-
-    /// Whether a call meets nothing that the other program ever does.
-    fn is_alone(&self, actor: usize, call: &Plain) -> bool {
-        let other = 1 - actor;
-        let call = (call.0, call.1, blur(&call.2));
-        !self.footprints[other].iter().any(|met| !(met.1 == "take" && self.taken[other]) && meets(&call, met))
     }
 
     fn note(&mut self, event: &Event<'_>) -> Plain {
@@ -125,8 +136,11 @@ impl Walk<'_> {
             Answer::Head(listed) => listed.is_some().to_string(),
             Answer::Listed(listed, _) => {
                 let mut names: Vec<String> = listed.iter().map(|listed| self.name(Some(actor), &listed.name)).collect();
-                // A signature means something only beside its document, and then it is asked for by its name.
-                names.retain(|name| !name.ends_with(".sig"));
+                // In these folders a signature means something only beside its document, and then it is asked for by its name.
+                let prefix = &plain.2;
+                if prefix.ends_with("/gone/") || prefix.ends_with("/s/") || prefix == "plans/" {
+                    names.retain(|name| !name.ends_with(".sig"));
+                }
                 // Nor does a secret half to whom its key is not known by a record.
                 let known = &self.known[actor];
                 names.retain(|name| {
@@ -145,7 +159,7 @@ impl Walk<'_> {
             plain.1 == "put" && (plain.2.starts_with("k/") || (plain.2.contains("/b/") && plain.2.ends_with(".sig")));
         if self.backs_up[actor] && begins_anew {
             self.traces[actor] = DefaultHasher::new();
-            plain.hash(&mut self.traces[actor]);
+            (&self.found_out[actor], &plain).hash(&mut self.traces[actor]);
         }
         match (event.request, event.answer) {
             (Request::Put(..), Answer::Done) => {
@@ -162,20 +176,18 @@ impl Walk<'_> {
                     self.sum = self.sum.wrapping_sub(hash(&(object, &writer)));
                 }
             }
-            (Request::Take(_), _) => self.taken[actor] = true,
             _ => {}
         }
         plain
     }
 }
 
-/// Whether two calls may not change places: one writes what the other one reads, lists or writes.
+/// Whether two calls may not change places: one writes what the other one reads, lists or writes. Of a tenant's lock see [`Futures`].
 fn meets(a: &Plain, b: &Plain) -> bool {
-    // A lock is given back with no call of its own: who takes one may meet anything.
-    if a.1 == "take" || b.1 == "take" {
-        return true;
+    if a.0 == LOCKS || b.0 == LOCKS {
+        return a.1 == "take" && b.1 == "take";
     }
-    if a.0 != b.0 || a.0 == LOCKS {
+    if a.0 != b.0 {
         return false;
     }
     let writes = |call: &Plain| matches!(call.1, "put" | "delete" | "extend lock");
@@ -196,10 +208,144 @@ fn blur(name: &str) -> String {
     blurred.collect()
 }
 
+/// A set of calls, by their numbers.
+#[derive(Debug, Clone, Default)]
+struct Calls(Vec<u64>);
+
+impl Calls {
+    fn insert(&mut self, n: usize) {
+        if self.0.len() <= n / 64 {
+            self.0.resize(n / 64 + 1, 0);
+        }
+        self.0[n / 64] |= 1 << (n % 64);
+    }
+
+    /// Takes in another set; whether that was news.
+    fn extend(&mut self, other: &Self) -> bool {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        let mut news = false;
+        for (bits, more) in self.0.iter_mut().zip(&other.0) {
+            news |= *more & !*bits != 0;
+            *bits |= more;
+        }
+        news
+    }
+
+    fn has_any_of(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
+    }
+}
+
+/// What one program may do from some history of it on.
+#[derive(Default)]
+struct Future {
+    after: Calls,
+    /// The histories that this one continues.
+    before: Vec<usize>,
+    /// Branches that were not begun because none of this meets the other program's call, by their numbers.
+    spared: Vec<usize>,
+}
+
+/// What is known of both programs' ways.
+#[derive(Default)]
+struct Futures {
+    numbers: HashMap<Plain, usize>,
+    /// For each call, those that it meets. Ids that a program brought up stand for each other.
+    meets: Vec<Calls>,
+    /// All calls that take a tenant's lock.
+    takes: Calls,
+    by_history: HashMap<(usize, u64), usize>,
+    all: Vec<Future>,
+}
+
+impl Futures {
+    fn call(&mut self, call: &Plain) -> usize {
+        let call = (call.0, call.1, blur(&call.2));
+        if let Some(number) = self.numbers.get(&call) {
+            return *number;
+        }
+        let number = self.numbers.len();
+        let mut met = Calls::default();
+        for (other, n) in &self.numbers {
+            if meets(&call, other) {
+                met.insert(*n);
+                self.meets[*n].insert(number);
+            }
+        }
+        if meets(&call, &call) {
+            met.insert(number);
+        }
+        if call.1 == "take" {
+            self.takes.insert(number);
+        }
+        self.meets.push(met);
+        self.numbers.insert(call, number);
+        number
+    }
+
+    /// What is known of a program that waits with these calls after this history, which continues another one. Gives the branches that
+    /// are to be begun after all.
+    fn waits(&mut self, actor: usize, history: u64, calls: &BTreeSet<Plain>, before: Option<usize>) -> (usize, Vec<usize>) {
+        let mut after = Calls::default();
+        for call in calls {
+            after.insert(self.call(call));
+        }
+        let all = &mut self.all;
+        let future = *self.by_history.entry((actor, history)).or_insert_with(|| {
+            all.push(Future::default());
+            all.len() - 1
+        });
+        let mut news = Vec::new();
+        if let Some(before) = before
+            && before != future
+            && !self.all[future].before.contains(&before)
+        {
+            self.all[future].before.push(before);
+            news.push((before, self.all[future].after.clone()));
+        }
+        news.push((future, after));
+        let mut woken = Vec::new();
+        while let Some((future, more)) = news.pop() {
+            if self.all[future].after.extend(&more) {
+                let Future { after, before, spared } = &mut self.all[future];
+                woken.append(spared);
+                news.extend(before.iter().map(|before| (*before, after.clone())));
+            }
+        }
+        (future, woken)
+    }
+
+    /// Whether a call of the other program meets nothing of what may follow, as far as that is known.
+    fn is_apart(&self, future: usize, call: Next) -> bool {
+        let after = &self.all[future].after;
+        !(call.meets && after.has_any_of(&self.meets[call.number]) || call.meets_takes && after.has_any_of(&self.takes))
+    }
+}
+
+/// A call that would be next.
+#[derive(Clone, Copy)]
+struct Next {
+    number: usize,
+    /// Whether there is anything that it meets: taking a lock that keeps nobody out meets nothing.
+    meets: bool,
+    /// Whether it may be the one after which its program gives the lock back.
+    meets_takes: bool,
+    /// Whether it takes the lock that the other program has.
+    waits: bool,
+}
+
+/// Whether each of the programs made one of these keys.
+fn brought_by_both(keys: &[String]) -> bool {
+    ["A", "B"].iter().all(|who| keys.iter().any(|key| key.starts_with(who)))
+}
+
 /// Where to go on: the programs that went first so far, who does now, and the point that it must be.
+#[derive(Clone)]
 struct Branch {
-    path: Vec<usize>,
-    first: Option<usize>,
+    path: Vec<u8>,
+    first: Option<u8>,
     point: Option<u64>,
     /// Who need not go next after that: both orders come to the same, and the other one is walked already.
     asleep: [bool; 2],
@@ -207,6 +353,43 @@ struct Branch {
     keys: Vec<String>,
     /// How often other keys came of it.
     misses: usize,
+}
+
+/// A branch that need not be begun while the program that would go first does nothing that meets the other one's call.
+struct Spared {
+    branch: Branch,
+    future: usize,
+    call: Next,
+}
+
+/// All that is known while a pair is walked.
+#[derive(Default)]
+struct Known {
+    /// Points, and who was asleep there and never went next.
+    seen: HashMap<u64, [bool; 2]>,
+    ends: HashSet<u64>,
+    branches: Vec<Branch>,
+    spared: Vec<Option<Spared>>,
+    futures: Futures,
+}
+
+impl Known {
+    /// Looks again at branches that were spared.
+    fn wake(&mut self, woken: Vec<usize>) {
+        for n in woken {
+            let Some(&Spared { future, call, .. }) = self.spared[n].as_ref() else { continue };
+            if self.futures.is_apart(future, call) {
+                self.futures.all[future].spared.push(n);
+            } else if let Some(spared) = self.spared[n].take() {
+                self.branches.push(spared.branch);
+            }
+        }
+    }
+
+    fn spare(&mut self, branch: Branch, future: usize, call: Next) {
+        self.futures.all[future].spared.push(self.spared.len());
+        self.spared.push(Some(Spared { branch, future, call }));
+    }
 }
 
 /// Walks all schedules of two programs from `world` as it is, and looks at each end.
@@ -219,62 +402,50 @@ pub fn walk<'w>(
     start: impl Fn(&'w World) -> [Actor<'w>; 2],
     look: impl Fn(&[Actor<'w>], &mut BTreeMap<String, usize>),
 ) -> Walked {
-    let saved = world.save();
-    let mut footprints: [BTreeSet<Plain>; 2] = Default::default();
-    loop {
-        let known = footprints.clone();
-        let (walked, ends) = walk_once(what, world, &saved, &known, &mut footprints, &start, &look);
-        // What a program may meet is known when a walk meets nothing new.
-        if known == footprints {
-            world.put_back(&saved);
-            let Walked { points, ends: count, calls, left } = walked;
-            let all = if left == 0 { "all".to_owned() } else { format!("not all, {left} begun: TENURE_TEST_SCHEDULES=all") };
-            eprintln!("schedules of {what}: {all}; {points} points, {count} ends, {calls} calls; {ends:?}");
-            assert!(points > 0 && count > 1, "{what}: nothing was walked");
-            return walked;
-        }
-    }
+    walk_as(what, world, true, super::every_schedule(), start, look).0
 }
 
-fn walk_once<'w>(
+/// The same; also gives the ends. Without `reduces` every order is walked from every point; without `all` only some are.
+///
+/// # Panics
+/// As [`walk`].
+pub fn walk_as<'w>(
     what: &str,
     world: &'w World,
-    saved: &(Vec<BTreeMap<String, super::store::Object>>, super::world::Model),
-    known: &[BTreeSet<Plain>; 2],
-    met: &mut [BTreeSet<Plain>; 2],
-    start: &impl Fn(&'w World) -> [Actor<'w>; 2],
-    look: &impl Fn(&[Actor<'w>], &mut BTreeMap<String, usize>),
-) -> (Walked, BTreeMap<String, usize>) {
+    reduces: bool,
+    all: bool,
+    start: impl Fn(&'w World) -> [Actor<'w>; 2],
+    look: impl Fn(&[Actor<'w>], &mut BTreeMap<String, usize>),
+) -> (Walked, HashSet<u64>) {
+    let saved = world.save();
     let mut walked = Walked::default();
     let mut ends = BTreeMap::new();
-    let mut seen: HashMap<u64, [bool; 2]> = HashMap::new();
     let began = std::time::Instant::now();
-    let mut replays = 0;
-    let mut branches =
-        vec![Branch { path: Vec::new(), first: None, point: None, asleep: [false; 2], keys: Vec::new(), misses: 0 }];
-    // The first walk only learns what the programs meet: one schedule of each order is enough.
-    let learning = known.iter().all(BTreeSet::is_empty);
+    let first = Branch { path: Vec::new(), first: None, point: None, asleep: [false; 2], keys: Vec::new(), misses: 0 };
+    let known = std::cell::RefCell::new(Known { branches: vec![first], ..Known::default() });
+    let excludes = lock(&world.board).excludes;
     // Evenly over all of them where not all are walked.
-    let limit = if super::every_schedule() { usize::MAX } else { SOME };
-    let next = |branches: &mut Vec<Branch>, replays: usize| {
+    let limit = if all { usize::MAX } else { SOME };
+    let next = |replays: usize| {
+        let branches = &mut known.borrow_mut().branches;
         let last = branches.len().checked_sub(1)?;
         let at = if limit == usize::MAX { last } else { replays.wrapping_mul(7_919) % branches.len() };
         Some(branches.swap_remove(at))
     };
-    while let Some(mut branch) = next(&mut branches, replays).filter(|_| replays < limit) {
-        world.put_back(saved);
-        world.forgets.borrow_mut().clear();
+    while walked.replays < limit {
+        let Some(mut branch) = next(walked.replays) else { break };
+        world.put_back(&saved);
+        world.forgets.lock().unwrap().clear();
         let mut state = Walk {
             names: HashMap::new(),
             fresh: [0; 2],
             traces: Default::default(),
             content: BTreeMap::new(),
             key_ids: BTreeMap::new(),
-            taken: [false; 2],
             backs_up: [false; 2],
+            found_out: Default::default(),
             known: Default::default(),
             sum: 0,
-            footprints: known,
         };
         for (place, objects) in saved.0.iter().enumerate() {
             let mut names: Vec<_> = objects.iter().collect();
@@ -287,11 +458,16 @@ fn walk_once<'w>(
         let mut actors = start(world);
         state.backs_up = [0, 1].map(|n| actors[n].name.starts_with("backup"));
         let state = std::cell::RefCell::new(state);
-        let mut path: Vec<usize> = Vec::new();
+        let mut path: Vec<u8> = Vec::new();
+        let mut keys_before: Vec<String> = Vec::new();
         let (mut missed, mut merged, mut asleep) = (false, false, [false; 2]);
-        replays += 1;
-        if replays % 1000 == 0 {
-            eprintln!("schedules of {what}: {replays} replays, {} points, {:?}", seen.len(), began.elapsed());
+        // Where each program is, among the futures, while it waits.
+        let mut at: [Option<usize>; 2] = [None; 2];
+        walked.replays += 1;
+        if walked.replays % 1000 == 0 {
+            let known = known.borrow();
+            let (points, open) = (known.seen.len(), known.branches.len());
+            eprintln!("schedules of {what}: {} replays, {points} points, {open} open, {:?}", walked.replays, began.elapsed());
         }
         let mut trace = Vec::new();
         let lines = std::cell::RefCell::new(Vec::new());
@@ -302,30 +478,71 @@ fn walk_once<'w>(
             |_| {
                 let board = lock(&world.board);
                 let mut state = state.borrow_mut();
-                for (actor, rest) in world.forgets.borrow_mut().drain(..) {
+                for (actor, rest) in world.forgets.lock().unwrap().drain(..) {
                     let rest = state.name(Some(actor), &rest);
                     state.traces[actor] = DefaultHasher::new();
                     rest.hash(&mut state.traces[actor]);
+                    state.found_out[actor] = rest;
                 }
-                let mut next: [Option<(Plain, u64)>; 2] = [None, None];
-                for waiting in board.open() {
-                    let plain = state.plain(waiting.actor, waiting.place, &waiting.request);
-                    let best = &mut next[waiting.actor];
-                    if best.as_ref().is_none_or(|(other, _)| plain < *other) {
-                        *best = Some((plain, waiting.ticket));
+                let mut waiting: [BTreeSet<Plain>; 2] = Default::default();
+                let mut tickets = [0, 0];
+                for call in board.open() {
+                    let plain = state.plain(call.actor, call.place, &call.request);
+                    if waiting[call.actor].first().is_none_or(|first| plain < *first) {
+                        tickets[call.actor] = call.ticket;
                     }
+                    waiting[call.actor].insert(plain);
+                }
+                let holds = [0, 1].map(|actor| excludes && board.held.values().any(|holders| holders.contains(&actor)));
+                let known = &mut *known.borrow_mut();
+                for actor in [0, 1] {
+                    if waiting[actor].is_empty() {
+                        at[actor] = None;
+                        continue;
+                    }
+                    let history = state.traces[actor].finish();
+                    let (now, woken) = known.futures.waits(actor, history, &waiting[actor], at[actor]);
+                    at[actor] = Some(now);
+                    known.wake(woken);
                 }
                 let step = path.len();
+                let keys: Vec<String> = state.key_ids.values().cloned().collect();
+                let is_new = step > branch.path.len() || step == 0;
+                if let Some(new) = keys.iter().find(|key| !keys_before.contains(key)).filter(|_| is_new && brought_by_both(&keys))
+                {
+                    // Both made one: which has the lower id is chance, and each of it is walked.
+                    let others: Vec<&String> = keys.iter().filter(|key| *key != new).collect();
+                    for at in (0..keys.len()).filter(|at| keys[*at] != *new) {
+                        let mut keys: Vec<String> = others.iter().copied().cloned().collect();
+                        keys.insert(at, new.clone());
+                        let (path, asleep) = (path.clone(), [false; 2]);
+                        known.branches.push(Branch { path, first: None, point: None, asleep, keys, misses: 0 });
+                    }
+                }
+                if branch.first.is_none() && step == branch.path.len() && step > 0 && keys != branch.keys {
+                    missed = true;
+                    return None;
+                }
+                keys_before.clone_from(&keys);
                 let choice = if let Some(choice) = branch.path.get(step) {
                     // Which of two keys has the lower id is chance: once more, then.
-                    let mut known = branch.keys.iter();
-                    if !state.key_ids.values().all(|key| known.any(|other| other == key)) {
+                    let mut wanted = branch.keys.iter();
+                    if !keys.iter().all(|key| wanted.any(|other| other == key)) {
                         missed = true;
                         return None;
                     }
                     *choice
                 } else {
-                    let point = state.point();
+                    let point = state.point(&waiting);
+                    let next = [waiting[0].first(), waiting[1].first()];
+                    // The lock is given back with no call of its own: whoever has it may do so after any.
+                    let apart = match next {
+                        [Some(a), Some(b)] => {
+                            let of_lock = (a.1 == "take" && holds[1]) || (b.1 == "take" && holds[0]);
+                            reduces && !of_lock && (!meets(a, b) || (a.0 == LOCKS && !excludes))
+                        }
+                        _ => false,
+                    };
                     if let Some(first) = branch.first.filter(|_| step == branch.path.len()) {
                         if branch.point != Some(point) {
                             missed = true;
@@ -334,21 +551,44 @@ fn walk_once<'w>(
                         asleep = branch.asleep;
                         first
                     } else {
-                        let goes = match &next {
-                            [Some(_), None] => [true, false],
-                            [None, _] => [false, true],
-                            [Some((a, _)), Some((b, _))] => {
-                                let first_alone = learning || state.is_alone(0, a);
-                                [first_alone || !state.is_alone(1, b), !first_alone]
-                            }
-                        };
-                        let before = seen.get(&point).copied();
-                        let todo = [0, 1].map(|n| goes[n] && !asleep[n] && before.is_none_or(|before| before[n]));
-                        seen.insert(point, [0, 1].map(|n| asleep[n] && before.is_none_or(|before| before[n])));
-                        let apart = |next: &[Option<(Plain, u64)>; 2]| match next {
-                            [Some((a, _)), Some((b, _))] => !meets(a, b),
+                        let calls = [0, 1].map(|n: usize| {
+                            next[n].map(|call| {
+                                let takes = call.1 == "take";
+                                Next {
+                                    number: known.futures.call(call),
+                                    meets: excludes || !takes,
+                                    meets_takes: holds[n],
+                                    waits: takes && holds[1 - n],
+                                }
+                            })
+                        });
+                        let is_alone = |n: usize| match (calls[n], at[1 - n]) {
+                            (Some(call), Some(other)) => reduces && !call.waits && known.futures.is_apart(other, call),
                             _ => false,
                         };
+                        let goes = match next {
+                            [_, None] => [true, false],
+                            [None, _] => [false, true],
+                            _ => {
+                                let first_alone = is_alone(0);
+                                [first_alone || !is_alone(1), !first_alone]
+                            }
+                        };
+                        let before = known.seen.get(&point).copied();
+                        let wanted = [0, 1].map(|n| !asleep[n] && before.is_none_or(|before| before[n]));
+                        let todo = [0, 1].map(|n| goes[n] && wanted[n]);
+                        known.seen.insert(point, [0, 1].map(|n| asleep[n] && before.is_none_or(|before| before[n])));
+                        let new = |first: usize| {
+                            let mut asleep = [false; 2];
+                            asleep[1 - first] = apart;
+                            let (path, keys) = (path.clone(), keys.clone());
+                            Branch { path, first: Some(first as u8), point: Some(point), asleep, keys, misses: 0 }
+                        };
+                        for n in [0, 1] {
+                            if let (false, true, Some(future), Some(call)) = (goes[n], wanted[n], at[n], calls[1 - n]) {
+                                known.spare(new(n), future, call);
+                            }
+                        }
                         let choice = match todo {
                             [false, false] => {
                                 merged = true;
@@ -357,24 +597,22 @@ fn walk_once<'w>(
                             [false, true] => 1,
                             [true, second] => {
                                 if second {
-                                    let keys = state.key_ids.values().cloned().collect();
-                                    let (path, asleep) = (path.clone(), [apart(&next), false]);
-                                    branches.push(Branch { path, first: Some(1), point: Some(point), asleep, keys, misses: 0 });
+                                    known.branches.push(new(1));
                                 }
                                 0
                             }
                         };
-                        let other = 1 - choice;
-                        asleep = if other == 0 { [asleep[0] && apart(&next), false] } else { [false, asleep[1] && apart(&next)] };
+                        let other = 1 - usize::from(choice);
+                        asleep = if other == 0 { [asleep[0] && apart, false] } else { [false, asleep[1] && apart] };
                         choice
                     }
                 };
-                let Some((_, ticket)) = next[choice].clone() else {
+                if waiting[usize::from(choice)].is_empty() {
                     missed = true;
                     return None;
-                };
+                }
                 path.push(choice);
-                Some((ticket, Fate::Done))
+                Some((tickets[usize::from(choice)], Fate::Done))
             },
             |event| {
                 let plain = state.borrow_mut().note(event);
@@ -387,7 +625,6 @@ fn walk_once<'w>(
                     plain.2,
                     short(event.answer)
                 ));
-                met[event.actor].insert((plain.0, plain.1, blur(&plain.2)));
                 world.watch(event);
             },
         );
@@ -395,13 +632,19 @@ fn walk_once<'w>(
         if missed {
             branch.misses += 1;
             assert!(branch.misses < 100, "{what}: replays differ; the last:\n{}", trace.join("\n"));
-            branches.push(branch);
+            known.borrow_mut().branches.push(branch);
             continue;
         }
         if merged {
             continue;
         }
         walked.ends += 1;
+        let state = state.into_inner();
+        let keys: Vec<&String> = state.key_ids.values().collect();
+        if !known.borrow_mut().ends.insert(hash(&(state.sum, keys, super::words(&actors)))) {
+            continue;
+        }
+        walked.looked += 1;
         let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&actors, &mut ends)));
         if let Err(panic) = looked {
             eprintln!("schedules of {what}: after\n{}", trace.join("\n"));
@@ -411,9 +654,19 @@ fn walk_once<'w>(
             std::panic::resume_unwind(panic);
         }
     }
-    walked.points = seen.len();
-    walked.left = branches.len();
-    (walked, ends)
+    world.put_back(&saved);
+    let known = known.into_inner();
+    walked.points = known.seen.len();
+    walked.left = known.branches.len();
+    let whether =
+        if walked.left == 0 { "all".to_owned() } else { format!("not all, {} begun: TENURE_TEST_SCHEDULES=all", walked.left) };
+    let Walked { points, ends: count, looked, replays, calls, .. } = walked;
+    eprintln!(
+        "schedules of {what}: {whether}; {points} points, {count} ends, {looked} of them looked at, {replays} replays, {calls} calls, {:.0?}; {ends:?}",
+        began.elapsed()
+    );
+    assert!(points > 0 && count > 0, "{what}: nothing was walked");
+    (walked, known.ends)
 }
 
 fn short(answer: &Answer) -> String {

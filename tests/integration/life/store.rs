@@ -20,7 +20,7 @@ use tenure::{
         failure::{Failure, FailureClass},
         held::{Held, Locks},
     },
-    store::{Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, Stored, Versioning},
+    store::{Listed, PutMode, PutOutcome, Store, StoreError, StoreErrorKind, StoreFacts, Stored, Tampering, Versioning},
     tenant::TenantName,
 };
 
@@ -110,6 +110,8 @@ pub struct Object {
     pub lock: Option<Lock>,
     /// The so-manieth write of all.
     pub born: u64,
+    /// Somebody deleted it without naming a version, and a marker hides it now.
+    pub hidden: bool,
 }
 
 /// A place that objects are in.
@@ -119,18 +121,25 @@ pub struct Disk {
     pub births: u64,
     /// Whether objects can be locked here.
     pub locks: bool,
+    /// Whether what is deleted without its version stays, hidden by a marker. Objects are written once: each has one version.
+    pub versions: bool,
     /// Objects to one call of a listing; the calls of one listing do not see one moment then. `None`: all, in order of their writing.
     pub page: Option<usize>,
 }
 
 impl Disk {
+    pub fn is_locked(&self, name: &str, now: DateTime<Utc>) -> bool {
+        self.objects.get(name).and_then(|object| object.lock).is_some_and(|lock| lock.until > now)
+    }
+
     pub fn apply(&mut self, request: &Request, now: DateTime<Utc>) -> Answer {
+        let versions = self.versions;
         let listed = |name: &str, object: &Object| Listed {
             name: name.to_owned(),
             size: object.bytes.len() as u64,
             modified: object.created,
-            tampering: None,
-            version: None,
+            tampering: object.hidden.then_some(Tampering::Hidden),
+            version: versions.then(|| object.born.to_string()),
         };
         match request {
             Request::Put(name, bytes, mode, lock) => match self.objects.get(name) {
@@ -138,17 +147,20 @@ impl Disk {
                 Some(_) if *mode == PutMode::CreateOnly => Answer::Exists,
                 _ => {
                     self.births += 1;
-                    let object = Object { bytes: bytes.clone(), created: now, lock: *lock, born: self.births };
+                    let object = Object { bytes: bytes.clone(), created: now, lock: *lock, born: self.births, hidden: false };
                     self.objects.insert(name.clone(), object);
                     Answer::Done
                 }
             },
             Request::Get(name, limit) => match self.objects.get(name) {
-                None => Answer::Failed(StoreErrorKind::NotFound),
+                None | Some(Object { hidden: true, .. }) => Answer::Failed(StoreErrorKind::NotFound),
                 Some(object) if object.bytes.len() as u64 > *limit => Answer::Failed(StoreErrorKind::TooLarge),
                 Some(object) => Answer::Bytes(object.bytes.clone()),
             },
-            Request::Versions(_) => Answer::Versions(Vec::new()),
+            Request::Versions(name) => {
+                let stored = |object: &Object| Stored { bytes: object.bytes.clone(), modified: object.created };
+                Answer::Versions(self.objects.get(name).filter(|_| versions).map(stored).into_iter().collect())
+            }
             Request::Head(name) => Answer::Head(self.objects.get(name).map(|object| listed(name, object))),
             Request::List(prefix, after) => {
                 let is_wanted = |name: &str| name.starts_with(prefix) && after.as_ref().is_none_or(|after| name > after.as_str());
@@ -175,7 +187,7 @@ impl Disk {
                 Answer::Folders(folders.into_iter().map(|(folder, _)| folder.to_owned()).collect())
             }
             Request::Delete(name) => {
-                if self.objects.get(name).is_some_and(|object| object.lock.is_some_and(|lock| lock.until > now)) {
+                if self.is_locked(name, now) {
                     return Answer::Failed(StoreErrorKind::Denied);
                 }
                 self.objects.remove(name);
@@ -399,13 +411,18 @@ impl Store for View {
     }
 
     async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        self.ask(Request::Delete(name.to_owned())).await.map(drop)
+        let versions = lock(&self.board).disks[self.place].versions;
+        while versions && !self.versions(name, u64::MAX).await?.is_empty() {
+            self.ask(Request::Delete(name.to_owned())).await?;
+        }
+        if versions { Ok(()) } else { self.ask(Request::Delete(name.to_owned())).await.map(drop) }
     }
 
     async fn facts(&self) -> Result<StoreFacts, StoreError> {
         let Answer::Facts(locks) = self.ask(Request::Facts).await? else { unreachable!() };
+        let versions = lock(&self.board).disks[self.place].versions;
         Ok(StoreFacts {
-            versioning: Some(Versioning::Off),
+            versioning: Some(if versions { Versioning::On } else { Versioning::Off }),
             object_lock: Some(locks),
             create_only: Some(true),
             ..StoreFacts::default()

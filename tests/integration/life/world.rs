@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use tenure::{
     id::{InstallationId, KeyId, Locker, RecordId, Sha256Digest, SourceTag},
     keyring::Keyring,
     name_key::NameKey,
+    object_lock::Window,
     object_name::{Document, ObjectName},
     operation::{
         backup::{
@@ -45,7 +46,7 @@ use tenure::{
     seal::{self, RecoveryIdentity, RecoveryRecipients},
     signature::{AllowedSigners, Namespace, SigningKey},
     signed,
-    store::Store,
+    store::{Store, locked::LockedStore},
     tenant::TenantName,
     vault::Vault,
 };
@@ -84,6 +85,7 @@ pub struct Begun {
 #[derive(Clone)]
 pub struct Written {
     pub expires_at: DateTime<Utc>,
+    pub key_id: KeyId,
     pub names: BTreeSet<String>,
 }
 
@@ -119,6 +121,21 @@ pub struct Slot {
     pub key_stores: Vec<Arc<dyn Store>>,
 }
 
+/// What its stores are like.
+#[derive(Clone, Copy, Default)]
+pub struct Kind {
+    /// See [`Disk::page`].
+    pub page: Option<usize>,
+    pub mirrors: usize,
+    /// What is created in the vault is locked.
+    pub window: Option<Window>,
+    /// They keep versions.
+    pub versions: bool,
+}
+
+/// Which actor, and what it keeps.
+pub type Forgets = Arc<Mutex<Vec<(usize, String)>>>;
+
 pub struct World {
     pub board: Shared,
     pub slots: Vec<Slot>,
@@ -132,7 +149,7 @@ pub struct World {
     pub keeps: BTreeMap<TenantName, Keep>,
     pub model: RefCell<Model>,
     /// What an actor's future rests on alone from here on, whatever it was told before: ids with `/` between them.
-    pub forgets: RefCell<Vec<(usize, String)>>,
+    pub forgets: Forgets,
     cluster: Cluster,
     tools: Arc<Tools>,
 }
@@ -150,10 +167,12 @@ fn signers(keys: &[(&str, &SigningKey, &str)]) -> String {
 
 impl World {
     /// A new installation at `now`, with as many actors as may work at once.
-    pub async fn new(now: DateTime<Utc>, actors: usize, page: Option<usize>, mirrors: usize) -> Self {
-        let disk = || Disk { page, ..Disk::default() };
-        let board = Board { disks: vec![disk(), disk(), disk()], excludes: true, now, ..Board::default() };
-        let board: Shared = Arc::new(std::sync::Mutex::new(board));
+    pub async fn new(now: DateTime<Utc>, actors: usize, kind: Kind) -> Self {
+        let Kind { page, mirrors, window, versions } = kind;
+        let disk = || Disk { page, versions, ..Disk::default() };
+        let vault = Disk { locks: window.is_some(), ..disk() };
+        let board = Board { disks: vec![vault, disk(), disk()], excludes: true, now, ..Board::default() };
+        let board: Shared = Arc::new(Mutex::new(board));
         NOW.set(now);
         let [worker, operator, eraser, janitor] = ["worker", "operator", "eraser", "janitor"].map(SigningKey::generate);
         let signers = signers(&[
@@ -185,7 +204,7 @@ impl World {
         }
         let mut slots = Vec::new();
         for actor in (0..actors).chain([NOBODY]) {
-            slots.push(Slot::open(&board, actor, mirrors, &trust).await);
+            slots.push(Slot::open(&board, actor, mirrors, &trust, window).await);
         }
         let nobody = slots.pop().unwrap();
         let environment = LibpqEnvironment { home: None, user: "nobody".to_owned(), variables: BTreeMap::new() };
@@ -207,7 +226,7 @@ impl World {
             identities: RefCell::new(vec![RecoveryIdentity::generate()]),
             keeps: BTreeMap::new(),
             model: RefCell::default(),
-            forgets: RefCell::default(),
+            forgets: Forgets::default(),
             cluster,
             tools: Arc::new(Tools::new(None, None)),
         }
@@ -271,6 +290,18 @@ impl World {
         *self.model.borrow_mut() = model.clone();
     }
 
+    /// Deletes something of a backup without naming its version, where versions are kept. Gives its name.
+    pub fn hide(&self, pick: impl FnOnce(usize) -> usize) -> Option<String> {
+        let mut board = lock(&self.board);
+        let vault = &mut board.disks[VAULT];
+        let is_backup = |name: &str| ["/b/", "/c/", "/p/"].iter().any(|folder| name.contains(folder));
+        let mut of_backups: Vec<_> = vault.objects.iter_mut().filter(|(name, _)| is_backup(name)).collect();
+        let n = pick(of_backups.len());
+        let (name, object) = of_backups.get_mut(n).filter(|_| vault.versions)?;
+        object.hidden = true;
+        Some((*name).clone())
+    }
+
     pub fn set_clock(&self, now: DateTime<Utc>) {
         NOW.set(now);
         lock(&self.board).now = now;
@@ -305,7 +336,7 @@ impl World {
     }
 
     fn forget(&self, actor: usize, but: &str) {
-        self.forgets.borrow_mut().push((actor, but.to_owned()));
+        self.forgets.lock().unwrap().push((actor, but.to_owned()));
     }
 
     /// One tenant's backup, as the program makes it, but for where its rows come from.
@@ -331,7 +362,8 @@ impl World {
         let locker = prepared.record.locker;
         let history = prepared.history().backups.iter().map(|backup| format!("/{}", backup.manifest.backup)).collect::<String>();
         let base = reuse.base.map(|base| base.to_string()).unwrap_or_default();
-        self.forget(actor, &format!("prepared/{}/{locker}/{base}{history}", prepared.record.key_id));
+        let lost = reuse.lost.join("/").replace(' ', "/");
+        self.forget(actor, &format!("prepared/{}/{locker}/{base}{history}/c/{lost}", prepared.record.key_id));
         self.model.borrow_mut().begun.insert(id, Begun { tenant: tenant.clone(), rows: rows.clone() });
         let sink = protocol.sink(&prepared.record, id, reuse)?;
         let hasher = prepared.record.chunk_name_key.row_hasher();
@@ -405,7 +437,14 @@ impl World {
                     Purged::Backups { backups, .. } => {
                         model.purged.extend(backups.iter().map(|purged| (locker, purged.backup)));
                     }
-                    Purged::Keys { keys } => model.destroyed.extend(keys),
+                    Purged::Keys { keys } => {
+                        for ((of, id), written) in &model.written {
+                            let is_needed = *of == locker && keys.contains(&written.key_id) && model.done.contains(&(*of, *id));
+                            let counts = is_needed && self.counts(&model, *of, *id);
+                            assert!(!counts, "key {} is to be destroyed, and backup {id} needs it", written.key_id);
+                        }
+                        model.destroyed.extend(keys);
+                    }
                 }
             }
             (_, ObjectName::Document(Document::KeyRecord(_, key_id))) => {
@@ -434,7 +473,7 @@ impl World {
             }
             names.insert(name);
         }
-        Written { expires_at: manifest.expires_at, names }
+        Written { expires_at: manifest.expires_at, key_id: manifest.key_id, names }
     }
 
     fn removed(&self, model: &Model, place: usize, name: &ObjectName) {
@@ -501,6 +540,7 @@ impl World {
     /// When it is not so.
     pub fn check_expired(&self) {
         let (model, board, now) = (self.model.borrow(), lock(&self.board), clock());
+        let is_locked = |name: &String| board.disks[VAULT].is_locked(name, now);
         let settled = now - TimeDelta::days(2);
         // Of a locker with backups that were lately purged by name nothing is swept without the tenant's lock.
         let lately: BTreeSet<Locker> = board.disks[VAULT]
@@ -527,20 +567,25 @@ impl World {
         let needed: BTreeSet<&String> = model
             .written
             .iter()
-            .filter(|((locker, id), _)| self.counts(&model, *locker, *id) || held(locker))
+            .filter(|((locker, id), _)| {
+                // What a purge by age let go of, and a lock kept, is there until the same purge is run again; and so is what it needs.
+                let manifest = Document::Manifest(*locker, *id).to_string();
+                let is_left = model.purged.contains(&(*locker, *id)) && board.disks[VAULT].objects.contains_key(&manifest);
+                self.counts(&model, *locker, *id) || held(locker) || is_left
+            })
             .flat_map(|(_, written)| &written.names)
             .collect();
         for ((locker, id), written) in &model.written {
             let document = Document::Manifest(*locker, *id).to_string();
             let is_there = board.disks[VAULT].objects.contains_key(&document);
-            let let_go = model.gone.contains(locker) || model.purged.contains(&(*locker, *id));
+            let let_go = model.gone.contains(locker) || model.purged.contains(&(*locker, *id)) || is_locked(&document);
             assert!(
                 !is_there || written.expires_at > now || held(locker) || let_go,
                 "the time of backup {id} was over at {}, and expire left it",
                 written.expires_at
             );
         }
-        for (name, object) in &board.disks[VAULT].objects {
+        for (name, object) in board.disks[VAULT].objects.iter().filter(|(name, _)| !is_locked(name)) {
             let (locker, birth) = match name.parse() {
                 Ok(ObjectName::Chunk { locker, birth, .. } | ObjectName::Page { locker, birth, .. }) => (locker, birth),
                 _ => continue,
@@ -570,12 +615,31 @@ impl World {
         for locker in self.lockers(tenant).into_iter().filter(|locker| model.gone.contains(locker)) {
             let own = format!("t/{locker}/");
             let may_be = |name: &str| name.contains("/gone/") || (holds && name.contains("/h/"));
-            let left = board.disks[VAULT].objects.keys().find(|name| name.starts_with(&own) && !may_be(name));
+            let is_left =
+                |name: &&String| name.starts_with(&own) && !may_be(name) && !board.disks[VAULT].is_locked(name, clock());
+            let left = board.disks[VAULT].objects.keys().find(is_left);
             assert!(left.is_none(), "of the purged tenant {tenant} there is {left:?} in the vault");
             for (place, called) in PLACES.iter().enumerate().skip(1) {
                 let is_left = |name: &&String| model.records[&locker].1.iter().any(|key| name.contains(&key.to_string()));
                 let left = board.disks[place].objects.keys().find(is_left);
                 assert!(left.is_none(), "of the purged tenant {tenant} there is {left:?} in the {called}");
+            }
+        }
+    }
+
+    /// What must be so when `keys prune` was done and nobody else was at work: of what it noted, nothing is left.
+    ///
+    /// # Panics
+    /// When it is not so.
+    pub fn check_pruned(&self, tenant: &TenantName) {
+        let model = self.model.borrow();
+        let board = lock(&self.board);
+        for locker in self.lockers(tenant).into_iter().filter(|locker| !model.gone.contains(locker)) {
+            for key in model.records[&locker].1.iter().filter(|key| model.destroyed.contains(key)).map(ToString::to_string) {
+                for (place, called) in PLACES.iter().enumerate().skip(1) {
+                    let left = board.disks[place].objects.keys().find(|name| name.contains(&key));
+                    assert!(left.is_none(), "of the destroyed key {key} of {tenant} there is {left:?} in the {called}");
+                }
             }
         }
     }
@@ -732,11 +796,15 @@ fn describe(tenant: &TenantName, rows: &Rows) -> Description {
 }
 
 impl Slot {
-    async fn open(board: &Shared, actor: usize, mirrors: usize, trust: &AllowedSigners) -> Self {
+    async fn open(board: &Shared, actor: usize, mirrors: usize, trust: &AllowedSigners, window: Option<Window>) -> Self {
         let views: Vec<Arc<View>> =
             (0..PLACES.len()).map(|place| Arc::new(View::new(board, place, &format!("mem://{}", PLACES[place])))).collect();
         let store = |place: usize| -> Arc<dyn Store> { views[place].clone() };
-        let vault = Vault::open(store(VAULT), trust).await.unwrap();
+        let vault = match window {
+            Some(window) => Arc::new(LockedStore::new(store(VAULT), window, clock)),
+            None => store(VAULT),
+        };
+        let vault = Vault::open(vault, trust).await.unwrap();
         let mirrors = (2..2 + mirrors).map(store).collect();
         let keyring = Keyring::open(store(1), mirrors, vault.root(), vault.signers().clone()).await.unwrap();
         views.iter().for_each(|view| view.belongs_to(actor));

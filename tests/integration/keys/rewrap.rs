@@ -245,6 +245,36 @@ async fn two_at_once_end_with_one() {
     }
 }
 
+/// What a store says that it took is read before anything older goes: another writer may have replaced it at that moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_older_goes_before_the_new_one_was_read_back() {
+    let (ann, bob) = (Person::new(), Person::new());
+    let lockers = wrapped_to(&[&ann, &bob]).await;
+    let acme = lockers.tenant("acme", at("2026-05-01")).await;
+    let new = recipients(&[&bob]);
+    let before = content(lockers.folder());
+    for store in ["/keyring", "/mirror"] {
+        for part in [".age", ".json", ".sig"] {
+            let case = format!("{store} {part}");
+            set(lockers.folder(), &before);
+            let ring = Ring::through(&lockers, |inner| {
+                let replaced = inner.address().ends_with(store);
+                let inner = FaultStore::new(inner);
+                if replaced {
+                    let is_part = move |called, name: &str| called == Operation::Put && name.ends_with(part);
+                    inner.fail_where(is_part, 1, Fault::Overwritten);
+                }
+                Arc::new(inner)
+            });
+            let ring = ring.await;
+            let report = ring.rewrap(&bob, &new).await.unwrap();
+            assert_eq!(class(report.class), 0, "{case}: {report:?}");
+            assert_eq!(only_newest(&lockers, acme.record.key_id, &[&bob], &[&ann], &case), 3);
+            opens_in_each(&ring, "acme", &[&bob], &case).await;
+        }
+    }
+}
+
 /// A purge, or a prune of this key, that comes in between wins.
 #[tokio::test]
 async fn a_purge_meanwhile_wins() {

@@ -6,17 +6,21 @@
 //! backup goes on. A backup of the quiet database before and one after say what the two moments are: the backup in between must have the
 //! very chunks of one of them, which are named by their plaintext.
 //!
-//! One pair of a change and a statement in [`SAMPLE`] is tried, always the same ones, other pairs for each of the two databases. With
-//! `TENURE_TEST_DDL=20` it is one in 20, and with `TENURE_TEST_DDL=all` all of them, which takes most of a day.
+//! There are two databases, one with rows that hold names. Every moment of a backup, which is the first and the last statement of each
+//! kind, meets changes until one has taken place there and did not wait for a lock, in one of the two databases, in turns. The changes
+//! take turns too, in an order that gives neighbouring moments changes of every sort; and one that had to wait wherever it came meets
+//! earlier moments, until it takes place. With `TENURE_TEST_DDL=5` every moment of each database meets five changes at least, with
+//! `TENURE_TEST_DDL=all` every one of them, which takes most of a day.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write as _,
-    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use tenure::operation::backup::{Backup, BackupReport};
+use tokio_postgres::types::ToSql;
 
 use crate::{
     harness::{
@@ -145,6 +149,7 @@ struct Changed {
     before: Vec<String>,
     /// Every statement of a backup, in order.
     statements: Vec<String>,
+    tally: Tally,
 }
 
 /// Reused after it is dropped.
@@ -164,15 +169,24 @@ impl Changed {
         let site = Site::on(server).await;
         let database = site.name("acme");
         let proxy = SessionProxy::start(server);
-        let mut this =
-            Self { server, site, template, database, proxy, stores: Content::new(), before: Vec::new(), statements: Vec::new() };
+        let mut this = Self {
+            server,
+            site,
+            template,
+            database,
+            proxy,
+            stores: Content::new(),
+            before: Vec::new(),
+            statements: Vec::new(),
+            tally: Tally::default(),
+        };
         this.make_anew().await;
         assert_eq!(said(&this.quiet().await), "", "the first backup");
-        this.before = this.chunks().await;
+        this.before = this.chunks().await.1;
         this.stores = content(this.site.folder());
         this.proxy.reset();
         assert_eq!(said(&this.backup().run(&every_tenant()).await.unwrap()), "", "through the proxy");
-        assert!(this.before == this.chunks().await, "two backups of a quiet database differ");
+        assert!(this.before == this.chunks().await.1, "two backups of a quiet database differ");
         this.statements = this.proxy.statements();
         this
     }
@@ -203,8 +217,8 @@ impl Changed {
         if self.stores.is_empty() { content(self.site.folder()) } else { self.stores.clone() }
     }
 
-    /// Names and parts of the newest backup's chunks: what is in it, byte by byte.
-    async fn chunks(&self) -> Vec<String> {
+    /// The newest backup: the server's clock when its snapshot was taken, and names and parts of its chunks, which is every byte of it.
+    async fn chunks(&self) -> (DateTime<Utc>, Vec<String>) {
         let vault = &self.site.backup.vault;
         let lockers = vault.lockers().await.unwrap();
         let [locker] = lockers[..] else { panic!("{lockers:?}") };
@@ -217,11 +231,11 @@ impl Changed {
         }
         let mut chunks: Vec<String> = entries.iter().map(|entry| format!("{:?} {:?}", entry.name, entry.parts)).collect();
         chunks.sort_unstable();
-        chunks
+        (manifest.server_time, chunks)
     }
 
-    /// Backs up with a change before the `nth` of the statements `statement`, and says how it ended.
-    async fn meet(&mut self, statement: &str, nth: usize, (how, sql, undo): (How, &str, &str)) -> Outcome {
+    /// Backs up with a change before the `nth` of the statements `statement`. `None` when that statement did not come.
+    async fn meet(&mut self, statement: &str, nth: usize, (how, sql, undo): (How, &str, &str)) -> Option<Met> {
         let case = format!("{how:?} {sql} before {nth}. {statement}");
         self.make_anew().await;
         let sql = sql.replace("{database}", &self.database);
@@ -232,14 +246,16 @@ impl Changed {
             () = stopped.reached() => None,
             ended = &mut running => Some(ended),
         };
-        if ended.is_some() {
+        if let Some(ended) = ended {
             // Readers and pg_dump do not meet in the same way every time.
+            assert_eq!(said(&ended.unwrap().unwrap()), "", "{case}: it did not come");
             self.proxy.reset();
-            return Outcome::Passed;
+            return None;
         }
         let changing = self.change(how, &sql).await;
         stopped.go_on();
         let report = tokio::time::timeout(FOR_EVER, running).await.unwrap_or_else(|_| panic!("{case}: it hangs"));
+        let (begun, done) = (changing.begun, changing.done);
         changing.end().await;
         let found = match report.unwrap() {
             Ok(report) if report.class.is_none() => Ok(self.chunks().await),
@@ -247,30 +263,48 @@ impl Changed {
                 let [result] = &report.results[..] else { panic!("{case}: {report:?}") };
                 let error = result.error.as_ref().unwrap();
                 assert!(!error.hint.is_empty(), "{case}: {error:?}");
-                Err(format!("{}: {}", error.kind, error.message))
+                Err(error.kind.to_string())
             }
-            Err(failure) => Err(format!("{}: {}", failure.kind, failure.one_line())),
+            Err(failure) => {
+                assert!(!failure.hint.is_empty(), "{case}: {failure:?}");
+                Err(failure.kind.to_string())
+            }
         };
         let next = self.quiet().await;
         assert_eq!(said(&next), "", "{case}: the next backup");
-        let after = self.chunks().await;
+        let (_, after) = self.chunks().await;
         if !undo.is_empty() {
             let client = self.server.client("postgres").await;
             client.batch_execute(undo).await.ok();
         }
-        match found {
-            Err(error) => Outcome::Failed(error),
-            Ok(found) if found == after => Outcome::After,
-            Ok(found) if found == self.before => Outcome::Before,
-            Ok(found) => {
+        let outcome = match found {
+            Err(kind) => format!("failed with {kind}"),
+            Ok((taken, found)) => {
+                let is = [("before", &self.before), ("after", &after)].into_iter().filter(|(_, moment)| **moment == found);
+                let is: Vec<&str> = is.map(|(moment, _)| moment).collect();
+                // What had not begun is not in the snapshot, nor what ends after the backup; what was done is in it.
+                let must = match () {
+                    () if how == Open || taken < begun => Some("before"),
+                    () if done.is_some_and(|done| done < taken) => Some("after"),
+                    () => None,
+                };
                 let others = |moment: &[String]| found.iter().filter(|chunk| !moment.contains(chunk)).count();
-                panic!(
-                    "{case}: a mixture: {} and {} of its chunks are not of the two moments",
-                    others(&self.before),
-                    others(&after)
-                )
+                match must {
+                    _ if is.is_empty() => {
+                        let (of_before, of_after) = (others(&self.before), others(&after));
+                        self.tally.wrong.push(format!(
+                            "{case}: a mixture: {of_before} and {of_after} of its chunks are not of the two moments"
+                        ));
+                    }
+                    Some(must) if !is.contains(&must) => {
+                        self.tally.wrong.push(format!("{case}: it is as of {is:?}, and its time says {must:?}"));
+                    }
+                    _ => {}
+                }
+                is.join(" and ")
             }
-        }
+        };
+        Some(Met { outcome, took_place: done.is_some() })
     }
 
     /// Begins the change. It is done, or waits for a lock, when this returns.
@@ -282,33 +316,151 @@ impl Changed {
             Alone => sql.split("; ").map(str::to_owned).collect(),
             Open => vec![format!("BEGIN; INSERT INTO log VALUES ('changed'); {sql}")],
         };
-        let done = std::sync::Arc::new(AtomicBool::new(false));
-        let is_done = done.clone();
+        let watcher = self.server.client("postgres").await;
+        let clock = async || watcher.query_one("SELECT clock_timestamp()", &[]).await.unwrap().get(0);
+        let begun = clock().await;
+        let (tell, mut told) = tokio::sync::oneshot::channel();
         let work = tokio::spawn(async move {
+            let mut gave_up = false;
             for statement in statements {
                 if let Err(error) = client.batch_execute(&statement).await {
                     // A lock that was not to be had.
                     assert!(error.code().is_some_and(|code| ["55P03", "40P01"].contains(&code.code())), "{statement}: {error:?}");
                     client.batch_execute("ROLLBACK").await.unwrap();
+                    gave_up = true;
                 }
             }
-            is_done.store(true, Ordering::SeqCst);
+            tell.send(!gave_up).ok();
             client
         });
-        let watcher = self.server.client("postgres").await;
-        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock')";
-        while !done.load(Ordering::SeqCst) && !work.is_finished() {
-            if watcher.query_one(waits, &[&pid]).await.unwrap().get(0) {
-                break;
+        let (waits, whose): (_, [&(dyn ToSql + Sync); 1]) =
+            ("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock')", [&pid]);
+        let done = loop {
+            tokio::select! {
+                done = &mut told => break done.unwrap_or(false),
+                waits = watcher.query_one(waits, &whose) => if waits.unwrap().get(0) { break false },
             }
-            tokio::task::yield_now().await;
+        };
+        let done = if done { Some(clock().await) } else { None };
+        Changing { work, begun, done }
+    }
+
+    /// Every moment's changes: as many as are asked for, and then others until one takes place.
+    async fn walk(&mut self, moments: &[(usize, Moment)], least: usize) {
+        for (turn, moment) in moments {
+            let order: Vec<usize> = turns(*turn).collect();
+            let (asked, others) = order.split_at(least);
+            for change in asked {
+                self.pair(moment, *change).await;
+            }
+            // What waited once would most likely wait again.
+            let (waited, others): (Vec<usize>, Vec<usize>) = others.iter().partition(|change| self.tally.waited(**change));
+            for change in others.into_iter().chain(waited) {
+                if self.tally.moments.contains(&moment.of) {
+                    break;
+                }
+                self.pair(moment, change).await;
+            }
         }
-        Changing { work }
+    }
+
+    /// A change that waited wherever it came takes place where less is locked: at the beginning, and as late as halving finds, from where
+    /// others took place last that must wait elsewhere.
+    async fn earlier(&mut self, changes: &[usize]) {
+        let firsts: Vec<Moment> = self.moments().into_iter().filter(|moment| !moment.of.1).collect();
+        let may_wait = self.tally.pairs.iter().filter(|(_, change, took_place)| *took_place && self.tally.waited(*change));
+        let places = may_wait.filter_map(|(of, ..)| firsts.iter().position(|moment| moment.of == *of));
+        let latest = places.max().unwrap_or(firsts.len() / 2);
+        for change in changes {
+            let mut at = latest;
+            while !self.pair(&firsts[at], *change).await && at > 0 {
+                at /= 2;
+            }
+        }
+    }
+
+    /// Says whether the change took place.
+    async fn pair(&mut self, moment: &Moment, change: usize) -> bool {
+        let statement = &moment.of.0;
+        let mut tries = 0;
+        let met = loop {
+            tries += 1;
+            match self.meet(statement, moment.nth, CHANGES[change]).await {
+                Some(met) => break met,
+                None => assert!(tries < 10, "in {tries} backups there is no {}. {statement}", moment.nth),
+            }
+        };
+        let Met { outcome, took_place } = met;
+        if asked_for().is_some() {
+            say(&format!("{outcome}, took place {took_place}: {} before {}. {statement:.80}\n", CHANGES[change].1, moment.nth));
+        }
+        self.tally.pairs.push((moment.of.clone(), change, took_place));
+        if took_place {
+            self.tally.moments.insert(moment.of.clone());
+        }
+        *self.tally.outcomes.entry(outcome).or_default() += 1;
+        took_place
+    }
+
+    /// Statements by kind: the first of each, and the last.
+    fn moments(&self) -> Vec<Moment> {
+        let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut first = Vec::new();
+        for statement in &self.statements {
+            let count = count.entry(statement).or_default();
+            *count += 1;
+            if *count == 1 {
+                first.push(statement);
+            }
+        }
+        let moment = |statement: &String, nth| Moment { of: (statement.clone(), nth > 1), nth };
+        let last = first.iter().filter(|statement| count[statement.as_str()] > 1);
+        let last: Vec<Moment> = last.map(|statement| moment(statement, count[statement.as_str()])).collect();
+        first.iter().map(|statement| moment(statement, 1)).chain(last).collect()
+    }
+}
+
+/// Before a statement of a backup.
+#[derive(Clone)]
+struct Moment {
+    /// The statement, and whether it is the last of its kind.
+    of: (String, bool),
+    /// The how manieth of its kind that is in its database.
+    nth: usize,
+}
+
+/// What became of a change and a moment.
+struct Met {
+    outcome: String,
+    /// It was done before the backup went on, and waited for nothing.
+    took_place: bool,
+}
+
+/// What became of all of them.
+#[derive(Default)]
+struct Tally {
+    outcomes: BTreeMap<String, usize>,
+    /// Those at which a change took place.
+    moments: BTreeSet<(String, bool)>,
+    /// Moment, change, whether it took place.
+    pairs: Vec<((String, bool), usize, bool)>,
+    /// Backups that are of no moment, or of another one than they say.
+    wrong: Vec<String>,
+}
+
+impl Tally {
+    /// Whether a change had to wait anywhere.
+    fn waited(&self, change: usize) -> bool {
+        self.pairs.iter().any(|(_, of, took_place)| *of == change && !took_place)
     }
 }
 
 struct Changing {
     work: tokio::task::JoinHandle<tokio_postgres::Client>,
+    /// By the server's clock.
+    begun: DateTime<Utc>,
+    /// `None` while it waits for a lock, and when it gave up.
+    done: Option<DateTime<Utc>>,
 }
 
 impl Changing {
@@ -317,15 +469,6 @@ impl Changing {
         // Of one that is open; otherwise it warns.
         client.batch_execute("COMMIT").await.unwrap();
     }
-}
-
-#[derive(Debug, PartialEq)]
-enum Outcome {
-    /// The statement did not come.
-    Passed,
-    Before,
-    After,
-    Failed(String),
 }
 
 fn every_tenant() -> tenure::operation::backup::Which {
@@ -337,76 +480,86 @@ fn said(report: &BackupReport) -> String {
     if report.class.is_none() { String::new() } else { format!("{report:?}") }
 }
 
-/// One pair in so many is tried. `None`: as many as usual, and nothing is said of each.
+fn say(text: &str) {
+    std::io::stderr().write_all(text.as_bytes()).unwrap();
+}
+
+/// How many changes each moment of each database meets at least. `None`: as usual, and nothing is said of each.
 fn asked_for() -> Option<usize> {
     let value = std::env::var("TENURE_TEST_DDL").ok()?;
-    Some(if value == "all" { 1 } else { value.parse().expect("TENURE_TEST_DDL is a number or `all`") })
+    Some(if value == "all" { CHANGES.len() } else { value.parse().expect("TENURE_TEST_DDL is a number or `all`") })
 }
 
-/// Statements by kind: the first of each, and the last.
-fn moments(statements: &[String]) -> Vec<(&str, usize)> {
-    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut first = Vec::new();
-    for statement in statements {
-        let count = count.entry(statement).or_default();
-        *count += 1;
-        if *count == 1 {
-            first.push((statement.as_str(), 1));
-        }
-    }
-    let last = first.iter().filter(|(statement, _)| count[statement] > 1).map(|(statement, _)| (*statement, count[statement]));
-    let last: Vec<_> = last.collect();
-    [first, last].concat()
+/// All changes, in the order in which the `turn`th moment meets them. The steps are prime to their number, so that as many moments as there
+/// are changes begin with different ones; the longer step is its golden section, which spreads neighbours best.
+fn turns(turn: usize) -> impl Iterator<Item = usize> {
+    let all = CHANGES.len();
+    let step = |share: f64| {
+        let least = (all as f64 * share) as usize;
+        (least..).find(|step| (2..=*step).all(|part| step % part > 0 || all % part > 0)).unwrap()
+    };
+    let (first, next) = (step(0.618), step(0.382));
+    (0..all).map(move |n| (turn * first + n * next) % all)
 }
 
-async fn between_every_two_statements(setup: &[&str], what: &str, offset: usize) {
-    let mut database = Changed::new(setup).await;
-    let statements = database.statements.clone();
-    let moments = moments(&statements);
-    let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut tried, step) = (0, asked_for().unwrap_or(SAMPLE));
-    for (m, (statement, nth)) in moments.iter().enumerate() {
-        for (c, change) in CHANGES.iter().enumerate() {
-            if (m * 7 + c * 3) % step != offset % step {
-                continue;
+#[tokio::test(flavor = "multi_thread")]
+async fn between_every_two_statements_are_all_in_or_all_out() {
+    let (mut plain, mut names) = tokio::join!(Changed::new(&[TENANT]), Changed::new(&[TENANT, NAMES]));
+    let databases = [plain.moments(), names.moments()];
+    let [all, others] = databases.each_ref().map(|moments| moments.iter().map(|moment| &moment.of).collect::<Vec<_>>());
+    let all: Vec<_> = all.iter().chain(others.iter().filter(|of| !all.contains(of))).collect();
+    let mut work = [Vec::new(), Vec::new()];
+    for (turn, of) in all.iter().enumerate() {
+        let found = databases.each_ref().map(|moments| moments.iter().find(|moment| moment.of == ***of));
+        // Round by round, so that each change meets both databases.
+        let whose = (turn + turn / CHANGES.len()) % 2;
+        let whose = if found[whose].is_some() { whose } else { 1 - whose };
+        for (database, moment) in found.into_iter().enumerate() {
+            match moment {
+                Some(moment) if asked_for().is_some() => {
+                    work[database].push((turn + database * CHANGES.len() / 2, moment.clone()))
+                }
+                Some(moment) if database == whose => work[database].push((turn, moment.clone())),
+                _ => {}
             }
-            let outcome = database.meet(statement, *nth, *change).await;
-            if asked_for().is_some() {
-                std::io::stderr()
-                    .write_all(format!("{outcome:?}: {} before {nth}. {statement:.80}\n", change.1).as_bytes())
-                    .unwrap();
-            }
-            tried += usize::from(outcome != Outcome::Passed);
-            let key = match outcome {
-                Outcome::Failed(why) => format!("failed with {}", why.split(':').next().unwrap_or_default()),
-                outcome => format!("{outcome:?}").to_lowercase(),
-            };
-            *outcomes.entry(key).or_default() += 1;
         }
     }
+    let least = asked_for().unwrap_or(1);
+    tokio::join!(plain.walk(&work[0], least), names.walk(&work[1], least));
+    let took_place = |pairs: &[((String, bool), usize, bool)], change: usize| {
+        pairs.iter().filter(|(_, of, took_place)| *of == change && *took_place).count()
+    };
+    let both = [&plain.tally.pairs[..], &names.tally.pairs[..]].concat();
+    let waited: Vec<usize> = (0..CHANGES.len()).filter(|change| took_place(&both, *change) == 0).collect();
+    let (first, second) = waited.split_at(waited.len() / 2);
+    tokio::join!(plain.earlier(first), names.earlier(second));
+
+    let both = [&plain.tally.pairs[..], &names.tally.pairs[..]].concat();
+    let met = |change: usize| both.iter().filter(|(_, of, _)| *of == change).map(|(of, ..)| of).collect::<BTreeSet<_>>().len();
+    let fewest = (0..CHANGES.len()).map(met).min().unwrap();
+    let mut outcomes = plain.tally.outcomes.clone();
+    names.tally.outcomes.iter().for_each(|(outcome, count)| *outcomes.entry(outcome.clone()).or_default() += count);
     let text = format!(
-        "changes: {tried} of {} pairs of {} changes and {} statements of a backup {what}: {outcomes:?}\n",
-        CHANGES.len() * moments.len(),
+        "changes: {} pairs of {} changes and {} moments; each moment saw one take place, each change met {fewest} moments at least, and {} \
+         only where less is locked; as of {outcomes:?}\n",
+        both.len(),
         CHANGES.len(),
-        moments.len()
+        all.len(),
+        waited.len()
     );
-    std::io::stderr().write_all(text.as_bytes()).unwrap();
+    say(&text);
+    let wrong = [plain.tally.wrong, names.tally.wrong].concat();
+    assert!(wrong.is_empty(), "{} are of no one moment:\n{}", wrong.len(), wrong.join("\n"));
+    let unmet: Vec<_> =
+        all.iter().filter(|of| !plain.tally.moments.contains(**of) && !names.tally.moments.contains(**of)).collect();
+    assert!(unmet.is_empty(), "nothing took place before {unmet:?}");
+    let never: Vec<_> =
+        (0..CHANGES.len()).filter(|change| took_place(&both, *change) == 0).map(|change| CHANGES[change].1).collect();
+    assert!(never.is_empty(), "these never took place: {never:?}");
+    assert!(fewest > 1, "{text}");
     for must in ["before", "after"] {
         assert!(outcomes.contains_key(must), "{text}");
     }
-}
-
-/// A prime, so that the pairs are spread over changes and statements.
-const SAMPLE: usize = 173;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_a_plain_database_are_all_in_or_all_out() {
-    between_every_two_statements(&[TENANT], "of a plain database", 0).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_a_database_whose_rows_hold_names_are_all_in_or_all_out() {
-    between_every_two_statements(&[TENANT, NAMES], "of a database whose rows hold names", SAMPLE / 2).await;
 }
 
 /// A database that is being backed up keeps its name; dropped by force, its backup fails.

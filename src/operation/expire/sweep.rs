@@ -90,16 +90,6 @@ impl Tally {
     }
 }
 
-impl std::ops::AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
-        self.objects += other.objects;
-        self.bytes += other.bytes;
-        self.locked += other.locked;
-        self.locked_until = self.locked_until.max(other.locked_until);
-        self.settling += other.settling;
-    }
-}
-
 /// What the listed manifests refer to: 128 bits for each object. Two objects with the same bits would both stay.
 #[derive(Default)]
 struct Referred(HashSet<u128>);

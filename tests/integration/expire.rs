@@ -152,6 +152,11 @@ async fn what_is_over_goes_and_a_chunk_unchanged_since_the_first_night_outlives_
     assert_eq!(end, at("2026-11-04"));
     assert_eq!(ids(&expire(&lockers, end - TimeDelta::microseconds(1)).await.removed), texts(&nights[..3]));
     let before = stored(&lockers, &acme).await;
+    let bytes = |names: &BTreeSet<String>| {
+        let length = |name: &String| std::fs::metadata(lockers.folder().join("vault").join(name)).unwrap().len();
+        names.iter().map(length).sum::<u64>()
+    };
+    let bytes_before = bytes(&before);
     let report = expire(&lockers, end).await;
     assert_eq!((code(&report), ids(&report.removed)), (0, texts(&nights[3..4])), "{report:?}");
     assert_eq!(report.removed[0].tenant.as_deref(), Some("acme"));
@@ -160,6 +165,7 @@ async fn what_is_over_goes_and_a_chunk_unchanged_since_the_first_night_outlives_
     let after = stored(&lockers, &acme).await;
     assert_eq!(after, needed(&acme, &left), "what they need, and nothing else");
     assert_eq!(report.objects_removed, (before.len() - after.len()) as u64);
+    assert_eq!(report.bytes_removed, bytes_before - bytes(&after));
     for night in left {
         lockers.opens(&acme, night).await.unwrap();
     }

@@ -173,6 +173,31 @@ async fn two_at_once_do_together_what_one_does() {
     }
 }
 
+/// Another run removes a manifest and its page after this one read the manifest, and before it reads the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_went_with_its_manifest_is_missed_by_nobody() {
+    let lockers = Lockers::new().await;
+    let (acme, of_acme) = nights(&lockers, "acme", &days("2026-05-01", 4)).await;
+    let (locker, second) = (acme.locker(), &of_acme[1]);
+    let page = second.backup.manifest.pages.iter().find(|page| page.birth == second.id()).unwrap();
+    let page = ObjectName::Page { locker, birth: page.birth, sha256: page.sha256 };
+    let document = Document::Manifest(locker, second.id());
+    let going = [ObjectName::Document(document.clone()), ObjectName::Signature(document), page.clone()];
+    let (going, page) = (going.map(|name| lockers.path(&name)), page.to_string());
+    let (store, vault, keyring) = faulty(&lockers).await;
+    let other_run = move |operation: Operation, name: &str| {
+        if operation == Operation::Get && name == page {
+            going.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        }
+        false
+    };
+    store.fail_where(other_run, 1, Fault::Lost);
+    let report = run(&lockers, (&vault, &keyring), Request::default(), at("2026-11-01")).await.unwrap();
+    assert_eq!((code(&report), report.removed.len()), (0, 1), "{report:?}");
+    let left: Vec<&Night> = of_acme[2..].iter().collect();
+    assert_eq!(stored(&lockers, &acme).await, needed(&acme, &left));
+}
+
 /// After the first look, and before the manifest is removed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_that_comes_between_the_look_and_the_removal_wins() {

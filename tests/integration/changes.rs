@@ -10,7 +10,7 @@
 //! kind, meets changes until one has taken place there and did not wait for a lock, in one of the two databases, in turns. The changes
 //! take turns too, in an order that gives neighbouring moments changes of every sort; and one that had to wait wherever it came meets
 //! earlier moments, until it takes place. With `TENURE_TEST_DDL=5` every moment of each database meets five changes at least, with
-//! `TENURE_TEST_DDL=all` every one of them, which takes most of a day.
+//! `TENURE_TEST_DDL='DROP TABLE'` those in whose text that is, with `TENURE_TEST_DDL=all` all, which takes most of a day.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,10 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use tenure::operation::backup::{Backup, BackupReport};
+use tenure::{
+    operation::backup::{Backup, BackupReport},
+    postgres::{LibpqEnvironment, Target},
+};
 use tokio_postgres::types::ToSql;
 
 use crate::{
@@ -156,7 +159,7 @@ struct Changed {
 const OID: u32 = 77_777;
 
 /// Longer than anything takes that does not wait for ever.
-const FOR_EVER: Duration = Duration::from_secs(120);
+const FOR_EVER: Duration = Duration::from_secs(600);
 
 impl Changed {
     async fn new(setup: &[&str]) -> Self {
@@ -191,9 +194,13 @@ impl Changed {
         this
     }
 
-    /// Two readers, and little patience with locks.
+    /// Two readers, little patience with locks, and much with a busy machine: a backup that fails for that would tell nothing.
     fn backup(&self) -> Backup {
-        Backup { jobs: 2, lock_timeout: Duration::from_millis(300), ..through_proxy(&self.site, &self.proxy) }
+        let mut backup = through_proxy(&self.site, &self.proxy);
+        let environment = LibpqEnvironment { home: None, user: "nobody".into(), variables: BTreeMap::new() };
+        let patient = format!("{} connect_timeout=60", self.proxy.description());
+        backup.clusters[0].target = Target::parse(&patient, &environment).unwrap();
+        Backup { jobs: 2, lock_timeout: Duration::from_millis(300), ..backup }
     }
 
     /// A backup that nothing disturbs.
@@ -346,15 +353,14 @@ impl Changed {
     }
 
     /// Every moment's changes: as many as are asked for, and then others until one takes place.
-    async fn walk(&mut self, moments: &[(usize, Moment)], least: usize) {
+    async fn walk(&mut self, moments: &[(usize, Moment)]) {
         for (turn, moment) in moments {
-            let order: Vec<usize> = turns(*turn).collect();
-            let (asked, others) = order.split_at(least);
+            let (asked, others) = asked_and_others(*turn);
             for change in asked {
-                self.pair(moment, *change).await;
+                self.pair(moment, change).await;
             }
             // What waited once would most likely wait again.
-            let (waited, others): (Vec<usize>, Vec<usize>) = others.iter().partition(|change| self.tally.waited(**change));
+            let (waited, others): (Vec<usize>, Vec<usize>) = others.into_iter().partition(|change| self.tally.waited(*change));
             for change in others.into_iter().chain(waited) {
                 if self.tally.moments.contains(&moment.of) {
                     break;
@@ -484,10 +490,20 @@ fn say(text: &str) {
     std::io::stderr().write_all(text.as_bytes()).unwrap();
 }
 
-/// How many changes each moment of each database meets at least. `None`: as usual, and nothing is said of each.
-fn asked_for() -> Option<usize> {
-    let value = std::env::var("TENURE_TEST_DDL").ok()?;
-    Some(if value == "all" { CHANGES.len() } else { value.parse().expect("TENURE_TEST_DDL is a number or `all`") })
+/// Which changes each moment of each database meets at least: so many, `all`, or those in whose text this is. `None`: as usual, and nothing
+/// is said of each.
+fn asked_for() -> Option<String> {
+    std::env::var("TENURE_TEST_DDL").ok()
+}
+
+/// The changes that a moment meets, and those that it meets until one takes place.
+fn asked_and_others(turn: usize) -> (Vec<usize>, Vec<usize>) {
+    let asked = asked_for().unwrap_or("1".to_owned());
+    let least = if asked == "all" { Some(CHANGES.len()) } else { asked.parse().ok() };
+    let numbered = turns(turn).enumerate();
+    let (first, others): (Vec<_>, Vec<_>) =
+        numbered.partition(|(n, change)| least.map_or_else(|| CHANGES[*change].1.contains(&asked), |least| *n < least));
+    (first.into_iter().map(|(_, change)| change).collect(), others.into_iter().map(|(_, change)| change).collect())
 }
 
 /// All changes, in the order in which the `turn`th moment meets them. The steps are prime to their number, so that as many moments as there
@@ -496,7 +512,7 @@ fn turns(turn: usize) -> impl Iterator<Item = usize> {
     let all = CHANGES.len();
     let step = |share: f64| {
         let least = (all as f64 * share) as usize;
-        (least..).find(|step| (2..=*step).all(|part| step % part > 0 || all % part > 0)).unwrap()
+        (least..).find(|step| (2..=*step).all(|part| !step.is_multiple_of(part) || !all.is_multiple_of(part))).unwrap()
     };
     let (first, next) = (step(0.618), step(0.382));
     (0..all).map(move |n| (turn * first + n * next) % all)
@@ -517,15 +533,14 @@ async fn between_every_two_statements_are_all_in_or_all_out() {
         for (database, moment) in found.into_iter().enumerate() {
             match moment {
                 Some(moment) if asked_for().is_some() => {
-                    work[database].push((turn + database * CHANGES.len() / 2, moment.clone()))
+                    work[database].push((turn + database * CHANGES.len() / 2, moment.clone()));
                 }
                 Some(moment) if database == whose => work[database].push((turn, moment.clone())),
                 _ => {}
             }
         }
     }
-    let least = asked_for().unwrap_or(1);
-    tokio::join!(plain.walk(&work[0], least), names.walk(&work[1], least));
+    tokio::join!(plain.walk(&work[0]), names.walk(&work[1]));
     let took_place = |pairs: &[((String, bool), usize, bool)], change: usize| {
         pairs.iter().filter(|(_, of, took_place)| *of == change && *took_place).count()
     };

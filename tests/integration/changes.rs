@@ -388,12 +388,16 @@ impl Changed {
     /// Says whether the change took place.
     async fn pair(&mut self, moment: &Moment, change: usize) -> bool {
         let statement = &moment.of.0;
-        let mut tries = 0;
+        let (mut tries, mut nth) = (0, moment.nth);
         let met = loop {
             tries += 1;
-            match self.meet(statement, moment.nth, CHANGES[change]).await {
+            match self.meet(statement, nth, CHANGES[change]).await {
                 Some(met) => break met,
-                None => assert!(tries < 10, "in {tries} backups there is no {}. {statement}", moment.nth),
+                None => assert!(tries < 12, "in {tries} backups there is no {nth}. {statement}"),
+            }
+            // What is asked again and again while something lasts is asked less often when it lasts less long.
+            if nth > 2 {
+                nth -= nth.div_ceil(4);
             }
         };
         let Met { outcome, took_place } = met;

@@ -96,16 +96,23 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
 
 fn first_line(tenant: &TenantName, intent: &Intent) -> String {
     let summary = &intent.summary;
-    let mut about: Vec<String> = match (summary.oldest, summary.newest) {
-        (Some(oldest), Some(newest)) => vec![format!("{} – {}", oldest.format("%Y-%m-%d"), newest.format("%Y-%m-%d"))],
-        _ => Vec::new(),
-    };
+    let mut days: Vec<String> =
+        [summary.oldest, summary.newest].into_iter().flatten().map(|taken| taken.format("%Y-%m-%d").to_string()).collect();
+    days.dedup();
+    let mut about = if days.is_empty() { days } else { vec![days.join(" – ")] };
     let is_part = matches!(intent.plan.act, PlannedAct::PurgeBefore { .. });
     about.extend(summary.bytes.filter(|_| !is_part).map(size));
     let about = if about.is_empty() { String::new() } else { format!(" ({})", about.join(", ")) };
     let backups = count(summary.backups, "backup");
     let what = match intent.plan.act {
-        PlannedAct::PurgeAll => format!("all {backups} of {tenant}{about} and its keys; the live database stays"),
+        PlannedAct::PurgeAll => {
+            let all = match summary.backups {
+                0 => format!("what is left of {tenant}, no backup among it,"),
+                1 => format!("the only backup of {tenant}{about}"),
+                _ => format!("all {backups} of {tenant}{about}"),
+            };
+            format!("{all} and its keys; the live database stays")
+        }
         PlannedAct::PurgeReturned => {
             format!("what was put back of what was purged of {tenant}: {backups}{about} and keys; what was backed up since stays")
         }

@@ -15,7 +15,6 @@ use crate::{
     operation::{
         failure::{Failure, FailureClass},
         held::FleetLocks,
-        lost,
         purge::{Intent, Purge, PurgeReport, PurgeStatus, What},
     },
     printable::{Printable, Word},
@@ -44,28 +43,21 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
 
-    /// Go on although the keyring lost keys, which may be this tenant's too
-    #[arg(long)]
-    accept_lost_keys: bool,
-
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
 }
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
-    let Installation { config, vault, keyring } = Installation::open(edge, Role::Eraser).await?;
+    let installation = Installation::open(edge, Role::Eraser).await?;
+    let Installation { config, vault, keyring } = &installation;
     let (tenant, progress) = (&args.tenant, edge.progress());
-    if !args.accept_lost_keys {
-        // What is lost may be the tenant's too, and come back.
-        lost::refuse(&vault, &keyring, "nothing was purged", "purges what the keyring knows of the tenant").await?;
-    }
     let purge = Purge {
-        vault: &vault,
-        keyring: &keyring,
-        locks: &FleetLocks { clusters: &clusters::fleet(&config)?, installation: vault.root().installation },
-        operator: &read_signing_key(&config, "operator")?,
-        eraser: &read_signing_key(&config, "eraser")?,
+        vault,
+        keyring,
+        locks: &FleetLocks { clusters: &clusters::fleet(config)?, installation: vault.root().installation },
+        operator: &read_signing_key(config, "operator")?,
+        eraser: &read_signing_key(config, "eraser")?,
         clock: &chrono::Utc::now,
         progress: &*progress,
         cancel: &edge.stop,
@@ -81,8 +73,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     edge.output.announce(&format!("{}\n", first_line(tenant, &intent)));
     if args.dry_run || intent.is_empty() {
         let report = PurgeReport { dry_run: args.dry_run, ..purge.describe(tenant, &intent) };
-        edge.output.report("purge", &report, text)?;
-        return Ok(Ended::default());
+        return end(&installation, edge, report).await;
     }
     let mut command = format!("purge {}", Word(tenant.as_str()));
     if let Some(before) = args.before {
@@ -90,8 +81,17 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     }
     confirm::tenant(edge, tenant, args.confirm.as_deref(), &command)?;
     let report = purge.carry_out(tenant, &intent).await?;
+    end(&installation, edge, report).await
+}
+
+/// What the keyring lost may be this tenant's too. Looking for it takes as long as there are tenants: keys are not kept for that.
+async fn end(installation: &Installation, edge: &Edge, mut report: PurgeReport) -> Result<Ended, Failure> {
+    let lost = installation.lost_keys(edge, &mut report.problems).await;
     edge.output.report("purge", &report, text)?;
-    Ok(Ended { worst: (!report.open.is_empty()).then_some(FailureClass::SomeTenants) })
+    let lost = lost?;
+    lost.iter().for_each(|lost| edge.output.remark(lost));
+    let open = (!report.open.is_empty()).then_some(FailureClass::SomeTenants);
+    Ok(Ended { worst: lost.map(|lost| lost.class).or(open) })
 }
 
 fn first_line(tenant: &TenantName, intent: &Intent) -> String {

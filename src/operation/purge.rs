@@ -97,6 +97,8 @@ pub struct PurgeReport {
     pub open: Vec<OpenItem>,
     /// Anything else that somebody should know.
     pub notes: Vec<String>,
+    /// What the keyring lost: the tenant may have had more than what was purged.
+    pub problems: Vec<String>,
     /// The certificate; null while there is none.
     pub certificate: Option<String>,
 }
@@ -268,6 +270,7 @@ impl Purge<'_> {
             newer_history: done.has_newer,
             open: done.open,
             notes: done.notes,
+            problems: Vec::new(),
             certificate: None,
         }
     }

@@ -274,6 +274,9 @@ pub enum StoreErrorKind {
     /// It does not tell whether it keeps versions: what is deleted may still be there.
     #[error("it does not tell whether it keeps old versions")]
     VersionsUnknown,
+    /// The request is dated too far from the store's own time.
+    #[error("this host's clock is too far from the store's")]
+    ClockSkewed,
     /// The name breaks the rules of [`Store`].
     #[error("not a valid object name")]
     BadName,

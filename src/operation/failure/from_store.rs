@@ -56,6 +56,10 @@ impl From<StoreError> for Failure {
             StoreErrorKind::Unavailable => {
                 ("store-unavailable", "Nothing half done is ever listed. Run the same command again when the store answers.")
             }
+            StoreErrorKind::ClockSkewed => (
+                "clock-skewed",
+                "Set this host's clock (`timedatectl`), then run the same command again: backups are dated, and expire, by it.",
+            ),
             StoreErrorKind::Foreign => {
                 ("foreign-object", "Something that tenure did not write lies in the store. Look at it, and move it away.")
             }

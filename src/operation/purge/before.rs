@@ -66,7 +66,7 @@ impl Purge<'_> {
                 let until = (self.clock)() + TimeDelta::seconds(settle);
                 let why = held.as_ref().err().map(|why| format!(", and {}", why.one_line())).unwrap_or_default();
                 let what = format!(
-                    "{} objects of what was removed stay: a backup that is at work may refer to them{why}; after {} `tenure expire` \
+                    "{} objects of what was removed stay: a backup that is at work may refer to them{why}; after {} at the latest `tenure expire` \
                      removes them, or the same purge",
                     tally.settling,
                     shown(until)

@@ -78,7 +78,7 @@ fn classify(status: u16, code: &str) -> (StoreErrorKind, bool) {
             StoreErrorKind::Redirected
         }
         "QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" => StoreErrorKind::Full,
-        "RequestTimeTooSkewed" => StoreErrorKind::Refused,
+        "RequestTimeTooSkewed" => StoreErrorKind::ClockSkewed,
         "SlowDown"
         | "RequestTimeout"
         | "InternalError"
@@ -128,6 +128,7 @@ mod tests {
         assert_eq!(classify(403, "QuotaExceeded"), (StoreErrorKind::Full, false));
         assert_eq!(classify(403, "InvalidAccessKeyId"), (StoreErrorKind::Denied, false));
         assert_eq!(classify(503, ""), (StoreErrorKind::Unavailable, true));
+        assert_eq!(classify(403, "RequestTimeTooSkewed"), (StoreErrorKind::ClockSkewed, false));
         assert_eq!(classify(501, "NotImplemented"), (StoreErrorKind::Refused, false));
     }
 

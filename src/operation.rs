@@ -25,4 +25,5 @@ pub mod restore;
 pub mod restore_all;
 pub mod show;
 pub mod tenants;
+mod unfinished;
 pub mod verify;

@@ -8,6 +8,7 @@ mod installation;
 mod locks;
 mod places;
 mod programs;
+mod purges;
 mod report;
 mod server;
 mod stores;
@@ -132,6 +133,7 @@ pub async fn check(request: &Request) -> Report {
         }
     }
     report.append(tenants::check_fleet(&fleet, &installation));
+    report.append(purges::check(&installation, &fleet, request.now).await);
     report.append(programs::check(&request.tools, &versions).await);
     report.append(places::check(request));
     stores.append(stores::check(request).await);

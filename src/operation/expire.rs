@@ -131,6 +131,7 @@ impl Expire<'_> {
         }
         let elapsed = TimeDelta::from_std(started.elapsed()).unwrap_or_default();
         run.record(now + elapsed).await;
+        run.say_open_purges().await;
         run.report.sort();
         Ok(run.report)
     }

@@ -3,6 +3,8 @@
 mod from_postgres;
 mod from_store;
 
+pub(in crate::operation) use from_store::settle_plan;
+
 use std::error::Error;
 
 /// What kind of failure it is, which decides the exit code.

@@ -208,6 +208,7 @@ impl Verify<'_> {
         let problems = survey.check_signers(self.vault).await?;
         let mut outside: Vec<_> = problems.into_iter().chain(survey.tampered_in(None)).collect();
         if matches!(which, Which::All) {
+            self.plans(report).await?;
             let keyring = self.keyring.store();
             match Listing::read(keyring).await? {
                 Some(listing) => {

@@ -28,6 +28,17 @@ pub struct Planned {
     pub steps: BTreeSet<Step>,
 }
 
+/// A plan as it is listed, good or not.
+#[derive(Debug)]
+pub struct ListedPlan {
+    /// Its id, by its name.
+    pub id: RecordId,
+    /// The steps that it has come past, by their names alone.
+    pub steps: BTreeSet<Step>,
+    /// The plan, or why it is not to be trusted.
+    pub plan: Result<Plan, DocumentError>,
+}
+
 impl Planned {
     /// Whether something is left to do.
     #[must_use]
@@ -43,6 +54,22 @@ impl Vault {
     /// [`DocumentError::Store`]; and any plan that is wanted and cannot be read or trusted, or is another installation's: whether it is
     /// this tenant's, and what it would destroy, is not known.
     pub async fn plans(&self, tag: NameTag, wanted: impl Fn(&BTreeSet<Step>) -> bool) -> Result<Vec<Planned>, DocumentError> {
+        let mut plans = Vec::new();
+        for ListedPlan { steps, plan, .. } in self.listed_plans(wanted).await? {
+            let plan = plan?;
+            if plan.name_tag == tag {
+                plans.push(Planned { plan, steps });
+            }
+        }
+        plans.sort_by_key(|planned| (planned.plan.created_at, planned.plan.id));
+        Ok(plans)
+    }
+
+    /// Every tenant's plans that `wanted` says yes to, by the steps that each has come past, and what of them is not to be trusted.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub async fn listed_plans(&self, wanted: impl Fn(&BTreeSet<Step>) -> bool) -> Result<Vec<ListedPlan>, DocumentError> {
         let failed = |source| signed::store_error(self.store(), &prefix::PLANS, source);
         let (named, _) = list_named(self.store(), prefix::PLANS).await.map_err(failed)?;
         let mut listed: BTreeMap<RecordId, (bool, BTreeSet<Step>)> = BTreeMap::new();
@@ -55,14 +82,14 @@ impl Vault {
             }
         }
         let listed = listed.into_iter().filter(|(_, (is_planned, steps))| *is_planned && wanted(steps));
-        let mut plans: Vec<Planned> = stream::iter(listed)
-            .map(async |(id, (_, steps))| Ok::<_, DocumentError>(Planned { plan: self.plan(id).await?, steps }))
-            .buffer_unordered(READERS)
-            .try_filter(|planned| std::future::ready(planned.plan.name_tag == tag))
+        stream::iter(listed)
+            .map(async |(id, (_, steps))| match self.plan(id).await {
+                Err(error @ DocumentError::Store { .. }) => Err(error),
+                plan => Ok(ListedPlan { id, steps, plan }),
+            })
+            .buffered(READERS)
             .try_collect()
-            .await?;
-        plans.sort_by_key(|planned| (planned.plan.created_at, planned.plan.id));
-        Ok(plans)
+            .await
     }
 
     /// One plan.

@@ -5,6 +5,7 @@ mod beside;
 mod live;
 mod measure;
 mod refusals;
+mod seen;
 mod stores;
 mod trust;
 mod walk;

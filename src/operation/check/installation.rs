@@ -24,7 +24,10 @@ use crate::{
 pub(super) struct Installation {
     /// Tenants and their places.
     pub known: Known,
-    keyring: Option<Keyring>,
+    /// The keyring, with its mirrors.
+    pub keyring: Option<Keyring>,
+    /// The vault, where the keyring could be read too.
+    pub vault: Option<Vault>,
     tombstones: BTreeSet<NameTag>,
 }
 
@@ -73,7 +76,7 @@ pub(super) async fn check(request: &Request) -> (Installation, Report) {
         }
     };
     match read(&object, &vault, keyring, &mut report).await {
-        Ok(read) => installation = read,
+        Ok(read) => installation = Installation { vault: Some(vault), ..read },
         Err(failure) => report.failure(&object, &failure),
     }
     (installation, report)
@@ -125,7 +128,7 @@ async fn read(object: &str, vault: &Vault, keyring: Keyring, report: &mut Report
         );
     }
     let tombstones = tombstones(vault.store()).await?.into_iter().chain(tombstones(keyring.store()).await?).collect();
-    Ok(Installation { known, keyring: Some(keyring), tombstones })
+    Ok(Installation { known, keyring: Some(keyring), vault: None, tombstones })
 }
 
 async fn tombstones(store: &dyn Store) -> Result<Vec<NameTag>, StoreError> {

@@ -4,15 +4,19 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 
 use super::{
-    Expire,
+    Expire, Run,
     sweep::{Tally, go_on},
 };
 use crate::{
     format::plan::Step,
     id::{Locker, RecordId},
     object_name::{Document, ObjectName, prefix},
-    operation::failure::{Failure, FailureClass},
+    operation::{
+        failure::{Failure, FailureClass},
+        unfinished,
+    },
     store::{Listed, StoreError, StoreErrorKind},
+    tenant::TenantName,
     vault::removal::Removal,
 };
 
@@ -127,6 +131,22 @@ impl Expire<'_> {
         match dry_run {
             Some(at) => self.vault.would_remove(object, at).await,
             None => self.vault.remove(object, now).await,
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Says which purges wait for another run of theirs, and which plans are not to be trusted: an eraser goes on with them, and no janitor.
+    pub(super) async fn say_open_purges(&mut self) {
+        if self.expire.cancel.is_cancelled() {
+            return;
+        }
+        let names = self.owners.values().filter_map(|owner| Some((owner.tag, owner.tenant.parse().ok()?))).collect();
+        match unfinished::purges(self.expire.vault, self.expire.keyring, &names, self.now).await {
+            Ok(open) => {
+                open.iter().for_each(|(tenant, failure)| self.report.fail(tenant.as_ref().map(TenantName::as_str), failure));
+            }
+            Err(failure) => self.report.fail(None, &failure),
         }
     }
 }

@@ -124,6 +124,11 @@ impl From<DocumentError> for Failure {
                 "It names a database that a restore made. Nothing was changed. Put it back from a copy of the vault. If there is none: drop the \
                  databases that restores made of this tenant, or list them under `ignore`; then remove the object and its .sig.",
             ),
+            error if error.is_integrity() && object.contains("/plans/") => (
+                FailureClass::Integrity,
+                "untrusted-plan",
+                "Nothing was begun by it: whose it is, and what it would destroy, is not known, and until that is settled no tenant is purged.",
+            ),
             DocumentError::NewerFormat { .. } => (
                 FailureClass::Failed,
                 "newer-format",
@@ -158,12 +163,28 @@ impl From<DocumentError> for Failure {
                  `tenure verify --all` shows what else is hurt.",
             ),
         };
+        let hint = if kind == "untrusted-plan" { format!("{hint} {}", settle_plan(&object)) } else { hint.to_owned() };
         let failure = Self::new(class, kind, object, message).hint(hint);
         match error {
             DocumentError::Signature { source, .. } | DocumentError::Sign { source, .. } => failure.because(source),
             DocumentError::Malformed { source, .. } => failure.because(source),
             _ => failure,
         }
+    }
+}
+
+/// What to do about a plan, or a step of one, that is not to be trusted, by its address and name.
+pub(in crate::operation) fn settle_plan(object: &str) -> String {
+    match object.strip_suffix("plan.json") {
+        Some(folder) => format!(
+            "Find out who put it there. A plan that is not of this installation: move the folder {folder} away. One of ours that was changed: \
+             put plan.json and plan.json.sig back from a copy of the vault, or move the folder away as well, because the purge notes are enough \
+             to finish. Then run `tenure purge` again."
+        ),
+        None => format!(
+            "Find out who put it there. Put it and its .sig back from a copy of the vault, or move both away: {object}. Then run `tenure purge` \
+             again: what is done stays done."
+        ),
     }
 }
 

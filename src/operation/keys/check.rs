@@ -1,6 +1,6 @@
 //! `keys check`: whether every backup still has its key, in the keyring and every mirror.
 
-mod dead;
+pub(in crate::operation) mod dead;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use futures_util::TryStreamExt as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use self::dead::{DESTROYED, Dead, Refusals, STILL_THERE};
+use self::dead::{Dead, Refusals, STILL_THERE};
 use super::{KeyProblem, from_another, prune, rewrap::wrapping_of};
 use crate::{
     format::key_record::KeyRecord,
@@ -93,8 +93,7 @@ pub async fn check(
             named.insert(record.key_id);
             if dead.has(record.key_id, record.locker) {
                 let object = signed::locate(keyring.store(), &Document::KeyRecord(record.name_tag, record.key_id));
-                let tenant = Some(tenant.tenant.as_str().to_owned());
-                problems.push(KeyProblem { tenant, object, problem: DESTROYED.to_owned() });
+                problems.push(dead::problem(dead.keys.get(&record.key_id), Some(&tenant.tenant), object));
             } else {
                 let number = check_key(keyring, record, &refusals, identity, &mut problems, &mut not_looked_at).await?;
                 newest.insert(record.key_id, number);
@@ -109,12 +108,16 @@ pub async fn check(
     let of_nobody = |(object, problem)| KeyProblem { tenant: None, object, problem };
     let (mut leftovers, mut superseded) = (Vec::new(), Vec::new());
     let passed_over = |name: &str| {
-        key_of(name).is_some_and(|key_id| dead.keys.contains(&key_id))
+        key_of(name).is_some_and(|key_id| dead.keys.contains_key(&key_id))
             || wrapping_of(name).is_some_and(|(key_id, n)| newest.get(&key_id).is_some_and(|newest| n < *newest))
     };
+    let mut names = census.tenants.values().map(|keys| (keys.tag, keys.tenant.clone())).collect();
+    for (store, _) in &copies {
+        dead.there(keyring, *store, &mut names).await?;
+    }
     for (store, halves) in &copies {
         let unnamed: BTreeSet<&KeyId> =
-            halves.keys().filter(|key_id| !named.contains(*key_id) && !dead.keys.contains(*key_id)).collect();
+            halves.keys().filter(|key_id| !named.contains(*key_id) && !dead.keys.contains_key(*key_id)).collect();
         leftovers.extend(unnamed.into_iter().map(|key_id| format!("{}/k/{key_id}.*.age", store.address())));
         let Some(listing) = Listing::read(*store).await? else {
             not_looked_at.insert(format!("{}/", store.address()));
@@ -124,10 +127,11 @@ pub async fn check(
         leftovers.extend(listing.unfinished);
         for name in listing.names {
             let object = signed::locate(*store, &name);
+            if let Some(destroyed) = key_of(&name).and_then(|key_id| dead.keys.get(&key_id)) {
+                problems.push(dead::problem(Some(destroyed), names.get(&destroyed.tag), object));
+                continue;
+            }
             match name.parse() {
-                _ if key_of(&name).is_some_and(|key_id| dead.keys.contains(&key_id)) => {
-                    problems.push(of_nobody((object, DESTROYED.to_owned())));
-                }
                 _ if passed_over(&name) => superseded.push(object),
                 Ok(ObjectName::Document(Document::Rewrapping(tag, key_id, n))) => {
                     match keyring.whole_rewrapping(*store, tag, key_id, n).await {

@@ -11,7 +11,7 @@ use crate::{
     object_name::{Document, prefix},
     operation::{
         again::{Purges, There},
-        failure::Failure,
+        failure::{Failure, settle_plan},
     },
     signed::{self, DocumentError},
     vault::{gone::Gone, history::History},
@@ -66,6 +66,35 @@ impl Verify<'_> {
                     .push(format!("{all}: {} objects are left of a purge that is not through, or are locked", left.len()));
             }
         }
+        Ok(())
+    }
+
+    /// Plans of purges, and their steps, that are not to be trusted: while one is there, no tenant is purged.
+    pub(super) async fn plans(&self, report: &mut VerifyReport) -> Result<(), Failure> {
+        let plans = match self.vault.listed_plans(|_| true).await {
+            Err(error) if error.is_denied() => {
+                report.not_looked_at.push(signed::locate(self.vault.store(), &prefix::PLANS));
+                return Ok(());
+            }
+            plans => plans?,
+        };
+        let mut wrong = Vec::new();
+        for listed in plans {
+            wrong.extend(listed.plan.err());
+            for step in listed.steps {
+                match self.vault.mark(listed.id, step).await {
+                    Ok(_) => {}
+                    Err(error @ DocumentError::Store { .. }) => return Err(error.into()),
+                    Err(error) => wrong.push(error),
+                }
+            }
+        }
+        report.problems.extend(wrong.into_iter().map(|error| VerifyProblem {
+            tenant: None,
+            backup: None,
+            object: error.object().to_owned(),
+            problem: format!("{}: while it is there no tenant is purged. {}", error.what(), settle_plan(error.object())),
+        }));
         Ok(())
     }
 

@@ -1,0 +1,76 @@
+//! What purges left: those that are not through, plans that are not to be trusted, and keys that are there though they were destroyed.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use super::{Report, installation::Installation};
+use crate::{
+    id::{KeyId, NameTag},
+    keyring::Keyring,
+    operation::{
+        failure::Failure,
+        fleet::Fleet,
+        keys::check::dead::{Dead, Destroyed},
+        unfinished,
+    },
+    tenant::TenantName,
+    vault::Vault,
+};
+
+pub(super) async fn check(installation: &Installation, fleet: &Fleet, now: DateTime<Utc>) -> Report {
+    let mut report = Report::default();
+    // That they cannot be read was said already.
+    let (Some(vault), Some(keyring)) = (&installation.vault, &installation.keyring) else { return report };
+    // Purged tenants live on: their databases tell their names when no key record does.
+    let living = fleet.residents().into_keys().chain(fleet.ambiguous().into_keys());
+    let known = living.chain(installation.known.census.tenants.keys().cloned());
+    let mut names: BTreeMap<NameTag, TenantName> = known.map(|tenant| (keyring.tag(&tenant), tenant)).collect();
+    if let Err(failure) = returned(vault, keyring, installation, &mut names, &mut report).await {
+        report.failure(&format!("keyring {}", keyring.store().address()), &failure);
+    }
+    match unfinished::purges(vault, keyring, &names, now).await {
+        Ok(open) => open.iter().for_each(|(_, failure)| report.failure(&failure.object, failure)),
+        Err(failure) => report.failure(&format!("vault {}", vault.store().address()), &failure),
+    }
+    report
+}
+
+/// Copies of keys that purge notes name, store by store.
+async fn returned(
+    vault: &Vault,
+    keyring: &Keyring,
+    installation: &Installation,
+    names: &mut BTreeMap<NameTag, TenantName>,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let dead = Dead::read(vault).await?;
+    let mut there = dead.there(keyring, keyring.store(), names).await?;
+    // Those that the keyring has a record of are named with it.
+    there.retain(|key_id| !installation.known.dead.contains(key_id));
+    let mut found = vec![(format!("keyring {}", keyring.store().address()), there)];
+    for mirror in keyring.mirrors() {
+        // That one cannot be reached is said with the store.
+        if let Ok(there) = dead.there(keyring, &**mirror, names).await {
+            found.push((format!("mirror {}", mirror.address()), there));
+        }
+    }
+    for (store, keys) in &found {
+        let mut by_tenant: BTreeMap<NameTag, Vec<(&KeyId, &Destroyed)>> = BTreeMap::new();
+        for (key_id, destroyed) in keys.iter().filter_map(|key_id| Some((key_id, dead.keys.get(key_id)?))) {
+            by_tenant.entry(destroyed.tag).or_default().push((key_id, destroyed));
+        }
+        for (tag, keys) in by_tenant {
+            let tenant = names.get(&tag);
+            let whose = tenant.map_or("a tenant whose name is not known here".to_owned(), |tenant| format!("tenant {tenant}"));
+            for (key_id, destroyed) in keys {
+                report.error(
+                    store,
+                    format!("key {key_id} of {whose} is there, and was to be destroyed: nothing uses it; {}", destroyed.hint(tenant)),
+                    "A purge is not through, or somebody put an old copy back: find out who. What was backed up since is not touched by that command.",
+                );
+            }
+        }
+    }
+    Ok(())
+}

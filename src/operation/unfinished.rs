@@ -1,0 +1,115 @@
+//! Purges that were begun and are not closed, and plans that are not to be trusted, for who looks at everybody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::failure::{Failure, FailureClass};
+use crate::{
+    format::plan::{Plan, PlannedAct, Step},
+    id::NameTag,
+    keyring::Keyring,
+    object_name::{Document, ObjectName, prefix},
+    printable::Word,
+    signed::{self, DocumentError},
+    tenant::TenantName,
+    vault::{Vault, list_named},
+};
+
+/// Every purge that waits for another run of it, and every open plan that is not to be trusted, each with its tenant where `names` has it.
+/// One whose keys are all destroyed, and of which only locks keep something, waits for nobody until they end.
+///
+/// # Errors
+/// A store that cannot be reached.
+pub(super) async fn purges(
+    vault: &Vault,
+    keyring: &Keyring,
+    names: &BTreeMap<NameTag, TenantName>,
+    now: DateTime<Utc>,
+) -> Result<Vec<(Option<TenantName>, Failure)>, Failure> {
+    let mut found = Vec::new();
+    for listed in vault.listed_plans(|steps| !steps.contains(&Step::Closed)).await? {
+        let plan = match listed.plan {
+            Ok(plan) => plan,
+            Err(error) => {
+                found.push((None, error.into()));
+                continue;
+            }
+        };
+        let tenant = match names.get(&plan.name_tag) {
+            Some(tenant) => Some(tenant.clone()),
+            None => name_in_mirrors(keyring, plan.name_tag).await,
+        };
+        let failure = match is_locked(vault, &plan, &listed.steps, now).await {
+            Ok(true) => continue,
+            Ok(false) => still_open(vault, &plan, &listed.steps, tenant.as_ref()),
+            Err(error @ DocumentError::Store { .. }) => return Err(error.into()),
+            Err(error) => error.into(),
+        };
+        found.push((tenant, failure));
+    }
+    Ok(found)
+}
+
+/// The name of a tenant whose record is in a mirror alone. Nothing is decided by it: a mirror that does not answer tells none.
+async fn name_in_mirrors(keyring: &Keyring, tag: NameTag) -> Option<TenantName> {
+    for mirror in keyring.mirrors() {
+        let (named, _) = list_named(&**mirror, &prefix::key_records(tag)).await.unwrap_or_default();
+        for (name, listed) in named {
+            if let ObjectName::Document(Document::KeyRecord(tag, key_id)) = name
+                && let Ok((_, record)) = keyring.whole_record(&**mirror, tag, key_id, Some(listed.modified)).await
+            {
+                return Some(record.tenant);
+            }
+        }
+    }
+    None
+}
+
+/// Whether locks alone keep a purge from its end.
+async fn is_locked(vault: &Vault, plan: &Plan, steps: &BTreeSet<Step>, now: DateTime<Utc>) -> Result<bool, DocumentError> {
+    let is_through = steps.contains(&Step::KeysDestroyed) && steps.contains(&Step::Emptied);
+    if !is_through || matches!(plan.act, PlannedAct::PurgeBefore { .. }) {
+        return Ok(false);
+    }
+    // By what the eraser signed, not by the names alone.
+    let are_destroyed = vault.keys_are_destroyed(plan.id).await?;
+    let emptied = vault.mark(plan.id, Step::Emptied).await?;
+    let until = emptied.and_then(|mark| mark.found.locked_until.filter(|_| mark.found.locked > 0));
+    Ok(are_destroyed && until.is_some_and(|until| until > now))
+}
+
+fn still_open(vault: &Vault, plan: &Plan, steps: &BTreeSet<Step>, tenant: Option<&TenantName>) -> Failure {
+    let shown = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let planned = shown(plan.created_at);
+    let (of_what, option) = match plan.act {
+        PlannedAct::PurgeAll => ("of everything".to_owned(), String::new()),
+        PlannedAct::PurgeReturned => ("of what was put back".to_owned(), " --returned".to_owned()),
+        PlannedAct::PurgeBefore { before } => {
+            (format!("of the backups taken before {}", shown(before)), format!(" --before {}", shown(before)))
+        }
+    };
+    let destroys_keys = !matches!(plan.act, PlannedAct::PurgeBefore { .. });
+    let so_far = if !steps.contains(&Step::Destroying) {
+        "nothing is destroyed yet"
+    } else if destroys_keys && !steps.contains(&Step::KeysDestroyed) {
+        "a copy of its keys may still be there, in the keyring or a mirror"
+    } else {
+        "what it lets go of is not all removed, or nobody has looked again that it is"
+    };
+    let lockers: Vec<String> = plan.lockers.iter().map(|planned| planned.locker.to_string()).collect();
+    let (whose, hint) = match tenant {
+        Some(tenant) => {
+            (format!("tenant {tenant}"), format!("`tenure purge {}{option}` goes on with it.", Word(tenant.as_str())))
+        }
+        None => (
+            format!("a tenant that the keyring does not know any more (locker {})", lockers.join(", ")),
+            format!(
+                "`tenure purge TENANT{option}` goes on with it: TENANT is the name that was typed at {planned}; no store says it in clear."
+            ),
+        ),
+    };
+    let object = signed::locate(vault.store(), &format!("{}{}/", prefix::PLANS, plan.id));
+    let message = format!("the purge {of_what} of {whose}, planned at {planned}, is still open: {so_far}");
+    Failure::new(FailureClass::SomeTenants, "purge-open", object, message).hint(hint)
+}

@@ -58,7 +58,10 @@ pub(super) fn problem(destroyed: Option<&Destroyed>, tenant: Option<&TenantName>
     let hint = match (destroyed, tenant) {
         (Some(destroyed), tenant) => destroyed.hint(tenant),
         (None, tenant) => {
-            format!("`tenure purge {} --returned` destroys it", tenant.map_or("TENANT".into(), |name| Word(name.as_str()).to_string()))
+            format!(
+                "`tenure purge {} --returned` destroys it",
+                tenant.map_or("TENANT".into(), |name| Word(name.as_str()).to_string())
+            )
         }
     };
     let problem =

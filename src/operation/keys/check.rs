@@ -111,10 +111,7 @@ pub async fn check(
         key_of(name).is_some_and(|key_id| dead.keys.contains_key(&key_id))
             || wrapping_of(name).is_some_and(|(key_id, n)| newest.get(&key_id).is_some_and(|newest| n < *newest))
     };
-    let mut names = census.tenants.values().map(|keys| (keys.tag, keys.tenant.clone())).collect();
-    for (store, _) in &copies {
-        dead.there(keyring, *store, &mut names).await?;
-    }
+    let names = dead.names(keyring, &census, &copies).await?;
     for (store, halves) in &copies {
         let unnamed: BTreeSet<&KeyId> =
             halves.keys().filter(|key_id| !named.contains(*key_id) && !dead.keys.contains_key(*key_id)).collect();

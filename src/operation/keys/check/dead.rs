@@ -9,7 +9,7 @@ use super::Copy;
 use crate::{
     format::purge_note::Purged,
     id::{KeyId, Locker, NameTag},
-    keyring::{Keyring, secret_halves},
+    keyring::{Census, Keyring, secret_halves},
     object_name::{Document, ObjectName, prefix},
     operation::{failure::Failure, keys::KeyProblem},
     printable::Word,
@@ -108,6 +108,20 @@ impl Dead {
 
     pub(super) fn has(&self, key_id: KeyId, locker: Locker) -> bool {
         self.keys.contains_key(&key_id) || self.lockers.contains(&locker)
+    }
+
+    /// The tenants' names, by their tags, as far as any copy of the keyring has a record that says them.
+    pub(super) async fn names(
+        &self,
+        keyring: &Keyring,
+        census: &Census,
+        copies: &[Copy<'_>],
+    ) -> Result<BTreeMap<NameTag, TenantName>, DocumentError> {
+        let mut names = census.tenants.values().map(|keys| (keys.tag, keys.tenant.clone())).collect();
+        for (store, _) in copies {
+            self.there(keyring, *store, &mut names).await?;
+        }
+        Ok(names)
     }
 
     /// What one store lists of keys that purge notes name, under `k/` and `t/`. Nothing under `k/` is read. The name of each tenant that a

@@ -7,6 +7,7 @@ pub mod history;
 pub mod holds;
 pub mod locker;
 pub mod locks;
+mod newest_key;
 pub mod plans;
 pub mod records;
 pub mod removal;

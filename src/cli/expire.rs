@@ -64,10 +64,16 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         edge.output.complain(&Printable(object).to_string(), &problem.problem, &problem.hint);
     }
     if let Some(waiting) = report.waiting.as_ref().filter(|_| !report.dry_run) {
-        let run = waiting.run.as_deref().unwrap_or("RUN");
         let waits =
             format!("{} for somebody to look and to confirm", count_of(waiting.backups.len(), "backup waits", "backups wait"));
-        edge.output.complain("expire", &waits, &format!("If all of them should go: `tenure expire --confirm {run}`."));
+        let hint = match &waiting.run {
+            Some(run) => format!("If all of them should go: `tenure expire --confirm {run}`."),
+            None => {
+                "What waits could not be written down, so nobody can confirm it: see what is said of runs/, and run it again."
+                    .to_owned()
+            }
+        };
+        edge.output.complain("expire", &waits, &hint);
     }
     Ok(Ended { worst: class })
 }

@@ -79,6 +79,10 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     if let Some(before) = args.before {
         command.push_str(&format!(" --before {}", before.to_rfc3339_opts(SecondsFormat::AutoSi, true)));
     }
+    // Without its flag it would let go of more.
+    for (is_set, flag) in [(args.anew, " --anew"), (args.returned, " --returned")] {
+        command.push_str(if is_set { flag } else { "" });
+    }
     confirm::tenant(edge, tenant, args.confirm.as_deref(), &command)?;
     let report = purge.carry_out(tenant, &intent).await?;
     end(&installation, edge, report).await
@@ -117,7 +121,7 @@ fn first_line(tenant: &TenantName, intent: &Intent) -> String {
             format!("what was put back of what was purged of {tenant}: {backups}{about} and keys; what was backed up since stays")
         }
         PlannedAct::PurgeBefore { before } => format!(
-            "{backups} of {tenant} taken before {}{about}; later ones and its keys stay: what goes is removed, not shredded",
+            "{backups} of {tenant} taken before {}{about}; later ones, if there are any, and its keys stay: what goes is removed, not shredded",
             time(before)
         ),
     };

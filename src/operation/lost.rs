@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::failure::{Failure, FailureClass};
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
         plan::{PlannedAct, Step},
         purge_note::{PurgeNote, Purged},
     },
-    id::Locker,
+    id::{KeyId, Locker},
     keyring::{Census, Keyring, TenantKeys},
     object_name::prefix,
     printable::Word,
@@ -18,6 +19,9 @@ use crate::{
     tenant::TenantName,
     vault::{Vault, history::History, records::Sources},
 };
+
+/// Lockers that are asked about at once.
+const READERS: usize = 16;
 
 /// A locker that holds manifests and has neither key record nor purge note: its keyring lost something, and whoever looks unknown or new
 /// may be its tenant.
@@ -54,17 +58,50 @@ pub(super) async fn refuse_incomplete(vault: &Vault, census: &Census, so: &str) 
     }
 }
 
+/// A locker whose newest backup is sealed with a key of which the keyring has no record: it was put back from a copy that is older than
+/// that key. Asks for one listing and one document of each locker.
+///
+/// # Errors
+/// As [`locker_without_key`].
+pub(super) async fn key_without_record(vault: &Vault, census: &Census) -> Result<Option<Failure>, Failure> {
+    let lockers = census.tenants.values().flat_map(|keys| keys.lockers().into_iter().map(move |locker| (keys, locker)));
+    let mut unknown = stream::iter(lockers)
+        .map(async |(keys, locker)| {
+            let Some(key) = vault.newest_key(locker).await? else { return Ok::<_, Failure>(None) };
+            let is_known = keys.records.iter().chain(&keys.without_secret).any(|record| record.key_id == key);
+            // What is let go of is no loss.
+            Ok((!is_known && !vault.is_purged(locker).await?).then_some((locker, key)))
+        })
+        .buffer_unordered(READERS);
+    while let Some(found) = unknown.try_next().await? {
+        if let Some((locker, key)) = found {
+            return Ok(Some(without_record(locker, key)));
+        }
+    }
+    Ok(None)
+}
+
+fn without_record(locker: Locker, key: KeyId) -> Failure {
+    let failure = keyring_incomplete(locker, "");
+    let message = format!("locker {locker} holds backups sealed with key {key}, and the keyring has no key record for it");
+    Failure::new(failure.class, failure.kind, locker, message).hint(failure.hint)
+}
+
 /// What a command about one tenant says besides, when the keyring lost the record of another: then it is not to be relied on.
 ///
 /// # Errors
 /// A store that cannot be reached: unknown means no.
 pub async fn incomplete(vault: &Vault, keyring: &Keyring) -> Result<Option<Failure>, Failure> {
-    if locker_without_key(vault, &keyring.census().await?).await?.is_none() {
+    let census = keyring.census().await?;
+    if locker_without_key(vault, &census).await?.is_none() && key_without_record(vault, &census).await?.is_none() {
         return Ok(None);
     }
-    // A first backup may have ended between the two listings.
-    let locker = locker_without_key(vault, &keyring.census().await?).await?;
-    Ok(locker.map(|locker| keyring_incomplete(locker, "")))
+    // A first backup, or one with a new key, may have ended between the two listings.
+    let census = keyring.census().await?;
+    match locker_without_key(vault, &census).await? {
+        Some(locker) => Ok(Some(keyring_incomplete(locker, ""))),
+        None => key_without_record(vault, &census).await,
+    }
 }
 
 /// Stops a restore when [`incomplete`] says so, and says how to go on without.
@@ -208,6 +245,8 @@ pub async fn problems(vault: &Vault, census: &Census) -> Result<Vec<String>, Fai
     let mut problems: Vec<String> = census.problems.iter().map(|error| format!("{error}; run `tenure keys check`")).collect();
     if let Some(locker) = locker_without_key(vault, census).await? {
         let lost = keyring_incomplete(locker, "; its tenant is missing here");
+        problems.push(format!("{} ({})", lost.message, lost.hint));
+    } else if let Some(lost) = key_without_record(vault, census).await? {
         problems.push(format!("{} ({})", lost.message, lost.hint));
     }
     Ok(problems)

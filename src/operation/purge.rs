@@ -293,7 +293,7 @@ impl Purge<'_> {
             return Ok(());
         }
         Err(Failure::new(FailureClass::Interrupted, "interrupted", tenant, format!("the purge of tenant {tenant} was stopped"))
-            .hint(again(tenant)))
+            .hint(AGAIN))
     }
 }
 
@@ -309,9 +309,19 @@ fn nothing_done(planned: &PlannedLocker, plan: &Plan) -> ActOn {
     }
 }
 
-/// How a purge is gone on with.
-fn again(tenant: &TenantName) -> String {
-    format!("what is done stays done: `tenure purge {}` goes on from there", Word(tenant.as_str()))
+/// How a run goes on after one that did not come to its end.
+const AGAIN: &str = "what is done stays done: the same command goes on from there";
+
+/// The command that a plan belongs to, in full: without its flags it would let go of more.
+fn command(tenant: &TenantName, act: PlannedAct) -> String {
+    let name = Word(tenant.as_str());
+    match act {
+        PlannedAct::PurgeAll => format!("`tenure purge {name}`"),
+        PlannedAct::PurgeReturned => format!("`tenure purge {name} --returned`"),
+        PlannedAct::PurgeBefore { before } => {
+            format!("`tenure purge {name} --before {}`", before.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+        }
+    }
 }
 
 fn shown(time: DateTime<Utc>) -> String {

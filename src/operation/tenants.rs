@@ -67,7 +67,7 @@ pub struct Tenant {
 pub enum TenantState {
     /// It has a backup that is young enough.
     Good,
-    /// Its newest backup is older than its policy says.
+    /// Its newest backup is older than its policy says, or all that it had are over.
     Late,
     /// It has no backup yet.
     New,
@@ -120,6 +120,8 @@ pub struct Tenants<'a> {
 struct Holding {
     newest: Option<(String, DateTime<Utc>)>,
     backups: u64,
+    /// It has backups whose time is over.
+    has_expired: bool,
     bytes: u64,
     erased: bool,
     held: bool,
@@ -167,7 +169,7 @@ impl Tenants<'_> {
             } else if closed.contains_key(name) {
                 TenantState::Closed
             } else if let Some(resident) = resident {
-                self.state_of(resident, &known, age)
+                self.state_of(resident, &known, age, holding.has_expired)
             } else if recorded.is_some_and(|cluster| unreachable.contains(cluster)) {
                 TenantState::Unknown
             } else {
@@ -203,12 +205,13 @@ impl Tenants<'_> {
         Ok(TenantsReport { tenants, unassigned: fleet.unassigned(), problems, class })
     }
 
-    fn state_of(&self, resident: &Resident, known: &Known, age: Option<u64>) -> TenantState {
+    fn state_of(&self, resident: &Resident, known: &Known, age: Option<u64>, has_expired: bool) -> TenantState {
         let moved = known.sources.get(&resident.tenant).is_some_and(|source| {
             source.system_identifier != resident.system_identifier || source.database_oid != resident.found.oid
         });
         match age {
             _ if moved => TenantState::Moved,
+            None if has_expired => TenantState::Late,
             None => TenantState::New,
             Some(age) if Duration::from_secs(age) > (self.late_after)(&resident.tenant) => TenantState::Late,
             Some(_) => TenantState::Good,
@@ -222,6 +225,7 @@ impl Tenants<'_> {
         for locker in lockers {
             holding.held |= self.vault.holds(*locker).await?.is_held();
             let history = self.vault.history(*locker, now).await?;
+            holding.has_expired |= history.backups.iter().any(|backup| backup.is_expired(now));
             for backup in history.live(now) {
                 let manifest = &backup.manifest;
                 holding.backups += 1;

@@ -248,7 +248,12 @@ impl Vault {
         Problem { backup, object: signed::locate(self.store(), document), what: error.what(), is_hole: false, counts: false }
     }
 
-    async fn manifest(&self, locker: Locker, backup: BackupId, stored_at: DateTime<Utc>) -> Result<Backup, DocumentError> {
+    pub(super) async fn manifest(
+        &self,
+        locker: Locker,
+        backup: BackupId,
+        stored_at: DateTime<Utc>,
+    ) -> Result<Backup, DocumentError> {
         let document = Document::Manifest(locker, backup);
         let signed: Signed<Manifest> =
             signed::read(self.store(), &document, Namespace::Manifest, self.signers(), Some(stored_at)).await?;

@@ -111,6 +111,8 @@ async fn read(object: &str, vault: &Vault, keyring: Keyring, report: &mut Report
     }
     if let Some(locker) = lost::locker_without_key(vault, &known.census).await? {
         report.failure(object, &lost::keyring_incomplete(locker, ": no new tenant is taken in"));
+    } else if let Some(lost) = lost::key_without_record(vault, &known.census).await? {
+        report.failure(object, &lost);
     }
     let mut lost = Vec::new();
     for (tenant, keys) in &known.census.tenants {

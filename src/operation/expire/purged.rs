@@ -55,7 +55,7 @@ impl Expire<'_> {
         if *has_key {
             let message = format!("locker {locker} was purged, and the keyring still has a key of it");
             return Err(Failure::new(FailureClass::SomeTenants, "purge-open", locker, message)
-                .hint("The purge was interrupted, or an old copy of the keyring was put back. Run `tenure purge` for that tenant again."));
+                .hint("The purge was interrupted, or an old copy of the keyring was put back. `tenure purge TENANT --returned` goes on with it; what was backed up since stays."));
         }
         let mut left = 0;
         // Manifests first, and what is small last.
@@ -95,7 +95,7 @@ impl Expire<'_> {
         if left > 0 {
             let message = format!("{left} records of the purged locker {locker} may not be removed by these credentials");
             return Err(Failure::new(FailureClass::SomeTenants, "purge-open", locker, message)
-                .hint("No backup is left of it. Run `tenure purge` for that tenant again: the eraser may remove them."));
+                .hint("No backup is left of it. `tenure purge TENANT --returned` removes them: the eraser may."));
         }
         Ok(())
     }

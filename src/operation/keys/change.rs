@@ -334,8 +334,8 @@ pub(super) fn act_on(record: &KeyRecord) -> ActOn {
     }
 }
 
-/// The gravest class among results: each outcome, and why where it is no good one. Under [`Which::All`] another run's tenants, and those
-/// that a guard keeps, are left alone rightly.
+/// The gravest class among results: each outcome, and why where it is no good one. Under [`Which::All`] another run's tenants are
+/// left alone rightly.
 pub(super) fn gravest<'r>(
     which: &Which,
     results: impl Iterator<Item = (Outcome, Option<&'r KeysFailure>)>,
@@ -346,7 +346,7 @@ pub(super) fn gravest<'r>(
     for (outcome, error) in results {
         match (outcome, error) {
             (Outcome::Open, _) => classes.push(FailureClass::SomeTenants),
-            (Outcome::Busy | Outcome::Refused, _) if matches!(which, Which::All) => {}
+            (Outcome::Busy, _) if matches!(which, Which::All) => {}
             (_, Some(error)) => classes.push(error.class),
             (_, None) => some_are_done = true,
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt as _;
 
-use super::{Done, Intent, OpenItem, Purge, again, shown};
+use super::{AGAIN, Done, Intent, OpenItem, Purge, shown};
 use crate::{
     backup_id::BackupId,
     format::plan::{Found, PlannedLocker, Step},
@@ -57,7 +57,7 @@ impl Purge<'_> {
             let swept = swept?;
             self.refuse_if_torn(tenant, planned.locker, &known).await?;
             for obstacle in swept {
-                let what = format!("{}: nothing more is removed until that is settled; {}", obstacle.what, again(tenant));
+                let what = format!("{}: nothing more is removed until that is settled; {}", obstacle.what, AGAIN);
                 done.open.push(OpenItem { kind: "not-swept", object: obstacle.object, what, until: None });
             }
             let object = signed::locate(self.vault.store(), &prefix::locker(planned.locker));
@@ -150,11 +150,8 @@ impl Purge<'_> {
                 }
                 Removal::Locked(until) => {
                     kept.insert(id);
-                    let what = format!(
-                        "it is locked until {}, and nobody lists or restores it any more; {}",
-                        shown(until),
-                        again(tenant)
-                    );
+                    let what =
+                        format!("it is locked until {}, and nobody lists or restores it any more; {}", shown(until), AGAIN);
                     let object = signed::locate(self.vault.store(), &listed.name);
                     done.open.push(OpenItem { kind: "locked", object, what, until: Some(until) });
                 }

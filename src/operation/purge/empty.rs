@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use futures_util::{TryStreamExt as _, stream};
 
-use super::{Done, OpenItem, Purge, again, keys::one_line};
+use super::{AGAIN, Done, OpenItem, Purge, keys::one_line};
 use crate::{
     format::act::ActOn,
     object_name::{Document, ObjectName, prefix},
@@ -67,10 +67,10 @@ impl Purge<'_> {
                 1 => String::new(),
                 n => format!(", and {} more", n - 1),
             };
-            let what = format!("it cannot be removed{more}: {}; {}", one_line(error), again(tenant));
+            let what = format!("it cannot be removed{more}: {}; {}", one_line(error), AGAIN);
             done.open.push(OpenItem { kind: "not-removed", object: object.clone(), what, until: None });
         } else if pass.has_removed {
-            let what = format!("somebody goes on writing to it; {}", again(tenant));
+            let what = format!("somebody goes on writing to it; {}", AGAIN);
             let object = signed::locate(self.vault.store(), &prefix::locker(locker));
             done.open.push(OpenItem { kind: "not-removed", object, what, until: None });
         }

@@ -1,13 +1,13 @@
 //! Destroying the keys: in the keyring and every mirror, at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
-use super::{Done, OpenItem, Purge, PurgedKeyCopy, again};
+use super::{AGAIN, Done, OpenItem, Purge, PurgedKeyCopy};
 use crate::{
     format::plan::Plan,
-    id::KeyId,
+    id::{KeyId, Locker},
     keyring::destroy::destroy,
     object_name::{Document, ObjectName, prefix},
     operation::failure::{Failure, FailureClass},
@@ -56,10 +56,7 @@ impl Purge<'_> {
                     (None, 0)
                 }
                 Err(what) => {
-                    let what = format!(
-                        "its copies of the keys may still be there: {what}; the next run of the same purge destroys them"
-                    );
-                    done.open.push(OpenItem { kind: "key-copy", object: address.clone(), what, until: None });
+                    done.open.push(copies_may_be_left(*store, &what));
                     (None, 0)
                 }
             };
@@ -79,11 +76,68 @@ impl Purge<'_> {
                     format!("the keys of tenant {tenant} in {} could not be destroyed: {what}", self.keyring.store().address());
                 Err(Failure::new(FailureClass::Failed, "keys-not-destroyed", tenant, message).hint(format!(
                     "The eraser must be allowed to list and to delete below t/ and k/ of the keyring, all versions; {}.",
-                    again(tenant)
+                    AGAIN
                 )))
             }
             None => Ok(()),
         }
+    }
+
+    /// Destroys what stores have of keys that no record names any more and backups were sealed with: whoever has old ciphertext could open
+    /// it. A key that has a record of another tenant is left alone: a worker's key is enough to sign a manifest that names it. Gives
+    /// whether nothing of them is left.
+    ///
+    /// # Errors
+    /// The keyring's own.
+    pub(super) async fn destroy_unrecorded(
+        &self,
+        plan: &Plan,
+        sealed_with: &BTreeMap<Locker, BTreeSet<KeyId>>,
+        done: &mut Done,
+    ) -> Result<bool, Failure> {
+        let planned: BTreeSet<KeyId> = plan.keys().collect();
+        let mut keys: BTreeSet<KeyId> = sealed_with.values().flatten().copied().filter(|key| !planned.contains(key)).collect();
+        if keys.is_empty() {
+            return Ok(true);
+        }
+        let stores: Vec<&dyn Store> =
+            std::iter::once(self.keyring.store()).chain(self.keyring.mirrors().iter().map(|mirror| &**mirror)).collect();
+        let mut is_gone = true;
+        for store in &stores {
+            let listed = list_named(*store, prefix::TENANTS).await;
+            let (named, _) = match listed {
+                Ok(listed) => listed,
+                Err(error) => {
+                    is_gone = false;
+                    done.open.push(copies_may_be_left(*store, &one_line(&error)));
+                    continue;
+                }
+            };
+            for (name, _) in named {
+                let ObjectName::Document(Document::KeyRecord(tag, key)) = name else { continue };
+                if tag != plan.name_tag && keys.remove(&key) {
+                    done.notes
+                        .push(format!("a backup names key {key}, which is another tenant's, and was left alone: it was forged"));
+                }
+            }
+        }
+        // Whose they are is known when every store was asked.
+        if !is_gone {
+            return Ok(false);
+        }
+        for store in stores {
+            if let Err(error) = destroy(store, plan.name_tag, &keys).await {
+                is_gone = false;
+                done.open.push(copies_may_be_left(store, &one_line(&error)));
+            }
+        }
+        if is_gone {
+            for on in &mut done.removed {
+                let more = sealed_with.get(&on.locker).into_iter().flatten().filter(|key| keys.contains(key));
+                on.keys.extend(more);
+            }
+        }
+        Ok(is_gone)
     }
 
     /// Keys under the tenant's tag in one store that the plan does not name and whose locker it names; and what cannot be told.
@@ -112,6 +166,11 @@ impl Purge<'_> {
         }
         Ok((keys, notes))
     }
+}
+
+fn copies_may_be_left(store: &dyn Store, why: &str) -> OpenItem {
+    let what = format!("its copies of the keys may still be there: {why}; the next run of the same purge destroys them");
+    OpenItem { kind: "key-copy", object: store.address().to_owned(), what, until: None }
 }
 
 /// An error and all its causes.

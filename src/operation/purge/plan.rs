@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use super::{Purge, What, again, shown};
+use super::{Purge, What, command, shown};
 use crate::{
     format::{
         plan::{Plan, PlannedAct, PlannedLocker, Step},
@@ -292,7 +292,8 @@ impl Purge<'_> {
 
 fn nothing_new(tenant: &TenantName) -> Failure {
     let message = format!("tenant {tenant} has no key that was made since an earlier purge: there is nothing to purge anew");
-    Failure::new(FailureClass::Failed, "nothing-new", tenant, message).hint(again(tenant))
+    Failure::new(FailureClass::Failed, "nothing-new", tenant, message)
+        .hint(format!("{} goes on with the earlier purge.", command(tenant, PlannedAct::PurgeReturned)))
 }
 
 /// Among the open plans of a tenant the one that is to be gone on with.
@@ -317,12 +318,13 @@ fn open_for(tenant: &TenantName, what: What, open: Vec<Planned>) -> Result<Optio
             (What::Anew, PlannedAct::PurgeAll) if !planned.steps.contains(&Step::KeysDestroyed) => return Ok(Some(planned)),
             (What::Anew, PlannedAct::PurgeAll) => {}
             (What::Before(asked), PlannedAct::PurgeBefore { before }) if asked == before => return Ok(Some(planned)),
-            (What::Before(_), PlannedAct::PurgeAll) => return refuse(&planned, again(tenant)),
+            (What::Before(_), PlannedAct::PurgeAll) => {
+                return refuse(&planned, format!("{} finishes it.", command(tenant, PlannedAct::PurgeAll)));
+            }
             // What was put back is nothing of what is there now.
             (_, PlannedAct::PurgeReturned) => {}
-            (What::Before(_), PlannedAct::PurgeBefore { before }) => {
-                let hint = format!("`tenure purge {} --before {}` finishes it.", Word(tenant.as_str()), shown(before));
-                return refuse(&planned, hint);
+            (What::Before(_), PlannedAct::PurgeBefore { .. }) => {
+                return refuse(&planned, format!("{} finishes it.", command(tenant, planned.plan.act)));
             }
             // All of it is more than a part.
             (What::All | What::Anew | What::Returned, PlannedAct::PurgeBefore { .. }) => {}

@@ -1,16 +1,16 @@
 //! The steps of a purge, in their order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Done, Intent, OpenItem, Purge, again, shown};
+use super::{Done, Intent, OpenItem, Purge, command, shown};
 use crate::{
     format::{
         plan::{Found, KeyCopy, Plan, PlannedAct, PlannedLocker, Step},
         purge_note::{PurgeNote, Purged},
     },
-    id::Locker,
+    id::{KeyId, Locker},
     operation::{
         failure::{Failure, FailureClass},
         held::Held,
@@ -50,8 +50,8 @@ impl Purge<'_> {
             }
             let message = format!("{other} of tenant {tenant} is not in the plan {}", plan.id);
             return Err(Failure::new(FailureClass::Refused, "plan-void", plan.id, message).hint(format!(
-                "Nothing was destroyed, and the plan is given up: `tenure purge {}` makes a new one.",
-                Word(tenant.as_str())
+                "Nothing was destroyed, and the plan is given up: {} makes a new one.",
+                command(tenant, plan.act)
             )));
         }
         if !intent.is_resumed() {
@@ -124,6 +124,12 @@ impl Purge<'_> {
         by.extend(holds.lost.iter().map(|id| format!("{id}, of which only the signature is there")));
         by.extend(holds.unreadable.iter().map(|error| format!("{error}, which may be a hold")));
         let message = format!("tenant {tenant} is on hold: {}", by.join(", "));
+        let unreadable = match holds.unreadable.is_empty() {
+            true => "",
+            false => {
+                " What cannot be read nobody can release: put it back from a copy of the vault, or let its owner take it away."
+            }
+        };
         let name = Word(tenant.as_str());
         let but = match (noted, plan.act) {
             (false, _) => "",
@@ -134,8 +140,10 @@ impl Purge<'_> {
                 " Its purge note is written all the same, and the backups that it names are listed and restored no more."
             }
         };
-        Err(Failure::new(FailureClass::Refused, "on-hold", tenant, message)
-            .hint(format!("Nothing was destroyed.{but} After `tenure release {name}` run `tenure purge {name}` again.")))
+        Err(Failure::new(FailureClass::Refused, "on-hold", tenant, message).hint(format!(
+            "Nothing was destroyed.{but} After `tenure release {name}` run {} again.{unreadable}",
+            command(tenant, plan.act)
+        )))
     }
 
     async fn all_steps(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
@@ -146,7 +154,11 @@ impl Purge<'_> {
             self.mark(intent, Step::KeysDestroyed, found(done)).await?;
         }
         self.stop_if_asked(tenant)?;
-        self.say_what_goes(plan, done).await?;
+        let sealed_with = self.say_what_goes(plan, done).await?;
+        if !self.destroy_unrecorded(plan, &sealed_with, done).await? {
+            // Nothing but the manifests names those keys.
+            return Ok(());
+        }
         self.progress.stage(tenant, "removing");
         self.empty_all(tenant, plan, done).await?;
         if done.open.iter().any(|item| item.kind == "not-removed") {
@@ -174,10 +186,12 @@ impl Purge<'_> {
     }
 
     /// What nobody can say once it is removed: which backups could not be read any more, and which databases restores made of it, which a
-    /// purge leaves alone. Asked when the keys are gone, because it takes as long as there are backups.
-    async fn say_what_goes(&self, plan: &Plan, done: &mut Done) -> Result<(), Failure> {
+    /// purge leaves alone. Asked when the keys are gone, because it takes as long as there are backups. Gives the keys that backups name.
+    async fn say_what_goes(&self, plan: &Plan, done: &mut Done) -> Result<BTreeMap<Locker, BTreeSet<KeyId>>, Failure> {
+        let mut sealed_with = BTreeMap::new();
         for planned in &plan.lockers {
             let history = self.vault.history(planned.locker, (self.clock)()).await?;
+            sealed_with.insert(planned.locker, history.backups.iter().map(|backup| backup.manifest.key_id).collect());
             let unread = history.problems.iter().filter(|problem| !problem.is_hole && !problem.counts);
             done.notes.extend(unread.map(|problem| format!("{}: {}; it goes all the same", problem.object, problem.what)));
             let (copies, unreadable) = self.vault.made_copies(planned.locker).await?;
@@ -188,7 +202,7 @@ impl Purge<'_> {
             }));
             done.notes.extend(unreadable.iter().map(|error| format!("{error}: which database a restore made is not known")));
         }
-        Ok(())
+        Ok(sealed_with)
     }
 
     /// What was backed up since the keys were destroyed is no part of the plan, and must not pass for purged.
@@ -216,7 +230,11 @@ impl Purge<'_> {
                 let overtaken = Intent { plan: other.plan, steps: Some(other.steps), summary: Default::default() };
                 self.mark(&overtaken, Step::Closed, Found { void, ..Found::default() }).await?;
             } else {
-                done.notes.push(format!("plan {} is open as well; {}", other.plan.id, again(tenant)));
+                done.notes.push(format!(
+                    "plan {} is open as well: {} goes on with it",
+                    other.plan.id,
+                    command(tenant, other.plan.act)
+                ));
             }
         }
         self.mark(intent, Step::Closed, found(done)).await?;

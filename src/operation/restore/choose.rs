@@ -38,8 +38,8 @@ pub fn choose<'a>(
     backups.sort_by_key(|(_, backup)| (backup.manifest.taken_at, backup.manifest.sequence, backup.manifest.backup));
     match which {
         Which::Backup(text) if text != "latest" => by_id(tenant, (histories, held), &backups, text, now),
-        Which::Latest | Which::Backup(_) => newest(tenant, histories, &backups, None, now, accept_gap),
-        Which::At(time) => newest(tenant, histories, &backups, Some(*time), now, accept_gap),
+        Which::Latest | Which::Backup(_) => newest(tenant, (histories, held), &backups, None, now, accept_gap),
+        Which::At(time) => newest(tenant, (histories, held), &backups, Some(*time), now, accept_gap),
     }
 }
 
@@ -65,7 +65,7 @@ pub fn begun_later(histories: &[(Locker, History)], chosen: &Backup, which: &Whi
 
 fn newest<'a>(
     tenant: &TenantName,
-    histories: &[(Locker, History)],
+    (histories, held): (&[(Locker, History)], &[Locker]),
     backups: &[(Locker, &'a Backup)],
     before: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
@@ -102,7 +102,7 @@ fn newest<'a>(
         return Ok(found);
     }
     let Some((_, oldest)) = live().next() else {
-        return Err(none_at_all(tenant, backups));
+        return Err(none_at_all(tenant, backups, held));
     };
     let manifest = &oldest.manifest;
     let time = before.map(shown).unwrap_or_default();
@@ -119,13 +119,20 @@ fn newest<'a>(
     .hint("choose a later time, or name a backup with --backup"))
 }
 
-fn none_at_all(tenant: &TenantName, backups: &[(Locker, &Backup)]) -> Failure {
+fn none_at_all(tenant: &TenantName, backups: &[(Locker, &Backup)], held: &[Locker]) -> Failure {
     if backups.is_empty() {
         return Failure::new(FailureClass::Failed, "no-backup", tenant, format!("tenant {tenant} has no backup"))
             .hint("`tenure tenants` shows what is backed up");
     }
-    Failure::new(FailureClass::Refused, "expired", tenant, format!("every backup of tenant {tenant} has expired"))
-        .hint("an expired backup is never restored, whether it is still stored or not")
+    let kept = backups.iter().rev().find(|(locker, _)| held.contains(locker));
+    let hint = match kept {
+        Some((_, backup)) => format!(
+            "the tenant is on hold: until that is released one is restored when it is named; the newest is --backup {}",
+            backup.manifest.backup
+        ),
+        None => "an expired backup is never restored, whether it is still stored or not".to_owned(),
+    };
+    Failure::new(FailureClass::Refused, "expired", tenant, format!("every backup of tenant {tenant} has expired")).hint(hint)
 }
 
 fn by_id<'a>(
@@ -189,12 +196,11 @@ fn by_id<'a>(
     }
 }
 
-/// Why a backup that a purge note names is not restored: refused while it is there, and otherwise not to be had.
+/// Why a backup that a purge note names is not restored, whether it is there or not.
 fn purged(tenant: &TenantName, let_go: &LetGo) -> Failure {
     let (backup, plan) = (let_go.backup.backup, let_go.notes.first().map(ToString::to_string).unwrap_or_default());
-    let class = if let_go.stored_at.is_some() { FailureClass::Refused } else { FailureClass::Failed };
     let message = format!("backup {backup} of tenant {tenant} was purged by order of plan {plan}");
-    Failure::new(class, "backup-purged", backup, message)
+    Failure::new(FailureClass::Refused, "backup-purged", backup, message)
         .hint("a purged backup is never restored, whether it is still stored, put back, or not there")
 }
 

@@ -230,6 +230,41 @@ fn every_command_says_that_the_keyring_is_not_whole_or_anothers_and_stops() {
     program.done(&["backup", "--all"]);
 }
 
+/// Every tenant has a record in it, and a newer key has none.
+#[test]
+fn a_copy_from_before_a_rotation_is_told_and_no_key_is_changed_with_it() {
+    let fleet = Fleet::new(0);
+    let program = &fleet.program;
+    let before = fleet.path("keyring.before");
+    copy(&fleet.path("keyring"), &before);
+    program.done(&["keys", "rotate", "acme"]);
+    program.done(&["backup", "acme"]);
+    fleet.instead("keyring", &before, || {
+        let copy = unique("ring_copy");
+        for (code, command) in [
+            (1, &["check"][..]),
+            (5, &["tenants"]),
+            (5, &["list", "acme"]),
+            (5, &["list", "globex"]),
+            (5, &["show", "globex", "latest"]),
+            (5, &["keys", "list"]),
+            (5, &["keys", "rotate", "acme"]),
+            (5, &["keys", "rewrap", "--all", "--identity", "recovery-kit.txt"]),
+            (5, &["keys", "prune", "--all"]),
+            (5, &["restore", "globex", "--into", &copy, "--identity", "recovery-kit.txt"]),
+            (5, &["hold", "globex", "--reason", "a letter"]),
+            (5, &["release", "globex"]),
+            (5, &["purge", "acme", "--dry-run"]),
+        ] {
+            let (found, document) = program.run(command);
+            assert_eq!(found, code, "{command:?}: {document:#}");
+            assert!(said(&document, "the keyring has no key record for it"), "{command:?}: {document:#}");
+        }
+        assert_eq!(fleet.content("keyring"), content(&before));
+    });
+    program.done(&["backup", "--all"]);
+}
+
 #[test]
 fn a_mirror_that_is_away_or_not_whole_stops_only_who_needs_a_new_key() {
     let fleet = Fleet::new(1);

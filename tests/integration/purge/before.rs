@@ -193,7 +193,7 @@ async fn what_was_purged_by_name_and_is_put_back_counts_no_more() {
     );
     assert_eq!(program(&lockers, &["verify", "acme"]).0, 0);
     let (code, document, said) = program(&lockers, &restore);
-    assert_eq!((code, &document["error"]["kind"]), (1, &"backup-purged".into()), "not there: {document}{said}");
+    assert_eq!((code, &document["error"]["kind"]), (4, &"backup-purged".into()), "not there: {document}{said}");
     for night in nights[2..].iter().chain([&sixth]) {
         lockers.opens(&acme, night).await.unwrap();
     }

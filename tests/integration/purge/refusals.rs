@@ -36,6 +36,26 @@ async fn nobody_is_purged_who_was_not_named_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_typed_lets_go_of_no_more_than_was_asked_for() {
+    let (lockers, ..) = three_nights().await;
+    let all = stored(&lockers);
+    let hint = |arguments: &[&str]| {
+        let (code, document, said) = program(&lockers, arguments);
+        assert_eq!(code, 4, "{arguments:?}: {document}{said}");
+        document["error"]["hint"].as_str().unwrap().to_owned()
+    };
+    let before = ["purge", "acme", "--before", "2026-11-02T00:00:00Z"];
+    assert!(hint(&before).contains("`tenure purge acme --before 2026-11-02T00:00:00Z --confirm acme`"));
+    assert_eq!(program(&lockers, &["hold", "acme", "--reason", "a law suit"]).0, 0);
+    let held = hint(&[&before[..], &["--confirm", "acme"]].concat());
+    assert!(held.contains("run `tenure purge acme --before 2026-11-02T00:00:00Z` again"), "{held}");
+    assert_eq!(program(&lockers, &["release", "acme"]).0, 0);
+    program(&lockers, &["purge", "acme", "--confirm", "acme"]);
+    assert!(before::put_back(&lockers, &all, |_| true) > 0);
+    assert!(hint(&["purge", "acme", "--returned"]).contains("`tenure purge acme --returned --confirm acme`"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plan_that_is_not_to_be_trusted_stops_it() {
     let (lockers, ..) = three_nights().await;
     let other = Lockers::new().await;

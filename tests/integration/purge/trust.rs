@@ -171,3 +171,43 @@ async fn a_purge_whose_plan_is_lost_is_finished_from_its_notes() {
     assert_eq!(report.status, PurgeStatus::Closed, "{report:?}");
     only_notes_are_left(&lockers, &acme, &before);
 }
+
+/// A keyring that lost a key's record still has what opens old ciphertext; and a forged backup costs no neighbour its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_only_backups_name_is_destroyed_as_well_and_no_neighbours() {
+    let (lockers, mut acme, neighbours) = three_nights().await;
+    let cancel = CancellationToken::new();
+    let operator = lockers.key("operator");
+    let change = tenure::operation::keys::change::Change {
+        vault: &lockers.vault,
+        keyring: &lockers.keyring,
+        removers: &[],
+        signer: &operator,
+        role: "operator",
+        clock: &Utc::now,
+        progress: &Silent,
+        cancel: &cancel,
+        dry_run: false,
+    };
+    let rotate = tenure::operation::keys::rotate::Rotate { change, locks: &Lock(true), recipients: &lockers.recipients };
+    let acme_alone = tenure::operation::keys::Which::Named(vec![acme.record.tenant.clone()]);
+    assert_eq!(rotate.run(&acme_alone).await.unwrap().class, None);
+    let key = acme.record.key_id;
+    let halves = |key| stored(&lockers).into_keys().filter(|name| name.contains(&format!("/k/{key}."))).count();
+    for name in stored(&lockers).into_keys().filter(|name| name.contains("/t/") && name.contains(&format!("/{key}.json"))) {
+        std::fs::remove_file(lockers.folder().join(name)).unwrap();
+    }
+    let neighbour = neighbours[0].0.record.key_id;
+    acme.record.key_id = neighbour;
+    lockers.night(&mut acme, at("2026-11-04"), &[1]).await;
+    let before = (halves(key), halves(neighbour));
+    assert!(before.0 > 1 && before.1 > 1, "{before:?}");
+
+    let report = purge(&lockers, "acme").await.unwrap();
+    assert_eq!(report.status, PurgeStatus::Closed, "{report:?}");
+    assert!(report.notes.iter().any(|note| note.contains(&format!("{neighbour}, which is another tenant's"))), "{report:?}");
+    assert_eq!((halves(key), halves(neighbour)), (0, before.1));
+    for (tenant, night) in &neighbours {
+        lockers.opens(tenant, night).await.unwrap();
+    }
+}

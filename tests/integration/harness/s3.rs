@@ -251,6 +251,8 @@ fn try_start(program: &Path, folder: &Path) -> Option<(Ports, Watchdog)> {
         .args([format!("-s3.cert.file={}", path("server.crt")), format!("-s3.key.file={}", path("server.key"))])
         .current_dir(folder)
         .env("HOME", folder)
+        // Each bucket takes as many volumes at once, seven if nothing is said, and a small disk has no room for so many.
+        .env("WEED_MASTER_VOLUME_GROWTH_COPY_1", "1")
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)

@@ -25,7 +25,9 @@ impl Vault {
         });
         let manifests: Vec<_> =
             manifests.try_collect().await.map_err(|source| signed::store_error(self.store(), &prefix, source))?;
-        let Some((backup, stored_at)) = manifests.into_iter().max_by_key(|(backup, _)| backup.time()) else { return Ok(None) };
+        // Ids tell their time to the second: the store's time parts those of one second.
+        let newest = manifests.into_iter().max_by_key(|(backup, stored_at)| (backup.time(), *stored_at));
+        let Some((backup, stored_at)) = newest else { return Ok(None) };
         match self.manifest(locker, backup, stored_at).await {
             Ok(backup) => Ok(Some(backup.manifest.key_id)),
             Err(error @ DocumentError::Store { .. }) => Err(error),

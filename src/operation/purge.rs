@@ -312,9 +312,9 @@ fn nothing_done(planned: &PlannedLocker, plan: &Plan) -> ActOn {
 /// How a run goes on after one that did not come to its end.
 const AGAIN: &str = "what is done stays done: the same command goes on from there";
 
-/// The command that a plan belongs to, in full: without its flags it would let go of more.
-fn command(tenant: &TenantName, act: PlannedAct) -> String {
-    let name = Word(tenant.as_str());
+/// The command that a plan belongs to, in full: without its flags it would let go of more. `TENANT` stands for a name that nobody knows.
+pub(super) fn command(tenant: Option<&TenantName>, act: PlannedAct) -> String {
+    let name = Word(tenant.map_or("TENANT", TenantName::as_str));
     match act {
         PlannedAct::PurgeAll => format!("`tenure purge {name}`"),
         PlannedAct::PurgeReturned => format!("`tenure purge {name} --returned`"),

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::failure::{Failure, FailureClass};
+use super::{
+    failure::{Failure, FailureClass},
+    purge::command,
+};
 use crate::{
     format::plan::{Plan, PlannedAct, Step},
     id::NameTag,
     keyring::Keyring,
     object_name::{Document, ObjectName, prefix},
-    printable::Word,
     signed::{self, DocumentError},
     tenant::TenantName,
     vault::{Vault, list_named},
@@ -82,13 +84,12 @@ async fn is_locked(vault: &Vault, plan: &Plan, steps: &BTreeSet<Step>, now: Date
 fn still_open(vault: &Vault, plan: &Plan, steps: &BTreeSet<Step>, tenant: Option<&TenantName>) -> Failure {
     let shown = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
     let planned = shown(plan.created_at);
-    let (of_what, option) = match plan.act {
-        PlannedAct::PurgeAll => ("of everything".to_owned(), String::new()),
-        PlannedAct::PurgeReturned => ("of what was put back".to_owned(), " --returned".to_owned()),
-        PlannedAct::PurgeBefore { before } => {
-            (format!("of the backups taken before {}", shown(before)), format!(" --before {}", shown(before)))
-        }
+    let of_what = match plan.act {
+        PlannedAct::PurgeAll => "of everything".to_owned(),
+        PlannedAct::PurgeReturned => "of what was put back".to_owned(),
+        PlannedAct::PurgeBefore { before } => format!("of the backups taken before {}", shown(before)),
     };
+    let command = command(tenant, plan.act);
     let destroys_keys = !matches!(plan.act, PlannedAct::PurgeBefore { .. });
     let so_far = if !steps.contains(&Step::Destroying) {
         "nothing is destroyed yet"
@@ -99,14 +100,10 @@ fn still_open(vault: &Vault, plan: &Plan, steps: &BTreeSet<Step>, tenant: Option
     };
     let lockers: Vec<String> = plan.lockers.iter().map(|planned| planned.locker.to_string()).collect();
     let (whose, hint) = match tenant {
-        Some(tenant) => {
-            (format!("tenant {tenant}"), format!("`tenure purge {}{option}` goes on with it.", Word(tenant.as_str())))
-        }
+        Some(tenant) => (format!("tenant {tenant}"), format!("{command} goes on with it.")),
         None => (
             format!("a tenant that the keyring does not know any more (locker {})", lockers.join(", ")),
-            format!(
-                "`tenure purge TENANT{option}` goes on with it: TENANT is the name that was typed at {planned}; no store says it in clear."
-            ),
+            format!("{command} goes on with it: TENANT is the name that was typed at {planned}; no store says it in clear."),
         ),
     };
     let object = signed::locate(vault.store(), &format!("{}{}/", prefix::PLANS, plan.id));

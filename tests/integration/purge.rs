@@ -20,6 +20,11 @@ use tenure::{
     operation::{
         failure::{Failure, FailureClass},
         held::{Held, Locks},
+        keys::{
+            Which,
+            change::Change,
+            rotate::{Rotate, RotateReport},
+        },
         progress::Silent,
         purge::{Purge, PurgeReport, PurgeStatus, What},
     },
@@ -76,6 +81,24 @@ async fn purge_in(
     };
     let intent = purge.look(&tenant, what, false).await?;
     purge.carry_out(&tenant, &intent).await
+}
+
+/// A new key for a tenant, through these stores.
+async fn rotate(lockers: &Lockers, (vault, keyring): (&Vault, &Keyring), tenant: &Tenant) -> RotateReport {
+    let (operator, cancel) = (lockers.key("operator"), CancellationToken::new());
+    let change = Change {
+        vault,
+        keyring,
+        removers: &[],
+        signer: &operator,
+        role: "operator",
+        clock: &Utc::now,
+        progress: &Silent,
+        cancel: &cancel,
+        dry_run: false,
+    };
+    let rotate = Rotate { change, locks: &Lock(true), recipients: &lockers.recipients };
+    rotate.run(&Which::Named(vec![tenant.record.tenant.clone()])).await.unwrap()
 }
 
 async fn purge(lockers: &Lockers, tenant: &str) -> Result<PurgeReport, Failure> {

@@ -293,7 +293,7 @@ impl Purge<'_> {
 fn nothing_new(tenant: &TenantName) -> Failure {
     let message = format!("tenant {tenant} has no key that was made since an earlier purge: there is nothing to purge anew");
     Failure::new(FailureClass::Failed, "nothing-new", tenant, message)
-        .hint(format!("{} goes on with the earlier purge.", command(tenant, PlannedAct::PurgeReturned)))
+        .hint(format!("{} goes on with the earlier purge.", command(Some(tenant), PlannedAct::PurgeReturned)))
 }
 
 /// Among the open plans of a tenant the one that is to be gone on with.
@@ -319,12 +319,12 @@ fn open_for(tenant: &TenantName, what: What, open: Vec<Planned>) -> Result<Optio
             (What::Anew, PlannedAct::PurgeAll) => {}
             (What::Before(asked), PlannedAct::PurgeBefore { before }) if asked == before => return Ok(Some(planned)),
             (What::Before(_), PlannedAct::PurgeAll) => {
-                return refuse(&planned, format!("{} finishes it.", command(tenant, PlannedAct::PurgeAll)));
+                return refuse(&planned, format!("{} finishes it.", command(Some(tenant), PlannedAct::PurgeAll)));
             }
             // What was put back is nothing of what is there now.
             (_, PlannedAct::PurgeReturned) => {}
             (What::Before(_), PlannedAct::PurgeBefore { .. }) => {
-                return refuse(&planned, format!("{} finishes it.", command(tenant, planned.plan.act)));
+                return refuse(&planned, format!("{} finishes it.", command(Some(tenant), planned.plan.act)));
             }
             // All of it is more than a part.
             (What::All | What::Anew | What::Returned, PlannedAct::PurgeBefore { .. }) => {}

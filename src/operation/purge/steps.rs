@@ -51,7 +51,7 @@ impl Purge<'_> {
             let message = format!("{other} of tenant {tenant} is not in the plan {}", plan.id);
             return Err(Failure::new(FailureClass::Refused, "plan-void", plan.id, message).hint(format!(
                 "Nothing was destroyed, and the plan is given up: {} makes a new one.",
-                command(tenant, plan.act)
+                command(Some(tenant), plan.act)
             )));
         }
         if !intent.is_resumed() {
@@ -142,7 +142,7 @@ impl Purge<'_> {
         };
         Err(Failure::new(FailureClass::Refused, "on-hold", tenant, message).hint(format!(
             "Nothing was destroyed.{but} After `tenure release {name}` run {} again.{unreadable}",
-            command(tenant, plan.act)
+            command(Some(tenant), plan.act)
         )))
     }
 
@@ -233,7 +233,7 @@ impl Purge<'_> {
                 done.notes.push(format!(
                     "plan {} is open as well: {} goes on with it",
                     other.plan.id,
-                    command(tenant, other.plan.act)
+                    command(Some(tenant), other.plan.act)
                 ));
             }
         }

@@ -296,21 +296,7 @@ async fn what_a_purge_takes_away_while_it_is_read_is_no_damage() {
                 listed.map(|listed| assert!(listed.backups.is_empty() && listed.problems.is_empty(), "{listed:?}"))
             }
             "/s/" => {
-                let cancel = CancellationToken::new();
-                let change = tenure::operation::keys::change::Change {
-                    vault: &vault,
-                    keyring: &keyring,
-                    removers: &[],
-                    signer: &operator,
-                    role: "operator",
-                    clock: &Utc::now,
-                    progress: &Silent,
-                    cancel: &cancel,
-                    dry_run: false,
-                };
-                let recipients = &lockers.recipients;
-                let rotate = tenure::operation::keys::rotate::Rotate { change, locks: &Lock(true), recipients };
-                let report = rotate.run(&tenure::operation::keys::Which::Named(vec![acme.record.tenant.clone()])).await.unwrap();
+                let report = rotate(&lockers, (&vault, &keyring), &acme).await;
                 assert_eq!(report.class, Some(FailureClass::Refused), "{report:?}");
                 assert_eq!(report.results[0].error.as_ref().unwrap().kind, "tenant-purged", "{report:?}");
                 continue;

@@ -176,22 +176,7 @@ async fn a_purge_whose_plan_is_lost_is_finished_from_its_notes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_only_backups_name_is_destroyed_as_well_and_no_neighbours() {
     let (lockers, mut acme, neighbours) = three_nights().await;
-    let cancel = CancellationToken::new();
-    let operator = lockers.key("operator");
-    let change = tenure::operation::keys::change::Change {
-        vault: &lockers.vault,
-        keyring: &lockers.keyring,
-        removers: &[],
-        signer: &operator,
-        role: "operator",
-        clock: &Utc::now,
-        progress: &Silent,
-        cancel: &cancel,
-        dry_run: false,
-    };
-    let rotate = tenure::operation::keys::rotate::Rotate { change, locks: &Lock(true), recipients: &lockers.recipients };
-    let acme_alone = tenure::operation::keys::Which::Named(vec![acme.record.tenant.clone()]);
-    assert_eq!(rotate.run(&acme_alone).await.unwrap().class, None);
+    assert_eq!(rotate(&lockers, (&lockers.vault, &lockers.keyring), &acme).await.class, None);
     let key = acme.record.key_id;
     let halves = |key| stored(&lockers).into_keys().filter(|name| name.contains(&format!("/k/{key}."))).count();
     for name in stored(&lockers).into_keys().filter(|name| name.contains("/t/") && name.contains(&format!("/{key}.json"))) {

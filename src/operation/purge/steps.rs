@@ -156,7 +156,8 @@ impl Purge<'_> {
         self.stop_if_asked(tenant)?;
         let sealed_with = self.say_what_goes(plan, done).await?;
         if !self.destroy_unrecorded(plan, &sealed_with, done).await? {
-            // Nothing but the manifests names those keys.
+            // Nothing but the manifests names those keys, so they stay; and nobody may say that no key is left.
+            done.keys_destroyed = false;
             return Ok(());
         }
         self.progress.stage(tenant, "removing");

@@ -4,9 +4,13 @@ use tenure::{
     format::plan::{Found, Mark},
     signature::{Namespace, SigningKey},
     signed,
+    store::{
+        StoreErrorKind,
+        fault::{Fault, FaultStore, Operation},
+    },
 };
 
-use super::*;
+use super::{refusals::lockers_store, *};
 
 /// A purge that is stopped when it has its plan; then a hold.
 async fn stopped_by_a_hold(lockers: &Lockers) -> tenure::id::RecordId {
@@ -187,6 +191,16 @@ async fn a_key_that_only_backups_name_is_destroyed_as_well_and_no_neighbours() {
     lockers.night(&mut acme, at("2026-11-04"), &[1]).await;
     let before = (halves(key), halves(neighbour));
     assert!(before.0 > 1 && before.1 > 1, "{before:?}");
+
+    // As long as a mirror keeps it, nobody says that no key is left, and what alone names it stays.
+    let mirror = Arc::new(FaultStore::new(lockers_store(&lockers, "mirror").await));
+    mirror.fail(Operation::Delete, &format!("k/{key}"), 1, Fault::Refused(StoreErrorKind::Denied));
+    let (vault, keyring) = (lockers_store(&lockers, "vault").await, lockers_store(&lockers, "keyring").await);
+    let (vault, keyring) = lockers.through(vault, keyring, vec![mirror]).await;
+    let report = purge_in(&lockers, (&vault, &keyring), ("acme", What::All), true, Utc::now()).await.unwrap();
+    let kinds: Vec<_> = report.open.iter().map(|item| item.kind).collect();
+    assert_eq!((report.status, kinds), (PurgeStatus::Requested, vec!["key-copy"]), "{report:?}");
+    assert!(halves(key) > 0 && stored(&lockers).keys().any(|name| name.contains("/b/") && of(&lockers, &acme)(name)));
 
     let report = purge(&lockers, "acme").await.unwrap();
     assert_eq!(report.status, PurgeStatus::Closed, "{report:?}");

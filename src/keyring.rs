@@ -51,6 +51,8 @@ pub struct TenantKeys {
     pub records: Vec<KeyRecord>,
     /// Records whose secret half is missing: never used.
     pub without_secret: Vec<KeyRecord>,
+    /// The highest number under which each key's secret half is listed.
+    pub wrappings: BTreeMap<KeyId, u32>,
     /// Records of keys that were to be destroyed, where the vault was asked: never used.
     pub dead: Vec<KeyRecord>,
 }
@@ -329,8 +331,10 @@ fn check_root(bytes: &[u8], object: &str, vault: &VaultRoot) -> Result<KeyringRo
 }
 
 fn assemble(tenant: TenantName, tag: NameTag, records: Vec<KeyRecord>, secrets: &SecretHalves) -> TenantKeys {
+    let newest = |record: &KeyRecord| Some((record.key_id, *secrets.get(&record.key_id)?.last()?));
+    let wrappings = records.iter().filter_map(newest).collect();
     let (mut records, without): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| secrets.contains_key(&record.key_id));
     // Ascending, so that the last one seals: the highest sequence, and among equals the lowest id.
     records.sort_by(|a, b| a.sequence.cmp(&b.sequence).then(b.key_id.cmp(&a.key_id)));
-    TenantKeys { tenant, tag, records, without_secret: without, dead: Vec::new() }
+    TenantKeys { tenant, tag, records, without_secret: without, wrappings, dead: Vec::new() }
 }

@@ -64,6 +64,8 @@ pub enum Document {
     Hold(Locker, RecordId),
     /// `t/<locker>/v/<id>.json`
     Finding(Locker, RecordId),
+    /// `t/<locker>/w/<key-id>.<n>.<id>.json`: the key's secret half was wrapped anew, as `n`
+    Rewrapped(Locker, KeyId, u32, RecordId),
     /// `t/<locker>/gone/<id>.json`
     Gone(Locker, RecordId),
     /// `t/<locker>/copies/<id>.json`
@@ -114,6 +116,7 @@ impl fmt::Display for Document {
             Self::Source(locker, id) => write!(f, "t/{locker}/s/{id}.json"),
             Self::Hold(locker, id) => write!(f, "t/{locker}/h/{id}.json"),
             Self::Finding(locker, id) => write!(f, "t/{locker}/v/{id}.json"),
+            Self::Rewrapped(locker, key, n, id) => write!(f, "t/{locker}/w/{key}.{n}.{id}.json"),
             Self::Gone(locker, id) => write!(f, "t/{locker}/gone/{id}.json"),
             Self::Copy(locker, id) => write!(f, "t/{locker}/copies/{id}.json"),
             Self::CopyOid(locker, id) => write!(f, "t/{locker}/copies/{id}.oid.json"),
@@ -188,6 +191,11 @@ fn parse_document(text: &str) -> Option<Document> {
         ["t", locker, "s", file] => Document::Source(locker.parse().ok()?, json(file)?),
         ["t", locker, "h", file] => Document::Hold(locker.parse().ok()?, json(file)?),
         ["t", locker, "v", file] => Document::Finding(locker.parse().ok()?, json(file)?),
+        ["t", locker, "w", file] => {
+            let (key, rest) = file.strip_suffix(".json")?.split_once('.')?;
+            let (n, id) = rest.split_once('.')?;
+            Document::Rewrapped(locker.parse().ok()?, key.parse().ok()?, n.parse().ok().filter(|n| *n > 1)?, id.parse().ok()?)
+        }
         ["t", locker, "gone", file] => Document::Gone(locker.parse().ok()?, json(file)?),
         ["t", locker, "copies", file] => match file.strip_suffix(".oid.json") {
             Some(id) => Document::CopyOid(locker.parse().ok()?, id.parse().ok()?),
@@ -234,7 +242,7 @@ pub mod prefix {
         format!("t/{locker}/")
     }
 
-    /// One kind of object in a locker: `b`, `c`, `p`, `s`, `h`, `v`, `gone`, `copies`.
+    /// One kind of object in a locker: `b`, `c`, `p`, `s`, `h`, `v`, `w`, `gone`, `copies`.
     #[must_use]
     pub fn in_locker(locker: Locker, kind: &str) -> String {
         format!("t/{locker}/{kind}/")
@@ -272,6 +280,7 @@ mod tests {
             format!("t/{ID}/s/{ID}.json"),
             format!("t/{ID}/h/{ID}.json"),
             format!("t/{ID}/v/{ID}.json"),
+            format!("t/{ID}/w/{ID}.2.{ID}.json"),
             format!("t/{ID}/gone/{ID}.json"),
             format!("t/{ID}/copies/{ID}.json"),
             format!("t/{ID}/copies/{ID}.oid.json"),
@@ -316,6 +325,8 @@ mod tests {
             format!("k/{ID}.03.age"),
             format!("t/{LONG}/{ID}.1.json"),
             format!("t/{LONG}/{ID}.02.json"),
+            format!("t/{ID}/w/{ID}.1.{ID}.json"),
+            format!("t/{ID}/w/{ID}.json"),
         ] {
             assert!(text.parse::<ObjectName>().is_err(), "{text}");
         }

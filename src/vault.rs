@@ -11,6 +11,7 @@ mod newest_key;
 pub mod plans;
 pub mod records;
 pub mod removal;
+pub mod rewrapped;
 
 use std::sync::Arc;
 

@@ -50,7 +50,8 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         return Ok(Ended { worst: report.class.or(lost.map(|lost| lost.class)) });
     }
     let census = installation.keyring.census().await?;
-    let mut report = ListAllReport { tenants: Vec::new(), problems: problems(&installation.vault, &census).await? };
+    let mut report =
+        ListAllReport { tenants: Vec::new(), problems: problems(&installation.vault, &installation.keyring, &census).await? };
     let mut worst = (!report.problems.is_empty()).then_some(FailureClass::Integrity);
     for tenant in census.tenants.keys() {
         match one(tenant).await {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     chunk::ChunkNameKey,
-    id::{InstallationId, KeyId, Locker, NameTag, Sha256Digest},
+    id::{InstallationId, KeyId, Locker, NameTag, RecordId, Sha256Digest},
     tenant::TenantName,
 };
 
@@ -61,5 +61,26 @@ pub struct Rewrapping {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<String>,
     /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// `t/<locker>/w/<key-id>.<n>.<id>.json` in the vault, for n from 2, signed by an operator: the key's secret half was wrapped anew as `n`, and
+/// every wrapping before that counts no more. So a keyring that was put back from an older copy is known for one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewrapped {
+    /// 1.
+    pub format: u32,
+    /// Installation.
+    pub installation: InstallationId,
+    /// Must equal the locker in the object's name.
+    pub locker: Locker,
+    /// Must equal the key id in the object's name.
+    pub key_id: KeyId,
+    /// Must equal the number in the object's name.
+    pub wrapping: u32,
+    /// Must equal the id in the object's name.
+    pub id: RecordId,
+    /// When it was written.
     pub created_at: DateTime<Utc>,
 }

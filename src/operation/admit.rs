@@ -78,7 +78,7 @@ impl Admit<'_> {
         if let Some((_, error)) = known.untrusted_copies.pop() {
             return Err(error.into());
         }
-        lost::refuse_incomplete(self.vault, &known.census, ": nobody is admitted").await?;
+        lost::refuse_incomplete(self.vault, self.keyring, &known.census, ": nobody is admitted").await?;
         let fleet = Fleet::discover(self.clusters, &known).await;
         let residents = fleet.residents();
         let wanted = match which {

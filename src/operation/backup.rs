@@ -141,7 +141,8 @@ impl Backup {
         let mut report = BackupReport::new(RecordId::random());
         report.findings.extend(findings::of_clock("vault", self.vault.store().clock_ahead_seconds().await?.unwrap_or(0)));
         let known = Known::read(&self.vault, &self.keyring).await?;
-        if let Err(failure) = lost::refuse_incomplete(&self.vault, &known.census, ": nothing was backed up").await {
+        let whole = lost::refuse_incomplete(&self.vault, &self.keyring, &known.census, ": nothing was backed up").await;
+        if let Err(failure) = whole {
             if !self.accept_lost_keys {
                 let hint = format!("{} Until then `--accept-lost-keys` backs up the tenants whose keys are there.", failure.hint);
                 return Err(failure.hint(hint));

@@ -132,6 +132,7 @@ impl Expire<'_> {
         let elapsed = TimeDelta::from_std(started.elapsed()).unwrap_or_default();
         run.record(now + elapsed).await;
         run.say_open_purges().await;
+        run.say_lost_keys().await;
         run.report.sort();
         Ok(run.report)
     }

@@ -35,7 +35,11 @@ pub async fn keys(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Resu
 pub async fn known(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Result<TenantKeys, Failure> {
     match keys(vault, keyring, tenant).await? {
         Some(keys) if !keys.lockers().is_empty() => Ok(keys),
-        Some(keys) => Err(unfinished(vault, &keys.dead, tenant).await?.unwrap_or_else(|| lost::purged(tenant, None))),
+        Some(keys) => Err(match unfinished(vault, &keys.dead, tenant).await? {
+            Some(failure) => failure,
+            // Single keys are destroyed when newer ones took their place: then the keyring lost those.
+            None => lost::incomplete(vault, keyring).await?.unwrap_or_else(|| lost::purged(tenant, None)),
+        }),
         None => Err(lost::unknown_tenant(vault, keyring, tenant).await),
     }
 }

@@ -50,12 +50,56 @@ pub(super) fn keyring_incomplete(locker: Locker, so: &str) -> Failure {
 /// Stops a command that would go by what the keyring knows, when it has lost some of it.
 ///
 /// # Errors
-/// [`keyring_incomplete`]; a store that cannot be reached.
-pub(super) async fn refuse_incomplete(vault: &Vault, census: &Census, so: &str) -> Result<(), Failure> {
-    match locker_without_key(vault, census).await? {
-        Some(locker) => Err(keyring_incomplete(locker, so)),
+/// [`keyring_incomplete`], [`replaced_wrapping`]; a store that cannot be reached.
+pub(super) async fn refuse_incomplete(vault: &Vault, keyring: &Keyring, census: &Census, so: &str) -> Result<(), Failure> {
+    if let Some(locker) = locker_without_key(vault, census).await? {
+        return Err(keyring_incomplete(locker, so));
+    }
+    match replaced_wrapping(vault, keyring, census).await? {
+        Some(lost) => Err(Failure::new(lost.class, lost.kind, &lost.object, format!("{}{so}", lost.message)).hint(lost.hint)),
         None => Ok(()),
     }
+}
+
+/// A key of which the keyring has only wrappings that were replaced: it was put back from a copy that is older than `keys rewrap`, and who
+/// was let go then may open it again. Asks for one listing of each locker.
+///
+/// # Errors
+/// As [`locker_without_key`].
+pub(super) async fn replaced_wrapping(vault: &Vault, keyring: &Keyring, census: &Census) -> Result<Option<Failure>, Failure> {
+    let listed = |keys: &TenantKeys, key| keys.wrappings.get(&key).copied().unwrap_or(0);
+    let of_one = |keys: &TenantKeys| -> Vec<_> {
+        let records = keys.records.iter();
+        records.map(|record| (keys.tenant.clone(), record.locker, record.key_id, listed(keys, record.key_id))).collect()
+    };
+    let keys: Vec<_> = census.tenants.values().flat_map(of_one).collect();
+    let mut replaced = stream::iter(keys)
+        .map(async |(tenant, locker, key, listed)| {
+            let wrappings = vault.wrappings(locker).await?;
+            if !vault.is_replaced(&wrappings, key, listed).await? || vault.gone(locker).await?.names_key(key) {
+                return Ok::<_, Failure>(None);
+            }
+            // It may have been wrapped anew between the two listings.
+            match keyring.secret_halves().await?.get(&key).and_then(|halves| halves.last()) {
+                Some(now) if !vault.is_replaced(&wrappings, key, *now).await? => Ok(None),
+                _ => Ok(Some(wrapped_for_others(&tenant, key))),
+            }
+        })
+        .buffer_unordered(READERS);
+    while let Some(found) = replaced.try_next().await? {
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+fn wrapped_for_others(tenant: &TenantName, key: KeyId) -> Failure {
+    let message = format!("the keyring has key {key} of tenant {tenant} only as it was wrapped before it was wrapped anew");
+    Failure::new(FailureClass::Integrity, "keyring-incomplete", key, message).hint(
+        "The keyring was put back from an old copy: who has left since may open it again. `tenure keys repair` puts what is missing back from \
+         a mirror of it; without one, `tenure keys rewrap --all --identity FILE --accept-lost-keys` wraps every key anew.",
+    )
 }
 
 /// A locker whose newest backup is sealed with a key of which the keyring has no record: it was put back from a copy that is older than
@@ -64,7 +108,11 @@ pub(super) async fn refuse_incomplete(vault: &Vault, census: &Census, so: &str) 
 /// # Errors
 /// As [`locker_without_key`].
 pub(super) async fn key_without_record(vault: &Vault, census: &Census) -> Result<Option<Failure>, Failure> {
-    let lockers = census.tenants.values().flat_map(|keys| keys.lockers().into_iter().map(move |locker| (keys, locker)));
+    // Of a key that was destroyed because a newer one took its place, an old copy may have the record alone.
+    let lockers = census.tenants.values().flat_map(|keys| {
+        let lockers: BTreeSet<Locker> = keys.dead.iter().map(|record| record.locker).chain(keys.lockers()).collect();
+        lockers.into_iter().map(move |locker| (keys, locker))
+    });
     let mut unknown = stream::iter(lockers)
         .map(async |(keys, locker)| {
             let Some(key) = vault.newest_key(locker).await? else { return Ok::<_, Failure>(None) };
@@ -92,15 +140,24 @@ fn without_record(locker: Locker, key: KeyId) -> Failure {
 /// # Errors
 /// A store that cannot be reached: unknown means no.
 pub async fn incomplete(vault: &Vault, keyring: &Keyring) -> Result<Option<Failure>, Failure> {
-    let census = keyring.census().await?;
-    if locker_without_key(vault, &census).await?.is_none() && key_without_record(vault, &census).await?.is_none() {
+    if lost(vault, keyring, &keyring.census().await?, "").await?.is_none() {
         return Ok(None);
     }
     // A first backup, or one with a new key, may have ended between the two listings.
-    let census = keyring.census().await?;
-    match locker_without_key(vault, &census).await? {
-        Some(locker) => Ok(Some(keyring_incomplete(locker, ""))),
-        None => key_without_record(vault, &census).await,
+    lost(vault, keyring, &keyring.census().await?, "").await
+}
+
+/// What the keyring, as it was listed, lost.
+///
+/// # Errors
+/// As [`incomplete`].
+pub(super) async fn lost(vault: &Vault, keyring: &Keyring, census: &Census, so: &str) -> Result<Option<Failure>, Failure> {
+    if let Some(locker) = locker_without_key(vault, census).await? {
+        return Ok(Some(keyring_incomplete(locker, so)));
+    }
+    match key_without_record(vault, census).await? {
+        None => replaced_wrapping(vault, keyring, census).await,
+        found => Ok(found),
     }
 }
 
@@ -241,13 +298,9 @@ pub fn without_secret(keys: &TenantKeys) -> impl Iterator<Item = String> {
 ///
 /// # Errors
 /// A store that cannot be reached.
-pub async fn problems(vault: &Vault, census: &Census) -> Result<Vec<String>, Failure> {
+pub async fn problems(vault: &Vault, keyring: &Keyring, census: &Census) -> Result<Vec<String>, Failure> {
     let mut problems: Vec<String> = census.problems.iter().map(|error| format!("{error}; run `tenure keys check`")).collect();
-    if let Some(locker) = locker_without_key(vault, census).await? {
-        let lost = keyring_incomplete(locker, "; its tenant is missing here");
-        problems.push(format!("{} ({})", lost.message, lost.hint));
-    } else if let Some(lost) = key_without_record(vault, census).await? {
-        problems.push(format!("{} ({})", lost.message, lost.hint));
-    }
+    let lost = lost(vault, keyring, census, "; its tenant is missing here").await?;
+    problems.extend(lost.map(|lost| format!("{} ({})", lost.message, lost.hint)));
     Ok(problems)
 }

@@ -199,7 +199,7 @@ impl Tenants<'_> {
         problems.extend(known.untrusted().map(|(tenant, error)| format!("tenant {tenant}: {error}; run `tenure verify`")));
         problems.extend(known.returned.iter().cloned());
         problems.extend(known.census.tenants.values().flat_map(lost::without_secret));
-        problems.extend(lost::problems(self.vault, &known.census).await?);
+        problems.extend(lost::problems(self.vault, self.keyring, &known.census).await?);
         let lost = (problems.len() > of_clusters).then_some(FailureClass::Integrity);
         let class = FailureClass::worst(unreachable.into_iter().chain(lost));
         Ok(TenantsReport { tenants, unassigned: fleet.unassigned(), problems, class })

@@ -150,8 +150,7 @@ impl Verify<'_> {
                     lockers.extend(keys.lockers().into_iter().map(|locker| (locker, Some(keys.clone()))));
                 }
                 if let Some(lost) = lost::incomplete(self.vault, self.keyring).await? {
-                    let problem = format!("{} ({})", lost.message, lost.hint);
-                    report.problems.push(VerifyProblem { tenant: None, backup: None, object: lost.object, problem });
+                    report.problems.push(not_whole(lost));
                 }
             }
             Which::All => {
@@ -162,6 +161,10 @@ impl Verify<'_> {
                     object: error.object().to_owned(),
                     problem: error.what(),
                 }));
+                // Lost records are seen with the lockers and backups that miss them.
+                if let Some(lost) = lost::replaced_wrapping(self.vault, self.keyring, &census).await? {
+                    report.problems.push(not_whole(lost));
+                }
                 let known: HashMap<Locker, &TenantKeys> = census
                     .tenants
                     .values()
@@ -353,4 +356,8 @@ impl Verify<'_> {
         }
         Ok(openers)
     }
+}
+
+fn not_whole(lost: Failure) -> VerifyProblem {
+    VerifyProblem { tenant: None, backup: None, object: lost.object, problem: format!("{} ({})", lost.message, lost.hint) }
 }

@@ -179,7 +179,7 @@ async fn refuse_if_a_mirror_knows(backup: &Backup, tenant: &TenantName) -> Resul
 /// be somebody whose key is gone.
 async fn refuse_if_keys_were_lost(backup: &Backup, tenant: &TenantName) -> Result<(), Failure> {
     let census = backup.keyring.census().await?;
-    lost::refuse_incomplete(&backup.vault, &census, &format!("; no key is made for tenant {tenant}")).await?;
+    lost::refuse_incomplete(&backup.vault, &backup.keyring, &census, &format!("; no key is made for tenant {tenant}")).await?;
     census.problems.into_iter().next().map_or(Ok(()), |problem| Err(problem.into()))
 }
 

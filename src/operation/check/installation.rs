@@ -109,9 +109,7 @@ async fn read(object: &str, vault: &Vault, keyring: Keyring, report: &mut Report
             "`tenure verify` says what is wrong; put it back from a copy of the vault. No new tenant is taken in until then.",
         );
     }
-    if let Some(locker) = lost::locker_without_key(vault, &known.census).await? {
-        report.failure(object, &lost::keyring_incomplete(locker, ": no new tenant is taken in"));
-    } else if let Some(lost) = lost::key_without_record(vault, &known.census).await? {
+    if let Some(lost) = lost::lost(vault, &keyring, &known.census, ": no new tenant is taken in").await? {
         report.failure(object, &lost);
     }
     let mut lost = Vec::new();

@@ -13,7 +13,7 @@ use crate::{
     object_name::{Document, ObjectName, prefix},
     operation::{
         failure::{Failure, FailureClass},
-        unfinished,
+        lost, unfinished,
     },
     store::{Listed, StoreError, StoreErrorKind},
     tenant::TenantName,
@@ -146,6 +146,20 @@ impl Run<'_> {
             Ok(open) => {
                 open.iter().for_each(|(tenant, failure)| self.report.fail(tenant.as_ref().map(TenantName::as_str), failure));
             }
+            Err(failure) => self.report.fail(None, &failure),
+        }
+    }
+
+    /// Says that the keyring was put back from an old copy, where the lockers alone did not tell: no key is needed to remove what is over.
+    pub(super) async fn say_lost_keys(&mut self) {
+        if self.expire.cancel.is_cancelled() {
+            return;
+        }
+        match lost::incomplete(self.expire.vault, self.expire.keyring).await {
+            Ok(Some(lost)) if !self.report.problems.iter().any(|problem| problem.object == lost.object) => {
+                self.report.fail(None, &lost);
+            }
+            Ok(_) => {}
             Err(failure) => self.report.fail(None, &failure),
         }
     }

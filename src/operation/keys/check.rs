@@ -59,6 +59,10 @@ impl KeysCheckReport {
     }
 }
 
+/// What is wrong where the keyring was put back from a copy that is older than `keys rewrap`.
+const REPLACED: &str = "it was wrapped anew since, and the newer wrapping is missing: `tenure keys repair` puts it back from another store \
+                        that has it; where none has, `tenure keys rewrap --all --identity FILE --accept-lost-keys` wraps it anew";
+
 /// A key record or its signature is far smaller.
 const MAX_RECORD: u64 = 1 << 20;
 
@@ -97,6 +101,7 @@ pub async fn check(
             } else {
                 let number = check_key(keyring, record, &refusals, identity, &mut problems, &mut not_looked_at).await?;
                 newest.insert(record.key_id, number);
+                replaced(vault, &copies, (&tenant.tenant, record), &mut problems).await?;
             }
         }
         progress.tenant_finished(&tenant.tenant, if problems.len() == before { "good" } else { "damaged" });
@@ -162,6 +167,24 @@ pub async fn check(
         not_looked_at: not_looked_at.into_iter().collect(),
         not_reached,
     })
+}
+
+/// Names each store that has a key only as it was wrapped before `keys rewrap`.
+async fn replaced(
+    vault: &Vault,
+    copies: &[Copy<'_>],
+    (tenant, record): (&TenantName, &KeyRecord),
+    problems: &mut Vec<KeyProblem>,
+) -> Result<(), Failure> {
+    let (wrappings, key_id) = (vault.wrappings(record.locker).await?, record.key_id);
+    for (store, halves) in copies {
+        let Some(wrapping) = halves.get(&key_id).and_then(|numbers| numbers.last().copied()) else { continue };
+        if vault.is_replaced(&wrappings, key_id, wrapping).await? {
+            let object = signed::locate(*store, &ObjectName::SecretKey { key_id, wrapping });
+            problems.push(KeyProblem { tenant: Some(tenant.as_str().to_owned()), object, problem: REPLACED.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 /// What a listing of a whole keyring says by itself.

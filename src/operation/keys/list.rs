@@ -59,7 +59,7 @@ const READERS: usize = 16;
 /// A store that cannot be reached. Records that cannot be trusted or are lost are in the report.
 pub async fn list(vault: &Vault, keyring: &Keyring) -> Result<KeysReport, Failure> {
     let mut census = keyring.census().await?;
-    let mut problems = lost::problems(vault, &census).await?;
+    let mut problems = lost::problems(vault, keyring, &census).await?;
     for tenant in census.tenants.values_mut() {
         problems.extend(living::set_aside_dead(vault, tenant).await?.iter().map(|error| format!("{error}; run `tenure verify`")));
         problems.extend(living::returned(tenant));

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -286,7 +286,8 @@ pub(super) fn needed(
     }
     // No run that began with it may still commit: none is longer than half of that.
     let settle = TimeDelta::seconds(i64::try_from(settle_seconds).unwrap_or(i64::MAX / 1_000));
-    (successor.created_at + settle > now).then(|| format!("the key after it was made {}", successor.created_at.to_rfc3339()))
+    (successor.created_at + settle > now)
+        .then(|| format!("the key after it was made {}", successor.created_at.to_rfc3339_opts(SecondsFormat::Secs, true)))
 }
 
 fn on_hold(tenant: &TenantName) -> Failure {

@@ -132,6 +132,7 @@ impl Documents {
                 Document::CopyOid(..) => vault.record::<CopyOid>(document, at).await.map(drop),
                 Document::Finding(..) => vault.record::<Finding>(document, at).await.map(drop),
                 Document::Hold(..) => vault.record::<Hold>(document, at).await.map(drop),
+                Document::Rewrapped(..) => vault.rewrapped(document).await.map(drop),
                 Document::Gone(..) => vault.record::<PurgeNote>(document, at).await.map(drop),
                 _ => Ok(()),
             };
@@ -163,6 +164,7 @@ fn locker_of(document: &Document) -> Option<Locker> {
         Document::Source(locker, _)
         | Document::Hold(locker, _)
         | Document::Finding(locker, _)
+        | Document::Rewrapped(locker, ..)
         | Document::Gone(locker, _)
         | Document::Copy(locker, _)
         | Document::CopyOid(locker, _) => Some(*locker),

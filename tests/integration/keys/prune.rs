@@ -10,6 +10,7 @@ use tenure::{
             prune::{Prune, PruneReport},
             repair::Repair,
         },
+        living,
     },
     store::{fault::Operation, s3::S3Store},
 };
@@ -411,4 +412,23 @@ async fn no_version_of_a_pruned_key_is_left_in_a_bucket() {
         }
         lockers.opens(&acme, &night).await.unwrap();
     }
+}
+
+/// What took its place is not there, and of the destroyed key there is a record again.
+#[tokio::test]
+async fn a_copy_from_before_a_key_was_destroyed_is_an_old_copy_and_no_purge() {
+    let lockers = small().await;
+    let old = Old::new(&lockers, "acme").await;
+    let copies = old.copies(&lockers);
+    let report = in_july(&lockers).await.prune(&named("acme"), false).await.unwrap();
+    assert_eq!(outcomes(&report), ["done"], "{report:?}");
+    let mut before = content(lockers.folder());
+    let newer = old.tenant.record.key_id.to_string();
+    before.retain(|name, _| name.starts_with("vault/") || !name.contains(&newer));
+    before.extend(copies);
+    set(lockers.folder(), &before);
+
+    let ring = Ring::new(&lockers).await;
+    let failure = living::known(&ring.vault, &ring.keyring, &old.tenant.record.tenant).await.err().unwrap();
+    assert_eq!((failure.class.code(), failure.kind), (5, "keyring-incomplete"), "{failure:?}");
 }

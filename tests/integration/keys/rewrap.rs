@@ -1,6 +1,9 @@
 //! `keys rewrap`.
 
-use tenure::{id::Sha256Digest, operation::keys::repair::Repair, signature::Namespace, signed, store::fault::Operation};
+use tenure::{
+    format::key_record::Rewrapped, id::Sha256Digest, operation::keys::repair::Repair, signature::Namespace, signed,
+    store::fault::Operation,
+};
 
 use super::*;
 
@@ -348,4 +351,34 @@ async fn a_workers_wrapping_counts_for_nothing() {
     let report = ring.rewrap(&ann, &recipients(&[&ann])).await.unwrap();
     assert_eq!(class(report.class), 0, "{report:?}");
     assert_eq!(only_newest(&lockers, acme.record.key_id, &[&ann], &[], "forged"), 3);
+}
+
+/// A worker's key makes records of keys: by saying that one was wrapped anew it would stop everybody.
+#[tokio::test]
+async fn only_an_operator_says_that_a_key_was_wrapped_anew() {
+    let ann = Person::new();
+    let lockers = wrapped_to(&[&ann]).await;
+    let acme = lockers.tenant("acme", at("2026-05-01")).await;
+    let ring = Ring::new(&lockers).await;
+    let record = |wrapping| Rewrapped {
+        format: 1,
+        installation: lockers.installation(),
+        locker: acme.record.locker,
+        key_id: acme.record.key_id,
+        wrapping,
+        id: RecordId::random(),
+        created_at: ring.now,
+    };
+    for (signer, wrapping, believed) in [("worker", 9, false), ("operator", 8, true)] {
+        let record = record(wrapping);
+        ring.vault.put_rewrapped(&record, &lockers.key(signer)).await.unwrap();
+        let wrappings = ring.vault.wrappings(record.locker).await.unwrap();
+        assert!(wrappings.of(record.key_id).contains(&wrapping));
+        assert_eq!(ring.vault.is_replaced(&wrappings, record.key_id, 1).await.unwrap(), believed, "{signer}");
+        assert!(!ring.vault.is_replaced(&wrappings, record.key_id, wrapping).await.unwrap(), "{signer}");
+        let document = Document::Rewrapped(record.locker, record.key_id, wrapping, record.id);
+        assert_eq!(ring.vault.rewrapped(&document).await.is_ok(), believed, "{signer}");
+        let check = ring.check().await;
+        assert_eq!(check.problems.is_empty(), !believed, "{signer}: {check:?}");
+    }
 }

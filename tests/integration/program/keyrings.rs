@@ -265,6 +265,85 @@ fn a_copy_from_before_a_rotation_is_told_and_no_key_is_changed_with_it() {
     program.done(&["backup", "--all"]);
 }
 
+/// Every record is in it, and who left since opens its secret halves.
+#[test]
+fn a_copy_from_before_keys_were_wrapped_anew_is_told_until_that_is_mended() {
+    const WORDS: &str = "only as it was wrapped before it was wrapped anew";
+    let fleet = Fleet::new(1);
+    let program = &fleet.program;
+    let kit = ["--identity", "recovery-kit.txt"];
+    let (before, before_mirror) = (fleet.path("keyring.before"), fleet.path("mirror0.before"));
+    copy(&fleet.path("keyring"), &before);
+    copy(&fleet.path("mirror0"), &before_mirror);
+    program.done(&[&["keys", "rewrap", "--all"], &kit[..]].concat());
+    program.done(&["check"]);
+    program.done(&["tenants"]);
+    let whole = fleet.content("keyring");
+    let into = unique("ring_copy");
+    let stop: [&[&str]; 11] = [
+        &["check"],
+        &["backup", "--all"],
+        &["backup", "acme"],
+        &["admit", "--source", "acme"],
+        &["restore", "acme", "--into", &into, "--identity", "recovery-kit.txt"],
+        &["restore", "--all", "--identity", "recovery-kit.txt"],
+        &["keys", "check"],
+        &["keys", "rotate", "acme"],
+        &["keys", "rewrap", "--all", "--identity", "recovery-kit.txt"],
+        &["keys", "prune", "--all"],
+        &["expire", "--dry-run"],
+    ];
+    let say: [&[&str]; 10] = [
+        &["tenants"],
+        &["list"],
+        &["list", "acme"],
+        &["show", "acme", "latest"],
+        &["verify", "--all"],
+        &["verify", "acme"],
+        &["keys", "list"],
+        &["hold", "acme", "--reason", "a letter"],
+        &["release", "acme"],
+        &["purge", "acme", "--dry-run"],
+    ];
+    let said_by_all = |case: &str| {
+        let keyring = fleet.content("keyring");
+        for command in stop.iter().chain(&say) {
+            let (code, document) = program.run(command);
+            let expected = if *command == ["check"] { 1 } else { 5 };
+            assert_eq!(code, expected, "{case}: {command:?}: {document:#}");
+            let words = if *command == ["keys", "check"] { "it was wrapped anew since" } else { WORDS };
+            assert!(said(&document, words), "{case}: {command:?}: {document:#}");
+        }
+        assert_eq!(fleet.content("keyring"), keyring, "{case}");
+    };
+    fleet.instead("keyring", &before, || {
+        said_by_all("with a whole mirror");
+        program.done(&["keys", "repair"]);
+        program.done(&["backup", "--all"]);
+        assert!(whole.iter().all(|(name, bytes)| fleet.content("keyring").get(name) == Some(bytes)));
+        // What somebody put back goes again.
+        program.done(&[&["keys", "rewrap", "--all"], &kit[..]].concat());
+        assert_eq!(fleet.content("keyring"), whole);
+    });
+    // No copy has the newer wrapping: the keys are wrapped anew once more, under numbers that were never used.
+    let (keyring, mirror) = (fleet.path("keyring"), fleet.path("mirror0"));
+    for (old, store) in [(&before, &keyring), (&before_mirror, &mirror)] {
+        fs::remove_dir_all(store).unwrap();
+        copy(old, store);
+    }
+    said_by_all("with an old mirror");
+    let hint = program.refused(5, &["backup", "--all"])["hint"].to_string();
+    assert!(hint.contains("`tenure keys rewrap --all --identity FILE --accept-lost-keys`"), "{hint}");
+    let (code, report) = program.run(&[&["keys", "rewrap", "--all", "--accept-lost-keys"], &kit[..]].concat());
+    assert!(code == 5 && said(&report["errors"], WORDS), "it says why it was told to go on: {report:#}");
+    for result in report["results"].as_array().unwrap() {
+        assert_eq!((&result["outcome"], &result["wrapping"]), (&json!("done"), &json!(3)), "{report:#}");
+    }
+    for command in [&["check"][..], &["backup", "--all"], &["verify", "--all"], &["keys", "check"], &["tenants"]] {
+        program.done(command);
+    }
+}
+
 #[test]
 fn a_mirror_that_is_away_or_not_whole_stops_only_who_needs_a_new_key() {
     let fleet = Fleet::new(1);

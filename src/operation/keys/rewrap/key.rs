@@ -5,8 +5,8 @@ use futures_util::TryStreamExt as _;
 
 use super::{Done, Numbers, Place, Rewrap, wrapping_of};
 use crate::{
-    format::key_record::{KeyRecord, Rewrapping},
-    id::Sha256Digest,
+    format::key_record::{KeyRecord, Rewrapped, Rewrapping},
+    id::{RecordId, Sha256Digest},
     keyring::{read_wrapping, secret_halves},
     object_name::{Document, ObjectName, prefix},
     operation::failure::{Failure, FailureClass},
@@ -102,6 +102,8 @@ impl Rewrap<'_> {
                 Err(failure) => place.give_up(failure, open)?,
             }
         }
+        // Numbers that a lost copy had are not used again.
+        numbers.extend(change.vault.wrappings(record.locker).await?.of(record.key_id));
         let highest = numbers.last().copied().unwrap_or(1);
         let Some((newest, differ)) = self.newest(record, places, &numbers, open).await? else {
             return match self.whole_nowhere(record, places).await {
@@ -146,8 +148,27 @@ impl Rewrap<'_> {
         if self.identity.is_among(&wrapping.recipients) {
             self.unwrap(record, &wrapping)?;
         }
+        self.remember(record, wrapping.number).await?;
         let (removed, newer) = self.remove_older(record, wrapping.number, places, open).await?;
         Ok(Ok((Done { wrapping: wrapping.number, wrapped: written > 0, removed }, newer)))
+    }
+
+    /// Records in the vault that the wrapping is there, before an older one goes: a keyring without it was put back from an old copy.
+    async fn remember(&self, record: &KeyRecord, number: u32) -> Result<(), Failure> {
+        let change = &self.change;
+        if number == 1 || change.vault.wrappings(record.locker).await?.of(record.key_id).contains(&number) {
+            return Ok(());
+        }
+        let rewrapped = Rewrapped {
+            format: FORMAT,
+            installation: record.installation,
+            locker: record.locker,
+            key_id: record.key_id,
+            wrapping: number,
+            id: RecordId::random(),
+            created_at: (change.clock)(),
+        };
+        Ok(change.vault.put_rewrapped(&rewrapped, change.signer).await?)
     }
 
     /// The highest wrapping that is whole in any store; and whether two stores have different ones under its number.

@@ -4,7 +4,10 @@ pub mod create;
 pub mod destroy;
 mod wrapped;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures_util::{StreamExt as _, stream};
 
@@ -162,13 +165,28 @@ impl Keyring {
     /// # Errors
     /// A record that cannot be read or trusted: a key that is not understood must not be passed over.
     pub async fn keys(&self, tenant: &TenantName) -> Result<Option<TenantKeys>, DocumentError> {
+        let (keys, mut untrusted) = self.keys_and_untrusted(tenant).await?;
+        match untrusted.pop_first() {
+            Some((_, error)) => Err(error),
+            None => Ok(keys),
+        }
+    }
+
+    /// The keys of one tenant, and the ids under which records lie that cannot be read or trusted: for whoever lets go of them all.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub async fn keys_and_untrusted(
+        &self,
+        tenant: &TenantName,
+    ) -> Result<(Option<TenantKeys>, BTreeMap<KeyId, DocumentError>), DocumentError> {
         let tag = self.tag(tenant);
-        let read = self.records_in(self.store(), tag).await?;
+        let (read, untrusted) = self.read_records(self.store(), tag).await?;
         if read.is_empty() {
-            return Ok(None);
+            return Ok((None, untrusted));
         }
         let secrets = self.secret_halves().await?;
-        Ok(Some(assemble(tenant.clone(), tag, read, &secrets)))
+        Ok((Some(assemble(tenant.clone(), tag, read, &secrets)), untrusted))
     }
 
     /// Records of a tenant that a mirror has, each with the mirror. A crashed first run leaves some, and so does a keyring that lost them.
@@ -185,14 +203,38 @@ impl Keyring {
     }
 
     async fn records_in(&self, store: &dyn Store, tag: NameTag) -> Result<Vec<KeyRecord>, DocumentError> {
-        let mut read = Vec::new();
+        let (read, mut untrusted) = self.read_records(store, tag).await?;
+        untrusted.pop_first().map_or(Ok(read), |(_, error)| Err(error))
+    }
+
+    async fn read_records(
+        &self,
+        store: &dyn Store,
+        tag: NameTag,
+    ) -> Result<(Vec<KeyRecord>, BTreeMap<KeyId, DocumentError>), DocumentError> {
+        let (mut read, mut untrusted) = (Vec::new(), BTreeMap::new());
         for (tag, key_id, stored_at) in record_names(store, &prefix::key_records(tag)).await? {
             match self.record(store, tag, key_id, stored_at).await {
+                Ok(record) => read.push(record),
+                Err(error @ DocumentError::Store { .. }) => return Err(error),
                 Err(error) if went_meanwhile(store, tag, key_id, &error).await? => {}
-                record => read.push(record?),
+                Err(error) => _ = untrusted.insert(key_id, error),
             }
         }
-        Ok(read)
+        Ok((read, untrusted))
+    }
+
+    /// Tags under which the keyring or a mirror has a record of a key, by names alone.
+    ///
+    /// # Errors
+    /// A store that cannot be listed.
+    pub async fn tags_of(&self, key: KeyId) -> Result<BTreeSet<NameTag>, DocumentError> {
+        let mut tags = BTreeSet::new();
+        for store in self.stores() {
+            let names = record_names(&**store, prefix::TENANTS).await?;
+            tags.extend(names.into_iter().filter(|(_, key_id, _)| *key_id == key).map(|(tag, ..)| tag));
+        }
+        Ok(tags)
     }
 
     /// Every tenant's keys.

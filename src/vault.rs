@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
+use tokio::sync::Mutex;
 
 use crate::{
     format::root::VaultRoot,
@@ -34,6 +35,8 @@ pub struct Vault {
     root: VaultRoot,
     trust: AllowedSigners,
     signers: AllowedSigners,
+    /// See [`Vault::expected_notes`].
+    expected_notes: Arc<Mutex<Option<Arc<plans::ExpectedNotes>>>>,
 }
 
 impl Vault {
@@ -51,7 +54,12 @@ impl Vault {
         let contradiction = |what: String| DocumentError::Contradiction { object: signed::locate(&*store, &object), what };
         let text = std::str::from_utf8(&text).map_err(|_| contradiction("not text".to_owned()))?;
         let signers = AllowedSigners::parse(text).map_err(|error| contradiction(error.to_string()))?;
-        Ok(Self { store, root, trust: trust.clone(), signers })
+        Ok(Self { store, root, trust: trust.clone(), signers, expected_notes: Arc::default() })
+    }
+
+    /// Forgets what is asked once for a command: another one begins.
+    pub async fn ask_anew(&self) {
+        *self.expected_notes.lock().await = None;
     }
 
     /// What `vault.json` says.

@@ -43,5 +43,8 @@ fn text(report: &HoldReport) -> String {
     if !report.others.is_empty() {
         text.push_str(&format!("it was on hold before: {}\n", report.others.join(", ")));
     }
+    for note in &report.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
     text
 }

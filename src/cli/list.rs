@@ -1,17 +1,20 @@
 //! `tenure list`.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
     edge::{Edge, Ended},
-    installation::Installation,
+    installation::{Installation, read_identity},
     table::{count, size, table, time},
 };
 use crate::{
     config::store::Role,
     operation::{
         failure::{Failure, FailureClass},
+        hold::HeldBy,
         list::{ListReport, Listed, list},
         lost::problems,
     },
@@ -24,6 +27,10 @@ use crate::{
 pub struct Args {
     /// The tenant; without one, every tenant that the keyring knows
     tenant: Option<TenantName>,
+
+    /// Recovery kit or age identity file; shows why the tenant is on hold
+    #[arg(long, value_name = "FILE", requires = "tenant")]
+    identity: Option<PathBuf>,
 }
 
 /// `tenure list` without a tenant.
@@ -36,11 +43,12 @@ pub struct ListAllReport {
 }
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let identity = args.identity.as_deref().map(read_identity).transpose()?;
     let installation = Installation::open(edge, Role::Restorer).await?;
     let now = edge.now();
     let one = async |tenant: &TenantName| {
         let database = installation.database_of(tenant).await?;
-        list(&installation.vault, &installation.keyring, tenant, database.as_deref(), now).await
+        list(&installation.vault, &installation.keyring, tenant, database.as_deref(), identity.as_ref(), now).await
     };
     if let Some(tenant) = &args.tenant {
         let mut report = one(tenant).await?;
@@ -97,7 +105,7 @@ fn text(report: &ListReport) -> String {
         ));
     }
     for held in &report.holds {
-        text.push_str(&format!("on hold since {}: {}\n", time(held.placed_at), held.hold));
+        text.push_str(&format!("on hold {}\n", on_hold(held)));
     }
     for purged in &report.purged {
         text.push_str(&format!("purged, and still or again stored: {purged}; `tenure expire` removes it\n"));
@@ -106,6 +114,15 @@ fn text(report: &ListReport) -> String {
         text.push_str(&format!("problem: {problem}\n"));
     }
     text
+}
+
+/// A hold in words: since when, which, by whom and why.
+pub(super) fn on_hold(held: &HeldBy) -> String {
+    let reason = held
+        .reason
+        .as_deref()
+        .map_or("its reason is sealed, `--identity FILE` shows it".to_owned(), |reason| Printable(reason).to_string());
+    format!("since {}, {}, by {}: {reason}", time(held.placed_at), held.hold, Printable(&held.placed_by))
 }
 
 fn row(backup: &Listed) -> [String; 7] {

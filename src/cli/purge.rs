@@ -39,6 +39,10 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["before", "anew"])]
     returned: bool,
 
+    /// Destroy keys too whose records cannot be trusted, by their names
+    #[arg(long, conflicts_with_all = ["before", "anew", "returned"])]
+    untrusted_keys: bool,
+
     /// The tenant's name once more; without it a person at a terminal is asked
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
@@ -66,11 +70,13 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         Some(before) => What::Before(before),
         None if args.anew => What::Anew,
         None if args.returned => What::Returned,
+        None if args.untrusted_keys => What::AllUntrusted,
         None => What::All,
     };
     // Adding up bytes takes as long as there are objects: for whoever looks, and not for whoever has decided.
     let intent = purge.look(tenant, what, args.dry_run || args.confirm.is_none()).await?;
     edge.output.announce(&format!("{}\n", first_line(tenant, &intent)));
+    Purge::warnings(&intent).iter().for_each(|warning| edge.output.announce(&format!("{warning}\n")));
     if args.dry_run || intent.is_empty() {
         let report = PurgeReport { dry_run: args.dry_run, ..purge.describe(tenant, &intent) };
         return end(&installation, edge, report).await;
@@ -80,7 +86,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         command.push_str(&format!(" --before {}", before.to_rfc3339_opts(SecondsFormat::AutoSi, true)));
     }
     // Without its flag it would let go of more.
-    for (is_set, flag) in [(args.anew, " --anew"), (args.returned, " --returned")] {
+    for (is_set, flag) in [(args.anew, " --anew"), (args.returned, " --returned"), (args.untrusted_keys, " --untrusted-keys")] {
         command.push_str(if is_set { flag } else { "" });
     }
     confirm::tenant(edge, tenant, args.confirm.as_deref(), &command)?;

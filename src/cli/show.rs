@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{
     edge::{Edge, Ended},
     installation::{Installation, read_identity},
+    list::on_hold,
     table::{count, size, time},
 };
 use crate::{
@@ -78,8 +79,7 @@ fn text(report: &ShowReport) -> String {
         ("written by", report.written_by.clone()),
     ];
     for held in &report.holds {
-        let reason = held.reason.as_deref().map_or("its reason is sealed", |reason| reason);
-        lines.push(("on hold", format!("since {}, {}: {}", time(held.placed_at), held.hold, Printable(reason))));
+        lines.push(("on hold", on_hold(held)));
     }
     match &report.description {
         Some(described) => lines.extend(describe(described)),

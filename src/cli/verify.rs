@@ -90,10 +90,16 @@ fn text(report: &VerifyReport) -> String {
     ));
     text.push_str(&match report.problems.len() {
         0 => "all good\n".to_owned(),
-        n => format!(
-            "{}; backups that are not named are whole. The next `tenure backup` stores missing and damaged chunks and pages anew, and depends on none of them\n",
-            count(n as u64, "problem")
-        ),
+        n => format!("{}; backups that are not named are whole{}\n", count(n as u64, "problem"), mended(report)),
     });
     text
+}
+
+/// What a backup mends of it, and nobody has to put back: chunks and pages.
+fn mended(report: &VerifyReport) -> &'static str {
+    let is_mended = |object: &str| matches!(object.rsplit('/').nth(2), Some("c" | "p"));
+    match report.problems.iter().any(|problem| is_mended(&problem.object)) {
+        true => ". The next `tenure backup` stores missing and damaged chunks and pages anew, and depends on none of them",
+        false => "",
+    }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::purge_note::PurgedBackup;
+use super::purge_note::{PurgeNote, Purged, PurgedBackup};
 use crate::id::{InstallationId, KeyId, Locker, NameTag, RecordId};
 
 /// `plans/<id>/plan.json`, signed by an operator. Written before anything is destroyed; what is carried out is what it names.
@@ -30,6 +30,26 @@ impl Plan {
     /// Every key that is destroyed.
     pub fn keys(&self) -> impl Iterator<Item = KeyId> {
         self.lockers.iter().flat_map(|planned| planned.keys.iter().copied())
+    }
+
+    /// The note that is written in one of its lockers before anything there is destroyed; `None` where nothing is. Whoever writes it, it has
+    /// the same bytes.
+    #[must_use]
+    pub fn note(&self, planned: &PlannedLocker) -> Option<PurgeNote> {
+        let purged = match self.act {
+            PlannedAct::PurgeAll | PlannedAct::PurgeReturned => Purged::All { keys: planned.keys.clone() },
+            PlannedAct::PurgeBefore { .. } if planned.backups.is_empty() => return None,
+            PlannedAct::PurgeBefore { before } => Purged::Backups { before, backups: planned.backups.clone() },
+        };
+        Some(PurgeNote {
+            format: self.format,
+            installation: self.installation,
+            locker: planned.locker,
+            id: self.id,
+            name_tag: self.name_tag,
+            purged,
+            created_at: self.created_at,
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 mod brakes;
 mod look;
 mod purged;
+mod record;
 pub mod report;
 pub mod sweep;
 
@@ -19,18 +20,17 @@ use self::{
     brakes::{ByLocker, decide},
     look::{Backups, Look},
     purged::Purged,
-    report::{ExpireReport, ExpiredBackup, Waiting, WaitingBackup},
+    report::{ExpireReport, ExpiredBackup},
     sweep::{Obstacle, Sweep, Tally, go_on},
 };
 use super::failure::{Failure, FailureClass};
 use crate::{
     backup_id::BackupId,
-    format::act::{Act, ActCommand, ActOn, ActOutcome},
+    format::act::ActOn,
     id::{KeyId, Locker, NameTag, RecordId},
     keyring::Keyring,
     object_name::{Document, ObjectName, prefix},
     signature::{Namespace, SigningKey},
-    signed::FORMAT,
     store::Listed,
     vault::{Vault, list_named, removal::Removal},
 };
@@ -209,6 +209,7 @@ impl Run<'_> {
         }
         self.wait(&decided.waiting).await;
 
+        self.intend(&decided.going).await?;
         let held: BTreeSet<Locker> = looks.iter().filter(|(_, backups)| backups.is_held).map(|(locker, _)| *locker).collect();
         drop(looks);
         let nothing = BTreeSet::new();
@@ -335,81 +336,10 @@ impl Run<'_> {
             self.fail(locker, failure);
         }
         if done.tally.objects > 0 {
-            let name_tag = self.owners.get(&locker).map(|owner| owner.tag);
             let (objects, bytes) = (done.tally.objects, done.tally.bytes);
-            self.acts.push(ActOn { objects, bytes, ..on(locker, name_tag, done.removed) });
+            self.acts.push(ActOn { objects, bytes, ..self.on(locker, done.removed) });
         }
     }
-
-    /// Writes down what waits, so that it can be confirmed.
-    async fn wait(&mut self, waiting: &BTreeMap<(Locker, BackupId), report::Brake>) {
-        if waiting.is_empty() {
-            return;
-        }
-        let mut by_locker = ByLocker::new();
-        waiting.keys().for_each(|(locker, backup)| {
-            by_locker.entry(*locker).or_default().insert(*backup);
-        });
-        let lockers = by_locker.into_iter().map(|(locker, backups)| {
-            let name_tag = self.owners.get(&locker).map(|owner| owner.tag);
-            on(locker, name_tag, backups.into_iter().collect())
-        });
-        let act = self.act(RecordId::random(), self.now, ActOutcome::Waiting, lockers.collect());
-        let run = self.put(&act).await.then(|| act.id.to_string());
-        let backups = waiting.iter().map(|((locker, backup), brake)| {
-            let ExpiredBackup { tenant, locker, backup } = ExpiredBackup::new(self.tenant(*locker).as_deref(), *locker, *backup);
-            WaitingBackup { tenant, locker, backup, brake: *brake }
-        });
-        let backups = backups.collect();
-        self.report.waiting = Some(Waiting { run, backups });
-        self.report.classes.push(FailureClass::Refused);
-    }
-
-    /// Writes down what was done.
-    async fn record(&mut self, ended_at: DateTime<Utc>) {
-        let outcome = match self.report.class() {
-            Some(FailureClass::Interrupted) => ActOutcome::Open,
-            _ if !self.report.problems.is_empty() => ActOutcome::Failed,
-            _ if self.report.kept_by_lock.objects > 0 => ActOutcome::Open,
-            _ => ActOutcome::Done,
-        };
-        let acts = std::mem::take(&mut self.acts);
-        let act = self.act(self.id, ended_at, outcome, acts);
-        if self.put(&act).await {
-            self.report.run = Some(self.id.to_string());
-        }
-    }
-
-    fn act(&self, id: RecordId, ended_at: DateTime<Utc>, outcome: ActOutcome, lockers: Vec<ActOn>) -> Act {
-        Act {
-            format: FORMAT,
-            installation: self.expire.vault.root().installation,
-            id,
-            command: ActCommand::Expire,
-            plan: None,
-            started_at: self.now,
-            ended_at,
-            outcome,
-            lockers,
-            certificate: None,
-        }
-    }
-
-    /// Whether it was written. In a dry run nothing is.
-    async fn put(&mut self, act: &Act) -> bool {
-        let (None, Some(signer)) = (self.dry_run, self.expire.signer) else { return false };
-        match self.expire.vault.put_act(act, signer).await {
-            Ok(()) => true,
-            Err(error) => {
-                self.report.fail(None, &error.into());
-                false
-            }
-        }
-    }
-}
-
-fn on(locker: Locker, name_tag: Option<NameTag>, backups: Vec<BackupId>) -> ActOn {
-    ActOn { locker, name_tag, backups, keys: Vec::new(), holds: Vec::new(), objects: 0, bytes: 0 }
 }
 
 impl From<Obstacle> for Failure {

@@ -10,13 +10,14 @@ use serde::Serialize;
 use super::{
     failure::{Failure, FailureClass},
     living, lost,
+    purge::command,
 };
 use crate::{
     backup_id::BackupId,
     format::{
         act::{Act, ActCommand, ActOn, ActOutcome},
         hold::{Hold, HoldAct},
-        plan::Step,
+        plan::{PlannedAct, Step},
         purge_note::{Purged, PurgedBackup},
     },
     id::{Locker, RecordId},
@@ -25,9 +26,9 @@ use crate::{
     printable::Word,
     seal::{RecoveryIdentity, TenantRecipient, open_text, seal_text},
     signature::{Namespace, SigningKey},
-    signed::FORMAT,
+    signed::{DocumentError, FORMAT},
     tenant::TenantName,
-    vault::Vault,
+    vault::{Vault, holds::ActiveHold},
 };
 
 /// What both work with.
@@ -51,6 +52,8 @@ pub struct HoldReport {
     pub placed_at: DateTime<Utc>,
     /// Other holds that the tenant is under.
     pub others: Vec<String>,
+    /// Purges of older backups that are open: what they let go of this hold brings back no more, and the rest of their work it stops.
+    pub notes: Vec<String>,
     /// What the keyring lost: the tenant may have more than what is held.
     pub problems: Vec<String>,
 }
@@ -90,6 +93,8 @@ pub struct HeldBy {
     pub hold: String,
     /// Since when.
     pub placed_at: DateTime<Utc>,
+    /// Who: the principal whose key signed it.
+    pub placed_by: String,
     /// Why; null without an identity that opens the tenant's key.
     pub reason: Option<String>,
 }
@@ -157,7 +162,32 @@ impl Holding<'_> {
             }
         }
         self.record(ActCommand::Hold, tenant, lockers.iter().map(|locker| (*locker, vec![id])), now).await?;
-        Ok(HoldReport { tenant: tenant.as_str().to_owned(), hold: id.to_string(), placed_at: now, others, problems: Vec::new() })
+        Ok(HoldReport {
+            tenant: tenant.as_str().to_owned(),
+            hold: id.to_string(),
+            placed_at: now,
+            others,
+            notes: self.open_purges(tenant).await?,
+            problems: Vec::new(),
+        })
+    }
+
+    /// Purges of backups before a time that have let go of something and are not closed, in words.
+    async fn open_purges(&self, tenant: &TenantName) -> Result<Vec<String>, Failure> {
+        let is_open = |steps: &BTreeSet<Step>| steps.contains(&Step::Noted) && !steps.contains(&Step::Closed);
+        let tag = self.keyring.tag(tenant);
+        // What is not to be trusted no purge goes on with.
+        let plans = self.vault.listed_plans(is_open).await?.into_iter().filter_map(|listed| listed.plan.ok());
+        let before = plans.filter(|plan| plan.name_tag == tag && matches!(plan.act, PlannedAct::PurgeBefore { .. }));
+        let said = before.map(|plan| {
+            format!(
+                "a purge is open: the {} backups that it names are let go of, and no hold brings them back; the hold keeps everything else, and stops what \
+                 that purge has left to do: {} goes on with it after the release",
+                plan.lockers.iter().map(|planned| planned.backups.len()).sum::<usize>(),
+                command(Some(tenant), plan.act)
+            )
+        });
+        Ok(said.collect())
     }
 
     /// Releases holds of a tenant, in every locker, purged ones too.
@@ -203,13 +233,14 @@ impl Holding<'_> {
             }
         }
         notes.dedup();
+        notes.extend(unreadable.iter().map(|error| cure(tenant, error)));
         let text = |ids: Vec<RecordId>| ids.iter().map(ToString::to_string).collect();
         Ok(ReleaseReport {
             problems: Vec::new(),
             tenant: tenant.as_str().to_owned(),
             released: text(ids),
             remaining: text(active.into_keys().collect()),
-            unreadable,
+            unreadable: unreadable.iter().map(ToString::to_string).collect(),
             notes,
         })
     }
@@ -232,14 +263,14 @@ impl Holding<'_> {
     }
 
     /// Active holds, each with the lockers that it is in; and what cannot be read.
-    async fn active(&self, lockers: &[Locker]) -> Result<(BTreeMap<RecordId, Vec<Locker>>, Vec<String>), Failure> {
+    async fn active(&self, lockers: &[Locker]) -> Result<(BTreeMap<RecordId, Vec<Locker>>, Vec<DocumentError>), Failure> {
         let (mut active, mut unreadable) = (BTreeMap::<RecordId, Vec<Locker>>::new(), Vec::new());
         for locker in lockers {
             let holds = self.vault.holds(*locker).await?;
-            for id in holds.active.iter().map(|hold| hold.id).chain(holds.lost) {
+            for id in holds.active.iter().map(|held| held.hold.id).chain(holds.lost) {
                 active.entry(id).or_default().push(*locker);
             }
-            unreadable.extend(holds.unreadable.iter().map(ToString::to_string));
+            unreadable.extend(holds.unreadable);
         }
         Ok((active, unreadable))
     }
@@ -320,7 +351,7 @@ pub async fn held_by(
     let (mut active, mut unreadable) = (BTreeMap::new(), Vec::new());
     for locker in keys.lockers() {
         let holds = vault.holds(locker).await?;
-        active.extend(holds.active.into_iter().map(|hold| ((hold.created_at, hold.id), hold)));
+        active.extend(holds.active.into_iter().map(|held| ((held.hold.created_at, held.hold.id), held)));
         unreadable.extend(holds.unreadable.iter().map(|error| format!("{error}; it may be a hold, and counts as one")));
         unreadable.extend(holds.lost.iter().map(|id| {
             format!("of record {id} in h/ only the signature is there; it may be a hold, and counts as one until `tenure release --hold {id}`")
@@ -333,12 +364,12 @@ pub async fn held_by(
             opened.push(identity.unwrap(&wrapped).map_err(|error| Failure::wrong_identity(&keys.tenant, error))?);
         }
     }
-    let held = active.into_values().map(|hold| {
+    let held = active.into_values().map(|ActiveHold { hold, placed_by }| {
         let reason = match &hold.act {
             HoldAct::Placed { reason } => opened.iter().find_map(|key| open_text(key, reason).ok()),
             HoldAct::Released { .. } => None,
         };
-        HeldBy { hold: hold.id.to_string(), placed_at: hold.created_at, reason }
+        HeldBy { hold: hold.id.to_string(), placed_at: hold.created_at, placed_by, reason }
     });
     Ok((held.collect(), unreadable))
 }
@@ -347,14 +378,24 @@ fn too_late(tenant: &TenantName, what: &str) -> Failure {
     Failure::new(FailureClass::Refused, "too-late", tenant, format!("the hold on tenant {tenant} comes too late: {what}"))
 }
 
-fn not_held(tenant: &TenantName, how: &str, unreadable: &[String]) -> Failure {
+fn not_held(tenant: &TenantName, how: &str, unreadable: &[DocumentError]) -> Failure {
     match unreadable.first() {
-        Some(what) => {
-            let message = format!("tenant {tenant} is held by a record that cannot be read: {what}");
-            Failure::new(FailureClass::Integrity, "unreadable-hold", tenant, message)
-                .hint("Nobody can release what nobody can read. Find out who changed it; put it back from a copy of the vault.")
+        Some(error) => {
+            let message = format!("tenant {tenant} is held by a record that cannot be read: {error}");
+            Failure::new(FailureClass::Integrity, "unreadable-hold", error.object(), message).hint(cure(tenant, error))
         }
         None => Failure::new(FailureClass::Failed, "not-held", tenant, format!("tenant {tenant} {how}"))
             .hint(format!("`tenure list {}` shows its holds", Word(tenant.as_str()))),
     }
+}
+
+/// What ends a hold that cannot be read: no role may remove or change one, and nobody releases what nobody can read.
+pub(super) fn cure(tenant: &TenantName, error: &DocumentError) -> String {
+    let object = error.object();
+    let id = object.rsplit('/').next().and_then(|name| name.strip_suffix(".json")).unwrap_or("ID");
+    format!(
+        "Find out who changed {object}, and put it back from a copy of the vault. If there is none, let the vault's owner remove it and leave or \
+         put its .sig there: what only a signature is left of, `tenure release {} --hold {id}` ends.",
+        Word(tenant.as_str())
+    )
 }

@@ -16,6 +16,7 @@ use crate::{
     format::{index_page::Entry, manifest::Manifest, record::StoredObject},
     id::{Locker, Sha256Digest},
     keyring::{Keyring, TenantKeys},
+    seal::RecoveryIdentity,
     signed::DocumentError,
     tenant::TenantName,
     vault::{
@@ -233,7 +234,7 @@ impl<'a> Inventory<'a> {
     }
 }
 
-/// Lists a tenant's backups. `database` is its database's name by the configured rule.
+/// Lists a tenant's backups. `database` is its database's name by the configured rule; with an identity the reasons of its holds are opened.
 ///
 /// # Errors
 /// A tenant that the keyring does not know, or a store that cannot be reached.
@@ -242,10 +243,11 @@ pub async fn list(
     keyring: &Keyring,
     tenant: &TenantName,
     database: Option<&str>,
+    identity: Option<&RecoveryIdentity>,
     now: DateTime<Utc>,
 ) -> Result<ListReport, Failure> {
     let histories = Histories::read(vault, keyring, tenant, now).await?;
-    let (holds, unreadable) = held_by(vault, keyring, &histories.keys, None).await?;
+    let (holds, unreadable) = held_by(vault, keyring, &histories.keys, identity).await?;
     let class = (!unreadable.is_empty()).then_some(FailureClass::Integrity);
     let still_there = histories.lockers.iter().flat_map(|(_, history)| history.still_there());
     let mut report = ListReport {

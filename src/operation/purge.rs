@@ -8,6 +8,7 @@ mod empty;
 mod keys;
 mod plan;
 mod steps;
+mod untrusted;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use schemars::JsonSchema;
@@ -60,6 +61,8 @@ pub struct Purge<'a> {
 pub enum What {
     /// All backups, and the keys; or what an open plan for that has left to do.
     All,
+    /// The same, and keys of which only a record is there that cannot be trusted: by their names.
+    AllUntrusted,
     /// What earlier purges let go of, and what somebody put back; what was backed up since stays.
     Returned,
     /// All backups, and the keys, that are there since an earlier purge destroyed its keys, although that one is still open.
@@ -197,6 +200,7 @@ impl Purge<'_> {
         self.progress.tenant_started(tenant, intent.summary.bytes.unwrap_or(0));
         let mut done =
             Done { removed: intent.plan.lockers.iter().map(|on| nothing_done(on, &intent.plan)).collect(), ..Done::default() };
+        done.notes.extend(Self::warnings(intent));
         let outcome = self.steps(tenant, intent, &mut done).await;
         self.progress.tenant_finished(tenant, if outcome.is_ok() { "done" } else { "failed" });
         // What was removed is recorded, however it ended; why it ended is said first.
@@ -231,11 +235,18 @@ impl Purge<'_> {
         Ok(self.vault.put_act(&act, self.eraser).await?)
     }
 
+    /// What somebody should know before it is carried out.
+    #[must_use]
+    pub fn warnings(intent: &Intent) -> Vec<String> {
+        untrusted::notes(&intent.summary.untrusted).collect()
+    }
+
     /// What a dry run says.
     #[must_use]
     pub fn describe(&self, tenant: &TenantName, intent: &Intent) -> PurgeReport {
         let mut report = self.report(tenant, intent, Done::default());
         report.dry_run = true;
+        report.notes.extend(Self::warnings(intent));
         report.plan = intent.is_resumed().then(|| intent.plan.id.to_string());
         let (keys, lockers) = (intent.plan.keys().count(), intent.plan.lockers.len());
         if keys > 0 {

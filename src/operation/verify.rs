@@ -257,6 +257,11 @@ impl Verify<'_> {
         report.leftovers.extend(history.leftovers.iter().cloned());
         let backups: Vec<_> = history.live(now).collect();
         report.leftovers.extend(documents.check(self.vault, &mut look).await?);
+        for error in &gone.unreadable {
+            if !look.problems.iter().any(|(_, object, _)| object == error.object()) {
+                look.problem(None, error.object().to_owned(), error.what());
+            }
+        }
         let sources = self.vault.sources(locker).await?;
         if keys.is_some()
             && let Some(error) = lost::lost_source(self.vault, locker, &sources).await?

@@ -1,5 +1,7 @@
 //! The signed records of what commands did, under `runs/`.
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 use super::{Vault, list_named, records::Record};
 use crate::{
     format::act::Act,
@@ -24,6 +26,27 @@ impl Vault {
     /// As [`Vault::signed_act`].
     pub async fn act(&self, id: RecordId) -> Result<Act, DocumentError> {
         Ok(self.signed_act(id).await?.value)
+    }
+
+    /// The record of an act that began at about this time, if there is one that counts.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub(super) async fn act_about(&self, id: RecordId, about: DateTime<Utc>) -> Result<Option<Act>, DocumentError> {
+        // Where the clocks of this host and the store agree no listing is needed.
+        for days in [0, -1, 1] {
+            let document = Document::Run((about + TimeDelta::days(days)).date_naive(), id);
+            match self.record::<Act>(&document, None).await {
+                Ok(signed) => return Ok(Some(signed.value)),
+                Err(error @ DocumentError::Store { .. }) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        match self.act(id).await {
+            Ok(act) => Ok(Some(act)),
+            Err(error @ DocumentError::Store { .. }) => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The record of an act and who signed it.

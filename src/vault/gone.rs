@@ -1,16 +1,24 @@
 //! What was let go of before its time, by a locker's purge notes.
 
 use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Vault, records::Record};
 use crate::{
     backup_id::BackupId,
-    format::purge_note::{PurgeNote, Purged, PurgedBackup},
-    id::{KeyId, Locker, Sha256Digest},
+    format::{
+        act::ActCommand,
+        plan::Step,
+        purge_note::{PurgeNote, Purged, PurgedBackup},
+    },
+    id::{KeyId, Locker, RecordId, Sha256Digest},
     object_name::Document,
     signature::{Namespace, SigningKey},
-    signed::DocumentError,
+    signed::{self, DocumentError},
 };
+
+/// Lockers asked at once.
+const READERS: usize = 16;
 
 /// Everything that a locker's `gone/` says.
 #[derive(Debug, Default)]
@@ -19,11 +27,51 @@ pub struct Gone {
     pub notes: Vec<PurgeNote>,
     /// Notes that cannot be read or trusted. Any of them may say that everything is purged, and so it does.
     pub unreadable: Vec<DocumentError>,
+    /// Notes that are not there, or say less than they did, by the plans that wrote them. They count as they were: each is in `notes` as well.
+    pub lost: Vec<LostNote>,
     /// When the store got the last note about single backups.
     pub backups_noted_at: Option<DateTime<Utc>>,
 }
 
+/// A note that somebody removed or changed.
+#[derive(Debug)]
+pub struct LostNote {
+    /// What it said.
+    pub note: PurgeNote,
+    /// What is wrong.
+    pub error: DocumentError,
+}
+
+impl LostNote {
+    /// What is wrong and what to do, for a list that shows the object already.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let what = self.error.what();
+        format!(
+            "{what}, though its plan has come past writing it: nobody may remove or change a purge note, and it counts as it was. Find out who did; \
+             put it back from a copy of the vault, or let the same purge write it again"
+        )
+    }
+}
+
+/// Of a note only the signature is there: what it said.
+enum Alone {
+    /// Nothing yet: it is being written, or its writer died, and destroyed nothing.
+    Nothing,
+    /// This.
+    Note(PurgeNote),
+    /// Nobody knows.
+    Unknown,
+}
+
 impl Gone {
+    fn take(&mut self, note: PurgeNote, stored_at: DateTime<Utc>) {
+        if matches!(note.purged, Purged::Backups { .. }) {
+            self.backups_noted_at = self.backups_noted_at.max(Some(stored_at));
+        }
+        self.notes.push(note);
+    }
+
     /// Whether the whole locker was purged. A note that is not understood says so too: nothing may be sealed, opened or repaired on the
     /// strength of not understanding it.
     #[must_use]
@@ -61,24 +109,108 @@ impl Gone {
 }
 
 impl Vault {
-    /// Everything that was let go of in a locker. A signature without its note is a crashed write, and means nothing.
+    /// Everything that was let go of in a locker. What somebody removed or changed counts as it was, where the plan that wrote it or the record
+    /// of the act says how; a signature whose note nobody knows stands for all that it might have said.
     ///
     /// # Errors
     /// [`DocumentError::Store`] only.
     pub async fn gone(&self, locker: Locker) -> Result<Gone, DocumentError> {
+        // Before the notes are listed: a plan that has come past writing them has them all.
+        let expected = self.expected_notes().await?;
         let mut gone = Gone::default();
-        for (_, stored_at, read) in self.records::<PurgeNote>(locker, "gone").await? {
+        let (records, signatures) = self.records_and_signatures::<PurgeNote>(locker, "gone").await?;
+        for (_, stored_at, read) in records {
             match read {
-                Ok(signed) => {
-                    if matches!(signed.value.purged, Purged::Backups { .. }) {
-                        gone.backups_noted_at = gone.backups_noted_at.max(Some(stored_at));
-                    }
-                    gone.notes.push(signed.value);
-                }
+                Ok(signed) => gone.take(signed.value, stored_at),
                 Err(error) => gone.unreadable.push(error),
             }
         }
+        for (note, noted_at) in expected.get(&locker).into_iter().flatten() {
+            if gone.notes.contains(note) {
+                continue;
+            }
+            let object = signed::locate(self.store(), &note.document());
+            if gone.notes.iter().any(|other| other.id == note.id) {
+                let what = "it does not say what its plan says".to_owned();
+                gone.lost.push(LostNote { note: note.clone(), error: DocumentError::Contradiction { object, what } });
+            } else if !gone.unreadable.iter().any(|error| error.object() == object) {
+                gone.lost.push(LostNote { note: note.clone(), error: DocumentError::Missing { object } });
+            }
+            gone.take(note.clone(), *noted_at);
+        }
+        for (document, stored_at) in signatures {
+            let Document::Gone(_, id) = document else { continue };
+            if gone.notes.iter().any(|note| note.id == id) {
+                continue;
+            }
+            match self.alone(locker, id, stored_at).await? {
+                Alone::Nothing => {}
+                Alone::Note(note) => gone.take(note, stored_at),
+                Alone::Unknown => gone.unreadable.push(DocumentError::Contradiction {
+                    object: signed::locate(self.store(), &document),
+                    what: "only its signature is there, and nothing says what it said".to_owned(),
+                }),
+            }
+        }
         Ok(gone)
+    }
+
+    /// What a note said of which only the signature is there: its plan knows, or the record of the act that began to write it.
+    async fn alone(&self, locker: Locker, id: RecordId, stored_at: DateTime<Utc>) -> Result<Alone, DocumentError> {
+        match self.plan(id).await {
+            Ok(plan) => {
+                let note = plan.lockers.iter().find(|planned| planned.locker == locker).and_then(|planned| plan.note(planned));
+                let is_noted = match self.mark(id, Step::Noted).await {
+                    Err(error @ DocumentError::Store { .. }) => return Err(error),
+                    Ok(mark) => mark.is_some(),
+                    // A mark that is not to be trusted is one.
+                    Err(_) => true,
+                };
+                return Ok(match note {
+                    Some(note) if is_noted => Alone::Note(note),
+                    Some(_) => Alone::Nothing,
+                    None => Alone::Unknown,
+                });
+            }
+            Err(DocumentError::Missing { .. }) => {}
+            Err(error @ DocumentError::Store { .. }) => return Err(error),
+            Err(_) => return Ok(Alone::Unknown),
+        }
+        let Some(act) = self.act_about(id, stored_at).await? else { return Ok(Alone::Unknown) };
+        let pruned = act.lockers.iter().find(|on| act.command == ActCommand::KeysPrune && on.locker == locker);
+        Ok(pruned.and_then(|on| Some((on.name_tag?, on.keys.clone()))).map_or(Alone::Unknown, |(name_tag, keys)| {
+            Alone::Note(PurgeNote {
+                format: act.format,
+                installation: act.installation,
+                locker,
+                id,
+                name_tag,
+                purged: Purged::Keys { keys },
+                created_at: act.started_at,
+            })
+        }))
+    }
+
+    /// Every locker that a plan has come past writing a note in.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub async fn planned_lockers(&self) -> Result<Vec<Locker>, DocumentError> {
+        Ok(self.expected_notes().await?.keys().copied().collect())
+    }
+
+    /// Every note that somebody removed or changed.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub async fn lost_notes(&self) -> Result<Vec<LostNote>, DocumentError> {
+        let mut lost = Vec::new();
+        let mut read = stream::iter(self.planned_lockers().await?).map(|locker| self.gone(locker)).buffer_unordered(READERS);
+        while let Some(gone) = read.try_next().await? {
+            lost.extend(gone.lost);
+        }
+        lost.sort_by(|a, b| a.error.object().cmp(b.error.object()));
+        Ok(lost)
     }
 
     /// Whether a locker was purged as a whole: see [`Gone::is_purged`].

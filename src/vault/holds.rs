@@ -2,24 +2,33 @@
 
 use std::collections::BTreeSet;
 
-use super::{Vault, list_named, records::Record};
+use super::{Vault, records::Record};
 use crate::{
     format::hold::{Hold, HoldAct},
     id::{Locker, RecordId},
-    object_name::{Document, ObjectName, prefix},
+    object_name::Document,
     signature::{Namespace, SigningKey},
-    signed::{self, DocumentError},
+    signed::{DocumentError, Signed},
 };
 
 /// Everything that a locker's `h/` says.
 #[derive(Debug, Default)]
 pub struct Holds {
     /// Holds that nobody released, the oldest first.
-    pub active: Vec<Hold>,
+    pub active: Vec<ActiveHold>,
     /// Records that cannot be read or trusted. Any of them may be a hold, and so it is one.
     pub unreadable: Vec<DocumentError>,
     /// Records of which only the signature is there, and that nobody released: what was written may have been a hold, and so it is one.
     pub lost: Vec<RecordId>,
+}
+
+/// A hold that nobody released.
+#[derive(Debug, Clone)]
+pub struct ActiveHold {
+    /// The hold.
+    pub hold: Hold,
+    /// Who signed it: the principal in `signers/`.
+    pub placed_by: String,
 }
 
 impl Holds {
@@ -38,35 +47,24 @@ impl Vault {
     /// [`DocumentError::Store`] only.
     pub async fn holds(&self, locker: Locker) -> Result<Holds, DocumentError> {
         let (mut placed, mut released, mut unreadable) = (Vec::new(), BTreeSet::<RecordId>::new(), Vec::new());
-        for (_, _, read) in self.records::<Hold>(locker, "h").await? {
-            match read.map(|signed| signed.value) {
-                Ok(Hold { act: HoldAct::Released { hold }, .. }) => {
+        let (records, signatures) = self.records_and_signatures::<Hold>(locker, "h").await?;
+        for (_, _, read) in records {
+            match read {
+                Ok(Signed { value: Hold { act: HoldAct::Released { hold }, .. }, .. }) => {
                     released.insert(hold);
                 }
-                Ok(hold) => placed.push(hold),
+                Ok(Signed { value, signer, .. }) => placed.push(ActiveHold { hold: value, placed_by: signer.principal }),
                 Err(error) => unreadable.push(error),
             }
         }
-        placed.retain(|hold| !released.contains(&hold.id));
-        placed.sort_by_key(|hold| (hold.created_at, hold.id));
-        let mut lost = self.lost_holds(locker).await?;
-        lost.retain(|id| !released.contains(id));
+        placed.retain(|held| !released.contains(&held.hold.id));
+        placed.sort_by_key(|held| (held.hold.created_at, held.hold.id));
+        let lost = signatures.into_iter().filter_map(|(document, _)| match document {
+            Document::Hold(_, id) if !released.contains(&id) => Some(id),
+            _ => None,
+        });
+        let lost = lost.collect();
         Ok(Holds { active: placed, unreadable, lost })
-    }
-
-    async fn lost_holds(&self, locker: Locker) -> Result<Vec<RecordId>, DocumentError> {
-        let folder = prefix::in_locker(locker, "h");
-        let (named, _) =
-            list_named(self.store(), &folder).await.map_err(|error| signed::store_error(self.store(), &folder, error))?;
-        let (mut signed, mut there) = (BTreeSet::new(), BTreeSet::new());
-        for (name, _) in named {
-            match name {
-                ObjectName::Signature(Document::Hold(_, id)) => signed.insert(id),
-                ObjectName::Document(Document::Hold(_, id)) => there.insert(id),
-                _ => continue,
-            };
-        }
-        Ok(signed.difference(&there).copied().collect())
     }
 
     /// Writes a hold or a release.

@@ -1,13 +1,20 @@
 //! Plans, and how far each has come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Vault, list_named, records::Record};
 use crate::{
-    format::plan::{Mark, Plan, Step},
-    id::{NameTag, RecordId},
+    format::{
+        plan::{Mark, Plan, Step},
+        purge_note::PurgeNote,
+    },
+    id::{Locker, NameTag, RecordId},
     object_name::{Document, ObjectName, Part, prefix},
     signature::{Namespace, SigningKey},
     signed::{self, DocumentError},
@@ -28,6 +35,9 @@ pub struct Planned {
     pub steps: BTreeSet<Step>,
 }
 
+/// What the notes of each locker must say, by the plans that have come past writing them, and when the store was told that they have.
+pub(super) type ExpectedNotes = HashMap<Locker, Vec<(PurgeNote, DateTime<Utc>)>>;
+
 /// A plan as it is listed, good or not.
 #[derive(Debug)]
 pub struct ListedPlan {
@@ -35,6 +45,8 @@ pub struct ListedPlan {
     pub id: RecordId,
     /// The steps that it has come past, by their names alone.
     pub steps: BTreeSet<Step>,
+    /// When the store was told of the first of them.
+    pub noted_at: Option<DateTime<Utc>>,
     /// The plan, or why it is not to be trusted.
     pub plan: Result<Plan, DocumentError>,
 }
@@ -72,24 +84,49 @@ impl Vault {
     pub async fn listed_plans(&self, wanted: impl Fn(&BTreeSet<Step>) -> bool) -> Result<Vec<ListedPlan>, DocumentError> {
         let failed = |source| signed::store_error(self.store(), &prefix::PLANS, source);
         let (named, _) = list_named(self.store(), prefix::PLANS).await.map_err(failed)?;
-        let mut listed: BTreeMap<RecordId, (bool, BTreeSet<Step>)> = BTreeMap::new();
-        for (name, _) in named {
+        let mut listed: BTreeMap<RecordId, (bool, BTreeMap<Step, DateTime<Utc>>)> = BTreeMap::new();
+        for (name, object) in named {
             let ObjectName::Document(Document::Plan(id, part)) = name else { continue };
             let (is_planned, steps) = listed.entry(id).or_default();
             match Step::ALL.into_iter().find(|step| part == step_part(*step)) {
-                Some(step) => _ = steps.insert(step),
+                Some(step) => _ = steps.insert(step, object.modified),
                 None => *is_planned |= part == plan_part(),
             }
         }
-        let listed = listed.into_iter().filter(|(_, (is_planned, steps))| *is_planned && wanted(steps));
-        stream::iter(listed)
-            .map(async |(id, (_, steps))| match self.plan(id).await {
+        let listed = listed.into_iter().filter(|(_, (is_planned, _))| *is_planned);
+        let listed = listed.map(|(id, (_, at))| (id, at.keys().copied().collect::<BTreeSet<Step>>(), at.into_values().next()));
+        stream::iter(listed.filter(|(_, steps, _)| wanted(steps)))
+            .map(async |(id, steps, noted_at)| match self.plan(id).await {
                 Err(error @ DocumentError::Store { .. }) => Err(error),
-                plan => Ok(ListedPlan { id, steps, plan }),
+                plan => Ok(ListedPlan { id, steps, noted_at, plan }),
             })
             .buffered(READERS)
             .try_collect()
             .await
+    }
+
+    /// What the notes of each locker must say: plans are never removed, and each says what its notes say. Asked once: what is planned later
+    /// has its notes before it destroys anything. A plan that is not to be trusted says nothing: `verify`, `check`, `expire` and every purge
+    /// name it.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub(super) async fn expected_notes(&self) -> Result<Arc<ExpectedNotes>, DocumentError> {
+        let mut asked = self.expected_notes.lock().await;
+        if let Some(expected) = &*asked {
+            return Ok(Arc::clone(expected));
+        }
+        let is_noted = |steps: &BTreeSet<Step>| steps.iter().any(|step| *step != Step::Closed);
+        let mut expected = ExpectedNotes::new();
+        for ListedPlan { plan, noted_at, .. } in self.listed_plans(is_noted).await? {
+            let (Ok(plan), Some(noted_at)) = (plan, noted_at) else { continue };
+            for note in plan.lockers.iter().filter_map(|planned| plan.note(planned)) {
+                expected.entry(note.locker).or_default().push((note, noted_at));
+            }
+        }
+        let expected = Arc::new(expected);
+        *asked = Some(Arc::clone(&expected));
+        Ok(expected)
     }
 
     /// One plan.
@@ -133,6 +170,7 @@ impl Vault {
     /// # Errors
     /// As [`signed::create`], but for [`DocumentError::Exists`].
     pub async fn put_mark(&self, mark: &Mark, eraser: &SigningKey) -> Result<(), DocumentError> {
+        self.ask_anew().await;
         match self.create(&mark.document(), mark, eraser).await {
             Err(DocumentError::Exists { .. }) => Ok(()),
             written => written,

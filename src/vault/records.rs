@@ -152,16 +152,37 @@ impl Vault {
     /// # Errors
     /// [`DocumentError::Store`] only.
     pub(super) async fn records<T: Record>(&self, locker: Locker, folder: &str) -> Result<Vec<Read<T>>, DocumentError> {
+        Ok(self.records_and_signatures(locker, folder).await?.0)
+    }
+
+    /// The same, and those records of which only the signature is there, with when the store got it: a crashed write, or somebody removed the
+    /// record.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub(super) async fn records_and_signatures<T: Record>(
+        &self,
+        locker: Locker,
+        folder: &str,
+    ) -> Result<(Vec<Read<T>>, Vec<(Document, DateTime<Utc>)>), DocumentError> {
         let prefix = prefix::in_locker(locker, folder);
         let (named, _) = list_named(self.store(), &prefix)
             .await
             .map_err(|source| DocumentError::Store { object: signed::locate(self.store(), &prefix), source: source.into() })?;
-        let mut records = Vec::new();
+        let (mut records, mut alone) = (Vec::new(), HashMap::new());
+        for (name, listed) in &named {
+            if let ObjectName::Signature(document) = name
+                && T::is(document)
+            {
+                alone.insert(document.clone(), listed.modified);
+            }
+        }
         for (name, listed) in named {
             let ObjectName::Document(document) = name else { continue };
             if !T::is(&document) {
                 continue;
             }
+            alone.remove(&document);
             let read = self.record(&document, Some(listed.modified)).await;
             match read {
                 Err(error @ DocumentError::Store { .. }) => return Err(error),
@@ -170,7 +191,9 @@ impl Vault {
             }
             records.push((document, listed.modified, read));
         }
-        Ok(records)
+        let mut alone: Vec<(Document, DateTime<Utc>)> = alone.into_iter().collect();
+        alone.sort_by_cached_key(|(document, _)| document.to_string());
+        Ok((records, alone))
     }
 
     /// One record, checked against its name.

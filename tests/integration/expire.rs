@@ -359,7 +359,8 @@ async fn what_is_held_stays_until_it_is_released() {
         }
         let hold_id = if held && of_other.len() == 6 { first } else { second };
         // The first round releases one of two, the second the other.
-        let released = lockers.vault.holds(acme.locker()).await.unwrap().active.iter().map(|hold| hold.id).collect::<Vec<_>>();
+        let released =
+            lockers.vault.holds(acme.locker()).await.unwrap().active.iter().map(|held| held.hold.id).collect::<Vec<_>>();
         if let Some(id) = released.iter().find(|id| **id == hold_id).or(released.first()) {
             hold(&lockers, acme.locker(), HoldAct::Released { hold: *id }).await;
         }

@@ -73,7 +73,7 @@ fn flip(path: &PathBuf) -> Vec<u8> {
 }
 
 async fn list_of(site: &Site, tenant: &str) -> Result<ListReport, Failure> {
-    list(&site.backup.vault, &site.backup.keyring, &tenant.parse().unwrap(), None, Utc::now()).await
+    list(&site.backup.vault, &site.backup.keyring, &tenant.parse().unwrap(), None, None, Utc::now()).await
 }
 
 async fn show_code(site: &Site, tenant: &str) -> Option<u8> {

@@ -4,10 +4,12 @@ mod before;
 mod beside;
 mod live;
 mod measure;
+mod notes;
 mod refusals;
 mod seen;
 mod stores;
 mod trust;
+mod untrusted;
 mod walk;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};

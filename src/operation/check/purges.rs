@@ -45,6 +45,16 @@ async fn returned(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let dead = Dead::read(vault).await?;
+    for lost in &dead.lost {
+        report.error(lost.error.object(), lost.what(), "What it let go of stays let go of: nothing reads it.");
+    }
+    for error in &dead.unreadable {
+        report.error(
+            error.object(),
+            format!("{}: it may say that everything in its locker is purged, and so it does", error.what()),
+            "Find out who changed it, and put it back from a copy of the vault: nothing of its tenant is read until then.",
+        );
+    }
     let mut there = dead.there(keyring, keyring.store(), names).await?;
     // Those that the keyring has a record of are named with it.
     there.retain(|key_id| !installation.known.dead.contains(key_id));

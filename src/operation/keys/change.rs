@@ -284,10 +284,25 @@ impl Change<'_> {
         outcome: ActOutcome,
         lockers: Vec<ActOn>,
     ) -> Result<RecordId, Failure> {
+        self.record_as(RecordId::random(), command, started_at, outcome, lockers).await
+    }
+
+    /// The same, under an id that other objects have as well.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) async fn record_as(
+        &self,
+        id: RecordId,
+        command: ActCommand,
+        started_at: DateTime<Utc>,
+        outcome: ActOutcome,
+        lockers: Vec<ActOn>,
+    ) -> Result<RecordId, Failure> {
         let act = Act {
             format: FORMAT,
             installation: self.vault.root().installation,
-            id: RecordId::random(),
+            id,
             command,
             plan: None,
             started_at,

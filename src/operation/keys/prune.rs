@@ -1,6 +1,6 @@
 //! `keys prune`: destroys keys that were superseded and that no backup is sealed with any more.
 //!
-//! The purge note first, in the locker; then every copy, in the keyring and the mirrors; then a look that they are gone. From the note on
+//! A record that it is begun and the purge note first, in the locker; then every copy, in the keyring and the mirrors; then a look that they are gone. From the note on
 //! nothing uses the keys, and nothing brings them back. A run that is killed is finished by the next one, from the note.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::change::{self, Change, KeysFailure, Outcome, Which};
 use crate::{
     format::{
-        act::{ActCommand, ActOn},
+        act::{ActCommand, ActOn, ActOutcome},
         key_record::KeyRecord,
         purge_note::{PurgeNote, Purged},
     },
@@ -175,18 +175,27 @@ impl Prune<'_> {
         let Some(lock) = lock else { return Ok(()) };
         lock.still_held().await?;
         let lockers: BTreeSet<Locker> = free.iter().map(|record| record.locker).collect();
-        for locker in &lockers {
-            let of_locker = free.iter().filter(|record| record.locker == *locker);
-            let note = PurgeNote {
-                format: FORMAT,
-                installation: change.vault.root().installation,
-                locker: *locker,
-                id: RecordId::random(),
-                name_tag: keys.tag,
-                purged: Purged::Keys { keys: of_locker.map(|record| record.key_id).collect() },
-                created_at: (change.clock)(),
+        if !lockers.is_empty() {
+            let (id, created_at) = (RecordId::random(), (change.clock)());
+            let on = |locker: &Locker| {
+                let keys = free.iter().filter(|record| record.locker == *locker).map(|record| record.key_id).collect();
+                ActOn { locker: *locker, keys, ..change::act_on(sealing) }
             };
-            change.vault.put_purge_note(&note, change.signer).await?;
+            let acts: Vec<ActOn> = lockers.iter().map(on).collect();
+            // First of all: by it a note of which only the signature is there says what it said, whoever died or removed it.
+            change.record_as(id, ActCommand::KeysPrune, created_at, ActOutcome::Open, acts.clone()).await?;
+            for on in acts {
+                let note = PurgeNote {
+                    format: FORMAT,
+                    installation: change.vault.root().installation,
+                    locker: on.locker,
+                    id,
+                    name_tag: keys.tag,
+                    purged: Purged::Keys { keys: on.keys },
+                    created_at,
+                };
+                change.vault.put_purge_note(&note, change.signer).await?;
+            }
         }
         // A hold that was placed before the notes were there is seen now. Those stay, and nothing needs what they name.
         for locker in lockers.iter().copied().chain([sealing.locker]) {

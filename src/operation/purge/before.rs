@@ -35,6 +35,8 @@ impl Purge<'_> {
         for (nth, planned) in intent.plan.lockers.iter().enumerate() {
             self.remove_manifests(tenant, planned, nth, done).await?;
         }
+        // A hold that came when the manifests were gone keeps what is left.
+        self.refuse_if_held(tenant, &intent.plan, true).await?;
         // A run that began before the notes may build upon what they name: until it is over, what it needs is not known. Those that begin
         // later see the notes.
         let held = self.locks_of(tenant, &intent.plan).await;

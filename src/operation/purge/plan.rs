@@ -45,6 +45,8 @@ pub struct Summary {
     pub newest: Option<DateTime<Utc>>,
     /// All bytes of its lockers; `None` where that was not asked for.
     pub bytes: Option<u64>,
+    /// Keys that go by their names alone, because their records cannot be trusted; each with the locker that goes because of it.
+    pub untrusted: Vec<(KeyId, Option<Locker>)>,
 }
 
 impl Intent {
@@ -88,12 +90,17 @@ impl Purge<'_> {
         }
         let tag = self.keyring.tag(tenant);
         let open = self.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
+        let mut untrusted = Vec::new();
         let (plan, steps) = match open_for(tenant, what, open)? {
             Some(Planned { plan, steps }) => (plan, Some(steps)),
             None => {
                 let (lockers, act) = match what {
                     What::Anew if self.keyring.keys(tenant).await?.is_none() => return Err(nothing_new(tenant)),
-                    What::All | What::Anew => (self.all(tenant).await?, PlannedAct::PurgeAll),
+                    What::All | What::Anew | What::AllUntrusted => {
+                        let (lockers, by_name) = self.all(tenant, what == What::AllUntrusted).await?;
+                        untrusted = by_name;
+                        (lockers, PlannedAct::PurgeAll)
+                    }
                     What::Returned => (self.returned(tenant).await?, PlannedAct::PurgeReturned),
                     What::Before(before) => (self.before(tenant, before, now).await?, PlannedAct::PurgeBefore { before }),
                 };
@@ -101,7 +108,7 @@ impl Purge<'_> {
                 (Plan { format: FORMAT, installation, id, name_tag: tag, act, lockers, created_at: now }, None)
             }
         };
-        let summary = self.summary(&plan, measure).await?;
+        let summary = Summary { untrusted, ..self.summary(&plan, measure).await? };
         let intent = Intent { plan, steps, summary };
         if !intent.is_past(Step::Destroying) {
             self.refuse_if_held(tenant, &intent.plan, false).await?;
@@ -109,19 +116,33 @@ impl Purge<'_> {
         Ok(intent)
     }
 
-    /// Every locker and key that the keyring knows of a tenant. Nothing in the lockers is read: how many backups there are costs nothing.
-    async fn all(&self, tenant: &TenantName) -> Result<Vec<PlannedLocker>, Failure> {
+    /// Every locker and key that the keyring knows of a tenant, and those keys among them that it knows by their names alone. Nothing in the
+    /// lockers is read: how many backups there are costs nothing.
+    async fn all(
+        &self,
+        tenant: &TenantName,
+        takes_untrusted: bool,
+    ) -> Result<(Vec<PlannedLocker>, Vec<(KeyId, Option<Locker>)>), Failure> {
         let mut lockers: BTreeMap<Locker, BTreeSet<KeyId>> = BTreeMap::new();
-        match self.keyring.keys(tenant).await? {
-            // Those that a purge note names as well: a purge that was not finished, or copies that were put back.
-            Some(keys) => {
-                for record in keys.records.iter().chain(&keys.without_secret) {
-                    lockers.entry(record.locker).or_default().insert(record.key_id);
-                }
+        let (keys, untrusted) = self.keyring.keys_and_untrusted(tenant).await?;
+        let has_none = keys.is_none() && untrusted.is_empty();
+        // Those that a purge note names as well: a purge that was not finished, or copies that were put back.
+        if let Some(keys) = keys {
+            for record in keys.records.iter().chain(&keys.without_secret) {
+                lockers.entry(record.locker).or_default().insert(record.key_id);
             }
-            None => lockers = self.purged_before(tenant).await?,
         }
-        self.planned(tenant, lockers).await
+        let named: BTreeSet<KeyId> = untrusted.keys().copied().collect();
+        let mut by_name = Vec::new();
+        if has_none {
+            lockers = self.purged_before(tenant).await?;
+        } else if let Some(error) = untrusted.into_values().next() {
+            if !takes_untrusted {
+                return Err(super::untrusted::stops(tenant, error));
+            }
+            by_name = self.add_untrusted(tenant, named, &mut lockers).await?;
+        }
+        Ok((self.planned(tenant, lockers).await?, by_name))
     }
 
     /// What is there again, or still, of keys that purge notes name, and what earlier purges named.
@@ -154,13 +175,12 @@ impl Purge<'_> {
             let cluster = match self.vault.sources(locker).await {
                 Ok(Sources { current: Some(source), .. }) => Some(source.cluster),
                 Err(error @ DocumentError::Store { .. }) => return Err(error.into()),
-                // What an earlier purge removed, its plan still says.
-                _ => self
-                    .begun_before(tenant)
-                    .await?
-                    .into_iter()
-                    .find(|planned| planned.locker == locker)
-                    .and_then(|was| was.cluster),
+                // What an earlier purge removed, its plan still says, also where it was given up.
+                _ => {
+                    let plans = self.vault.plans(self.keyring.tag(tenant), |_| true).await?;
+                    let mut was = plans.into_iter().flat_map(|planned| planned.plan.lockers).filter(|was| was.locker == locker);
+                    was.find_map(|was| was.cluster)
+                }
             };
             let manifests = self.manifests(locker).await?.len() as u64;
             planned.push(PlannedLocker { locker, cluster, keys: keys.into_iter().collect(), manifests, backups: Vec::new() });
@@ -264,12 +284,17 @@ impl Purge<'_> {
             oldest: times.iter().min().copied(),
             newest: times.iter().max().copied(),
             bytes: measure.then_some(bytes),
+            untrusted: Vec::new(),
         })
     }
 
     /// Lockers or keys of the tenant that a plan does not name: then it is not what the tenant is any more.
     pub(super) async fn not_in_plan(&self, tenant: &TenantName, plan: &Plan) -> Result<Option<String>, Failure> {
-        let Some(keys) = self.keyring.keys(tenant).await? else { return Ok(None) };
+        let (keys, untrusted) = self.keyring.keys_and_untrusted(tenant).await?;
+        if let Some((_, error)) = untrusted.into_iter().find(|(key, _)| !plan.keys().any(|planned| planned == *key)) {
+            return Err(error.into());
+        }
+        let Some(keys) = keys else { return Ok(None) };
         let planned = |locker| plan.lockers.iter().find(|planned| planned.locker == locker);
         let mut records = keys.records.iter().chain(&keys.without_secret);
         Ok(match plan.act {
@@ -311,7 +336,8 @@ fn open_for(tenant: &TenantName, what: What, open: Vec<Planned>) -> Result<Optio
     };
     for planned in open {
         match (what, planned.plan.act) {
-            (What::All | What::Returned, PlannedAct::PurgeAll) | (What::Returned, PlannedAct::PurgeReturned) => {
+            (What::All | What::AllUntrusted | What::Returned, PlannedAct::PurgeAll)
+            | (What::Returned, PlannedAct::PurgeReturned) => {
                 return Ok(Some(planned));
             }
             // Nothing new can have begun before its keys were destroyed.
@@ -327,7 +353,7 @@ fn open_for(tenant: &TenantName, what: What, open: Vec<Planned>) -> Result<Optio
                 return refuse(&planned, format!("{} finishes it.", command(Some(tenant), planned.plan.act)));
             }
             // All of it is more than a part.
-            (What::All | What::Anew | What::Returned, PlannedAct::PurgeBefore { .. }) => {}
+            (_, PlannedAct::PurgeBefore { .. }) => {}
         }
     }
     Ok(None)

@@ -6,18 +6,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Done, Intent, OpenItem, Purge, command, shown};
 use crate::{
-    format::{
-        plan::{Found, KeyCopy, Plan, PlannedAct, PlannedLocker, Step},
-        purge_note::{PurgeNote, Purged},
-    },
+    format::plan::{Found, KeyCopy, Plan, PlannedAct, Step},
     id::{KeyId, Locker},
     operation::{
         failure::{Failure, FailureClass},
         held::Held,
+        hold::cure,
         living,
     },
     printable::Word,
-    signed::FORMAT,
+    signed::DocumentError,
     store::require_deletion,
     tenant::TenantName,
     vault::holds::Holds,
@@ -33,6 +31,18 @@ impl Purge<'_> {
             PlannedAct::PurgeAll | PlannedAct::PurgeReturned => self.all_steps(tenant, intent, done).await,
             PlannedAct::PurgeBefore { before } => self.before_steps(tenant, intent, before, done).await,
         }
+    }
+
+    /// Notes of earlier purges that somebody removed.
+    async fn write_lost_notes(&self, plan: &Plan) -> Result<(), Failure> {
+        for planned in &plan.lockers {
+            for lost in self.vault.gone(planned.locker).await?.lost {
+                if matches!(lost.error, DocumentError::Missing { .. }) {
+                    self.vault.put_purge_note(&lost.note, self.eraser).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Plan, notes, and who has a say against it. Nothing is destroyed.
@@ -60,7 +70,7 @@ impl Purge<'_> {
         self.stop_if_asked(tenant)?;
         self.refuse_if_held(tenant, plan, false).await?;
         for planned in &plan.lockers {
-            if let Some(note) = self.note(plan, planned) {
+            if let Some(note) = plan.note(planned) {
                 self.vault.put_purge_note(&note, self.eraser).await?;
             }
         }
@@ -82,27 +92,10 @@ impl Purge<'_> {
         if matches!(plan.act, PlannedAct::PurgeBefore { .. }) {
             self.refuse_if_held(tenant, plan, true).await?;
         }
-        for note in plan.lockers.iter().filter_map(|planned| self.note(plan, planned)) {
+        for note in plan.lockers.iter().filter_map(|planned| plan.note(planned)) {
             self.vault.put_purge_note(&note, self.eraser).await?;
         }
         Ok(())
-    }
-
-    fn note(&self, plan: &Plan, planned: &PlannedLocker) -> Option<PurgeNote> {
-        let purged = match plan.act {
-            PlannedAct::PurgeAll | PlannedAct::PurgeReturned => Purged::All { keys: planned.keys.clone() },
-            PlannedAct::PurgeBefore { .. } if planned.backups.is_empty() => return None,
-            PlannedAct::PurgeBefore { before } => Purged::Backups { before, backups: planned.backups.clone() },
-        };
-        Some(PurgeNote {
-            format: FORMAT,
-            installation: plan.installation,
-            locker: planned.locker,
-            id: plan.id,
-            name_tag: plan.name_tag,
-            purged,
-            created_at: plan.created_at,
-        })
     }
 
     /// Stops while somebody holds any of the plan's lockers.
@@ -119,17 +112,12 @@ impl Purge<'_> {
         if !holds.is_held() {
             return Ok(());
         }
-        let ids: BTreeSet<String> = holds.active.iter().map(|hold| hold.id.to_string()).collect();
+        let ids: BTreeSet<String> = holds.active.iter().map(|held| held.hold.id.to_string()).collect();
         let mut by: Vec<String> = ids.into_iter().collect();
         by.extend(holds.lost.iter().map(|id| format!("{id}, of which only the signature is there")));
         by.extend(holds.unreadable.iter().map(|error| format!("{error}, which may be a hold")));
         let message = format!("tenant {tenant} is on hold: {}", by.join(", "));
-        let unreadable = match holds.unreadable.is_empty() {
-            true => "",
-            false => {
-                " What cannot be read nobody can release: put it back from a copy of the vault, or let its owner take it away."
-            }
-        };
+        let unreadable: String = holds.unreadable.iter().map(|error| format!(" {}", cure(tenant, error))).collect();
         let name = Word(tenant.as_str());
         let but = match (noted, plan.act) {
             (false, _) => "",
@@ -154,6 +142,7 @@ impl Purge<'_> {
             self.mark(intent, Step::KeysDestroyed, found(done)).await?;
         }
         self.stop_if_asked(tenant)?;
+        self.write_lost_notes(plan).await?;
         let sealed_with = self.say_what_goes(plan, done).await?;
         if !self.destroy_unrecorded(plan, &sealed_with, done).await? {
             // Nothing but the manifests names those keys, so they stay; and nobody may say that no key is left.

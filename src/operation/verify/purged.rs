@@ -89,6 +89,13 @@ impl Verify<'_> {
                 }
             }
         }
+        let lost = self.vault.lost_notes().await?;
+        report.problems.extend(lost.iter().map(|lost| VerifyProblem {
+            tenant: None,
+            backup: None,
+            object: lost.error.object().to_owned(),
+            problem: lost.what(),
+        }));
         report.problems.extend(wrong.into_iter().map(|error| VerifyProblem {
             tenant: None,
             backup: None,

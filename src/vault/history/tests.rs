@@ -45,7 +45,7 @@ impl Place {
             settle_seconds: 172_800,
             max_keep: "10 years".parse().unwrap(),
         };
-        let vault = Vault { store: store.clone(), root, trust: signers.clone(), signers };
+        let vault = Vault { store: store.clone(), root, trust: signers.clone(), signers, expected_notes: Arc::default() };
         Self { _folder: folder, store, vault, key, locker: Locker::random() }
     }
 

@@ -68,7 +68,7 @@ async fn at_the_manifest(site: &Site, act: impl Fn() + Send + 'static) -> Backup
 
 async fn backups(site: &Site) -> usize {
     let Backup { vault, keyring, .. } = &site.backup;
-    list::list(vault, keyring, &"acme".parse().unwrap(), None, Utc::now()).await.unwrap().backups.len()
+    list::list(vault, keyring, &"acme".parse().unwrap(), None, None, Utc::now()).await.unwrap().backups.len()
 }
 
 /// Nobody but a thief of its key declares a backup void after its run.

@@ -38,6 +38,30 @@ async fn each_page_is_read_once_and_each_manifest_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_that_cannot_be_recorded() {
+    let lockers = Lockers::new().await;
+    nights(&lockers, "acme", &days("2026-05-01", 6)).await;
+    let before = lockers.objects().await;
+    for nth in 1..=2 {
+        let (store, vault, keyring) = faulty(&lockers).await;
+        store.fail(Operation::Put, "runs/", nth, Fault::Refused(StoreErrorKind::Denied));
+        let failure = run(&lockers, (&vault, &keyring), Request::default(), at("2026-11-02")).await.unwrap_err();
+        assert_eq!(failure.class, FailureClass::Failed, "{failure:?}");
+        assert!(failure.hint.starts_with("Nothing was removed."), "{failure:?}");
+        let left: Vec<String> = lockers.objects().await.into_iter().filter(|name| !name.starts_with("runs/")).collect();
+        assert_eq!(left, before);
+    }
+    // It says which backups are to go, before any does.
+    let (store, vault, keyring) = faulty(&lockers).await;
+    let report = run(&lockers, (&vault, &keyring), Request::default(), at("2026-11-02")).await.unwrap();
+    assert_eq!(report.removed.len(), 2);
+    let log = store.log();
+    let first =
+        |operation, part: &str| log.iter().position(|(called, name)| *called == operation && name.contains(part)).unwrap();
+    assert!(first(Operation::Put, "runs/") < first(Operation::Delete, "/b/"), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delete_that_fails_is_said_and_stops_nobody_else() {
     let lockers = Lockers::new().await;
     let (acme, of_acme) = nights(&lockers, "acme", &days("2026-05-01", 6)).await;

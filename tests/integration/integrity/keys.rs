@@ -54,7 +54,7 @@ async fn a_changed_or_exchanged_secret_half_is_seen_without_the_identity() {
     let mut listed = Vec::new();
     for tenant in ["acme", "globex"] {
         let (vault, keyring) = (&site.backup.vault, &site.backup.keyring);
-        let report = list::list(vault, keyring, &tenant.parse().unwrap(), None, Utc::now()).await.unwrap();
+        let report = list::list(vault, keyring, &tenant.parse().unwrap(), None, None, Utc::now()).await.unwrap();
         listed.push((report.backups[0].state.as_str(), report.problems.len(), report.class.map(FailureClass::code)));
     }
     listed.sort();

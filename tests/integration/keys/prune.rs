@@ -130,6 +130,20 @@ async fn a_key_goes_when_no_backup_needs_it_and_never_comes_back() {
     assert_eq!(outcomes(&ring.prune(&Which::All, false).await.unwrap()), ["unchanged"; 2]);
     assert_eq!(content(lockers.folder()), done);
 
+    // Whoever removes the note, or died before it was whole: by the record that it was begun it says what it said.
+    let gone = lockers.folder().join(format!("vault/t/{}/gone", old.first.locker));
+    let note = std::fs::read_dir(&gone).unwrap().map(|entry| entry.unwrap().path());
+    let note = note.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "json")).unwrap();
+    let bytes = std::fs::read(&note).unwrap();
+    std::fs::remove_file(&note).unwrap();
+    let said = ring.vault.gone(old.first.locker).await.unwrap();
+    assert!(!said.is_purged() && said.names_key(old.first.key_id), "{said:?}");
+    let runs = (lockers.folder().join("vault/runs"), lockers.folder().join("vault/away"));
+    std::fs::rename(&runs.0, &runs.1).unwrap();
+    assert!(ring.vault.is_purged(old.first.locker).await.unwrap(), "nobody knows what it said");
+    std::fs::rename(&runs.1, &runs.0).unwrap();
+    std::fs::write(&note, bytes).unwrap();
+
     // Somebody puts an old copy back, whole or in part: nothing uses it, nothing spreads it, and it is destroyed again.
     for part in ["", "keyring/k/", "mirror/t/", "mirror/k/"] {
         let back = kept.iter().filter(|(name, _)| name.starts_with(part));

@@ -68,6 +68,7 @@ impl World {
     /// # Errors
     /// The program's.
     pub async fn rotate(&self, actor: usize, tenant: TenantName) -> Result<(), Failure> {
+        self.slots[actor].vault.ask_anew().await;
         let (cancel, locks, recipients) = (CancellationToken::new(), self.locks(actor), self.recipients());
         let rotate = Rotate { change: self.change(actor, &cancel), locks: &locks, recipients: &recipients };
         let report = rotate.run(&Which::Named(vec![tenant])).await?;
@@ -80,6 +81,7 @@ impl World {
     /// # Errors
     /// The program's.
     pub async fn rewrap(&self, actor: usize) -> Result<(), Failure> {
+        self.slots[actor].vault.ask_anew().await;
         let (cancel, identity, recipients) = (CancellationToken::new(), self.identity(), self.recipients());
         let rewrap = Rewrap { change: self.change(actor, &cancel), identity: &identity, recipients: &recipients };
         let report = rewrap.run(&Which::All).await?;
@@ -92,6 +94,7 @@ impl World {
     /// # Errors
     /// The program's.
     pub async fn prune(&self, actor: usize, tenant: TenantName) -> Result<(), Failure> {
+        self.slots[actor].vault.ask_anew().await;
         let (cancel, locks) = (CancellationToken::new(), self.locks(actor));
         let change = Change { signer: &self.eraser, role: "eraser", ..self.change(actor, &cancel) };
         let report = Prune { change, locks: &locks }.run(&Which::Named(vec![tenant])).await?;
@@ -104,6 +107,7 @@ impl World {
     /// # Errors
     /// The program's.
     pub async fn purge(&self, actor: usize, tenant: TenantName, what: What) -> Result<(), Failure> {
+        self.slots[actor].vault.ask_anew().await;
         let (cancel, locks, slot) = (CancellationToken::new(), self.locks(actor), &self.slots[actor]);
         let mut purge = Purge {
             vault: &slot.vault,
@@ -148,6 +152,7 @@ impl World {
     /// # Errors
     /// The program's.
     pub async fn hold(&self, actor: usize, tenant: TenantName) -> Result<(), Failure> {
+        self.slots[actor].vault.ask_anew().await;
         self.holding(actor).hold(&tenant, "a court wants it", clock()).await.map(drop)
     }
 
@@ -156,6 +161,7 @@ impl World {
     /// # Errors
     /// The program's.
     pub async fn release(&self, actor: usize, tenant: TenantName) -> Result<(), Failure> {
+        self.slots[actor].vault.ask_anew().await;
         self.holding(actor).release(&tenant, hold::Which::All, clock()).await.map(drop)
     }
 
@@ -164,6 +170,7 @@ impl World {
     /// # Errors
     /// The program's.
     pub async fn expire(&self, actor: usize) -> Result<(), Failure> {
+        self.slots[actor].vault.ask_anew().await;
         let (cancel, slot) = (CancellationToken::new(), &self.slots[actor]);
         let expire =
             Expire { vault: &slot.vault, keyring: &slot.keyring, signer: Some(&self.janitor), at_once: 1, cancel: &cancel };

@@ -138,7 +138,7 @@ impl Walk {
                 let mut names: Vec<String> = listed.iter().map(|listed| self.name(Some(actor), &listed.name)).collect();
                 // In these folders a signature means something only beside its document, and then it is asked for by its name.
                 let prefix = &plain.2;
-                if prefix.ends_with("/gone/") || prefix.ends_with("/s/") || prefix == "plans/" {
+                if prefix.ends_with("/s/") || prefix == "plans/" {
                     names.retain(|name| !name.ends_with(".sig"));
                 }
                 // Nor does a secret half to whom its key is not known by a record.

@@ -344,6 +344,9 @@ impl World {
     /// # Errors
     /// The program's.
     pub async fn back_up(&self, actor: usize, tenant: TenantName, oid: u32, rows: Rows) -> Result<(), Failure> {
+        // Where it is asked decides nothing: a note that a plan has come past is listed ever after. It must not be forgotten which was asked.
+        self.slots[actor].vault.ask_anew().await;
+        self.slots[actor].vault.planned_lockers().await?;
         let backup = self.backup(actor);
         let resident = Resident {
             tenant: tenant.clone(),
@@ -665,6 +668,7 @@ impl World {
     /// # Panics
     /// When it is not so.
     pub async fn check(&self, thorough: bool) {
+        self.nobody.vault.ask_anew().await;
         let now = clock();
         let lockers: BTreeSet<Locker> = self.model.borrow().written.keys().map(|(locker, _)| *locker).collect();
         for locker in lockers {

@@ -50,6 +50,10 @@ async fn holds_stop_a_purge_until_the_last_is_released() {
     assert!(!held.values().any(|Content(bytes)| bytes.windows(5).any(|part| part == b"court")));
     let (_, listed, _) = program(&lockers, &["list", "acme"]);
     assert_eq!((listed["holds"].as_array().unwrap().len(), &listed["holds"][0]["reason"]), (2, &serde_json::Value::Null));
+    assert_eq!(listed["holds"][0]["placed_by"], "operator@test", "{listed}");
+    let (code, listed, said) = program(&lockers, &["list", "acme", "--identity", "recovery-kit.txt"]);
+    let reason = |n: usize| listed["holds"][n]["reason"].as_str();
+    assert_eq!((code, reason(0), reason(1)), (0, Some("a court asked for it"), Some("a court asked for it")), "{listed}{said}");
     let (code, shown, said) = program(&lockers, &["show", "acme", "latest"]);
     assert_eq!((code, &shown["holds"][0]["hold"]), (0, &first.hold.as_str().into()), "{shown}{said}");
     let keys = lockers.keyring.keys(&acme.record.tenant).await.unwrap().unwrap();
@@ -84,6 +88,12 @@ async fn holds_stop_a_purge_until_the_last_is_released() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_that_nobody_can_read_holds_and_nobody_releases_it() {
+    for is_back in [true, false] {
+        unreadable_hold(is_back).await;
+    }
+}
+
+async fn unreadable_hold(is_back: bool) {
     let (lockers, acme, _) = three_nights().await;
     hold(&lockers, "acme").await.unwrap();
     let readable = hold(&lockers, "acme").await.unwrap();
@@ -99,8 +109,20 @@ async fn a_hold_that_nobody_can_read_holds_and_nobody_releases_it() {
     assert_eq!(purge(&lockers, "acme").await.unwrap_err().kind, "on-hold");
     let (code, listed, _) = program(&lockers, &["list", "acme"]);
     assert_eq!(code, 5, "{listed}");
-    std::fs::write(&bad, good).unwrap();
-    release(&lockers, "acme", Which::Only).await.unwrap();
+    let id = bad.file_stem().unwrap().to_str().unwrap();
+    let (code, document, said) = program(&lockers, &["release", "acme", "--all"]);
+    assert_eq!((code, &document["error"]["kind"]), (5, &"unreadable-hold".into()), "{document}{said}");
+    let hint = document["error"]["hint"].as_str().unwrap();
+    assert!(hint.contains(bad.to_str().unwrap()) && hint.contains(&format!("`tenure release acme --hold {id}`")), "{hint}");
+    if is_back {
+        std::fs::write(&bad, good).unwrap();
+        release(&lockers, "acme", Which::Only).await.unwrap();
+    } else {
+        // As the hint says: the owner takes the record alone away.
+        std::fs::remove_file(&bad).unwrap();
+        assert_eq!(purge(&lockers, "acme").await.unwrap_err().kind, "on-hold");
+        assert_eq!(program(&lockers, &["release", "acme", "--hold", id]).0, 0);
+    }
     assert_eq!(purge(&lockers, "acme").await.unwrap().status, PurgeStatus::Closed);
 }
 
@@ -292,7 +314,7 @@ async fn what_a_purge_takes_away_while_it_is_read_is_no_damage() {
         let operator = lockers.key("operator");
         let ended = match part {
             "/b/" => {
-                let listed = tenure::operation::list::list(&vault, &keyring, &acme.record.tenant, None, Utc::now()).await;
+                let listed = tenure::operation::list::list(&vault, &keyring, &acme.record.tenant, None, None, Utc::now()).await;
                 listed.map(|listed| assert!(listed.backups.is_empty() && listed.problems.is_empty(), "{listed:?}"))
             }
             "/s/" => {

@@ -54,7 +54,7 @@ async fn a_tenant_that_lives_on_begins_a_new_history() {
         files(&site.folder().join("keyring")).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
     let report = purge_site(&site.backup, What::All).await.unwrap();
     assert_eq!((report.status, report.open.len()), (PurgeStatus::Closed, 0), "the lock is real: {report:?}");
-    let listed = list(&site.backup.vault, keyring, &acme, None, Utc::now()).await;
+    let listed = list(&site.backup.vault, keyring, &acme, None, None, Utc::now()).await;
     assert_eq!(listed.unwrap_err().kind, "tenant-purged");
 
     let night = site.all().await;
@@ -62,7 +62,7 @@ async fn a_tenant_that_lives_on_begins_a_new_history() {
     let new = keyring.keys(&acme).await.unwrap().unwrap();
     assert_eq!((new.records.len(), new.records[0].sequence), (1, 1));
     assert!(new.records[0].locker != old.locker && new.records[0].key_id != old.key_id);
-    assert_eq!(list(&site.backup.vault, keyring, &acme, None, Utc::now()).await.unwrap().backups.len(), 1);
+    assert_eq!(list(&site.backup.vault, keyring, &acme, None, None, Utc::now()).await.unwrap().backups.len(), 1);
     assert!(site.verify(true).await.problems.is_empty());
 
     // An old copy of the keyring comes back beside the new key: it is said, and used by nothing.
@@ -76,7 +76,7 @@ async fn a_tenant_that_lives_on_begins_a_new_history() {
     let night = site.all().await;
     assert_eq!(night.class, None, "{night:?}");
     assert!(night.findings.iter().any(|finding| finding.contains(&old.key_id.to_string())), "{night:?}");
-    let listed = list(&site.backup.vault, keyring, &acme, None, Utc::now()).await.unwrap();
+    let listed = list(&site.backup.vault, keyring, &acme, None, None, Utc::now()).await.unwrap();
     assert_eq!((listed.backups.len(), listed.problems.len()), (2, 0), "{listed:?}");
     let key_id = site.backup.vault.history(new.records[0].locker, Utc::now()).await.unwrap().backups[1].manifest.key_id;
     assert_eq!(key_id, new.records[0].key_id);
@@ -85,13 +85,13 @@ async fn a_tenant_that_lives_on_begins_a_new_history() {
     let report = purge_site(&site.backup, What::Returned).await.unwrap();
     assert_eq!((report.status, report.backups), (PurgeStatus::Closed, 0), "{report:?}");
     assert!(keyring.keys(&acme).await.unwrap().unwrap().records == new.records);
-    assert_eq!(list(&site.backup.vault, keyring, &acme, None, Utc::now()).await.unwrap().backups.len(), 2);
+    assert_eq!(list(&site.backup.vault, keyring, &acme, None, None, Utc::now()).await.unwrap().backups.len(), 2);
     let night = site.all().await;
     assert!(night.class.is_none() && !night.findings.iter().any(|finding| finding.contains("destroy")), "{night:?}");
     let report = purge_site(&site.backup, What::All).await.unwrap();
     assert_eq!((report.status, report.backups), (PurgeStatus::Closed, 3), "{report:?}");
     assert!(keyring.keys(&acme).await.unwrap().is_none());
-    let other = list(&site.backup.vault, keyring, &"other".parse().unwrap(), None, Utc::now()).await.unwrap();
+    let other = list(&site.backup.vault, keyring, &"other".parse().unwrap(), None, None, Utc::now()).await.unwrap();
     assert_eq!(other.backups.len(), 4, "the other one was backed up each night");
 }
 
@@ -127,7 +127,7 @@ async fn purged_before_a_call(operation: Operation, part: &'static str) {
     // The backup has the tenant's lock, so that somebody has to look once more.
     assert_eq!((report.status, report.open[0].kind), (PurgeStatus::KeysDestroyed, "last-look"), "{place}: {report:?}");
     let acme: TenantName = "acme".parse().unwrap();
-    let listed = list(&site.backup.vault, &site.backup.keyring, &acme, None, Utc::now()).await;
+    let listed = list(&site.backup.vault, &site.backup.keyring, &acme, None, None, Utc::now()).await;
     assert_eq!(listed.unwrap_err().class, FailureClass::Refused, "{place}");
     let report = purge_site(&site.backup, What::All).await.unwrap();
     assert_eq!(report.status, PurgeStatus::Closed, "{place}: {report:?}");

@@ -86,9 +86,11 @@ async fn a_note_that_is_gone_is_written_again() {
     let report = purge_in(&lockers, both, ("acme", What::All), false, Utc::now()).await.unwrap();
     assert_eq!(report.open[0].kind, "last-look");
     std::fs::remove_dir_all(lockers.folder().join(format!("vault/t/{}/gone", acme.locker()))).unwrap();
-    assert!(!lockers.vault.is_purged(acme.locker()).await.unwrap());
+    assert!(lockers.vault.is_purged(acme.locker()).await.unwrap(), "its plan says so");
+    assert_eq!(lockers.vault.lost_notes().await.unwrap().len(), 1);
     assert_eq!(purge(&lockers, "acme").await.unwrap().status, PurgeStatus::Closed);
     assert!(lockers.vault.is_purged(acme.locker()).await.unwrap());
+    assert!(lockers.vault.lost_notes().await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,11 +116,20 @@ async fn a_hold_stops_what_a_purge_before_a_time_has_left_to_do() {
     // What is stored now is too young to be swept.
     let report = purge_in(&lockers, both, ("acme", what), true, at("2026-11-04")).await.unwrap();
     assert!(report.open.iter().any(|item| item.kind == "too-young"), "{report:?}");
-    assert_eq!(program(&lockers, &["hold", "acme", "--reason", "a law suit"]).0, 0);
+    let (code, document, said) = program(&lockers, &["hold", "acme", "--reason", "a law suit"]);
+    assert_eq!((code, document["notes"].as_array().unwrap().len()), (0, 1), "{document}{said}");
+    let note = document["notes"][0].as_str().unwrap();
+    for words in
+        ["2 backups that it names are let go of", "the hold keeps everything else", "--before 2026-11-03T03:00:00Z` goes on"]
+    {
+        assert!(note.contains(words), "{words}: {note}");
+    }
     let before = stored(&lockers);
     let failure = purge_in(&lockers, both, ("acme", what), true, Utc::now() + TimeDelta::days(4)).await.unwrap_err();
     assert_eq!((failure.class, failure.kind), (FailureClass::Refused, "on-hold"));
     assert_eq!(stored(&lockers), before);
+    let (code, document, said) = program(&lockers, &["hold", "acme2", "--reason", "another"]);
+    assert_eq!((code, document["notes"].as_array().unwrap().len()), (0, 0), "{document}{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use crate::{
     signed::{self, DocumentError},
     store::Store,
     tenant::TenantName,
-    vault::{Vault, any, list_named},
+    vault::{Vault, any, gone::LostNote, list_named},
 };
 
 /// Lockers asked at once.
@@ -75,13 +75,21 @@ pub(in crate::operation) struct Dead {
     pub(super) lockers: HashSet<Locker>,
     /// Every locker that is not purged as a whole.
     pub(super) living: Vec<Locker>,
+    /// Notes that somebody removed or changed.
+    pub(in crate::operation) lost: Vec<LostNote>,
+    /// Notes that cannot be read or trusted.
+    pub(in crate::operation) unreadable: Vec<DocumentError>,
 }
 
 impl Dead {
     /// Asks every locker.
     pub(in crate::operation) async fn read(vault: &Vault) -> Result<Self, Failure> {
-        let mut dead = Self { keys: HashMap::new(), lockers: HashSet::new(), living: Vec::new() };
-        let mut read = stream::iter(vault.lockers().await?)
+        let mut dead =
+            Self { keys: HashMap::new(), lockers: HashSet::new(), living: Vec::new(), lost: Vec::new(), unreadable: Vec::new() };
+        // Those too of which the vault has nothing any more.
+        let mut lockers: BTreeSet<Locker> = vault.lockers().await?.into_iter().collect();
+        lockers.extend(vault.planned_lockers().await?);
+        let mut read = stream::iter(lockers)
             .map(|locker| async move { vault.gone(locker).await.map(|gone| (locker, gone)) })
             .buffered(READERS);
         while let Some((locker, gone)) = read.try_next().await? {
@@ -90,6 +98,8 @@ impl Dead {
             } else {
                 dead.living.push(locker);
             }
+            dead.lost.extend(gone.lost);
+            dead.unreadable.extend(gone.unreadable);
             for note in gone.notes {
                 let (is_whole, keys) = match note.purged {
                     Purged::All { keys } => (true, keys),

@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod description;
+pub mod erasure_note;
 pub mod hold;
 pub mod index_page;
 pub mod key_record;

@@ -24,7 +24,7 @@ use crate::{
     signed::{self, DocumentError, Whole},
     store::{Store, StoreError, StoreErrorKind},
     tenant::TenantName,
-    vault::{any, list_named},
+    vault::list_named,
 };
 
 /// `keyring.json` is small.
@@ -150,14 +150,6 @@ impl Keyring {
     #[must_use]
     pub fn tag(&self, tenant: &TenantName) -> NameTag {
         self.root.name_key.tag(tenant)
-    }
-
-    /// Whether anything lies under `erased/<name-tag>/`: then the tenant is refused. Only a definite empty listing means no.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn is_erased(&self, tag: NameTag) -> Result<bool, StoreError> {
-        any(self.store(), &prefix::erased(tag)).await
     }
 
     /// The keys of one tenant; `None` when it has no record at all.

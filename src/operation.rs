@@ -8,6 +8,7 @@ pub mod again;
 pub mod backup;
 pub mod budget;
 pub mod check;
+pub mod erased;
 pub mod expire;
 pub mod failure;
 pub mod fleet;

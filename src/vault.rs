@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     format::root::VaultRoot,
-    id::{Locker, NameTag},
+    id::Locker,
     object_name::{Document, ObjectName, prefix},
     signature::{AllowedSigners, Namespace, SignatureError, SigningKey},
     signed::{self, DocumentError},
@@ -108,14 +108,6 @@ impl Vault {
     pub async fn lockers(&self) -> Result<Vec<Locker>, StoreError> {
         // A folder that is no locker is not ours: `verify` names it; nothing else may stumble over it.
         Ok(self.store.list_folders(prefix::TENANTS).await?.iter().filter_map(|name| name.parse().ok()).collect())
-    }
-
-    /// Whether anything lies under `erased/<name-tag>/`: then the tenant is refused. Only a definite empty listing means no.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn is_erased(&self, tag: NameTag) -> Result<bool, StoreError> {
-        any(&*self.store, &prefix::erased(tag)).await
     }
 }
 

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
+    erased,
     failure::{Failure, FailureClass},
     fleet::{Cluster, Fleet, Known, Resident},
     lost,
@@ -150,11 +151,7 @@ impl Admit<'_> {
         let Some(keys) = known.census.tenants.get(tenant) else {
             return Err(lost::unknown_tenant(self.vault, self.keyring, tenant).await);
         };
-        let tag = self.keyring.tag(tenant);
-        if self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await? {
-            let message = format!("tenant {tenant} was erased");
-            return Err(Failure::new(FailureClass::Refused, "tenant-erased", tenant, message).hint("Nothing was written."));
-        }
+        erased::refuse(self.vault, self.keyring, tenant).await?;
         if let Some(places) = fleet.ambiguous().get(tenant) {
             return Err(super::backup::ambiguous_tenant(tenant, places));
         }

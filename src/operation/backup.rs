@@ -14,7 +14,7 @@ pub mod sink;
 mod tenant;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -125,6 +125,8 @@ struct Limits {
     nobody_new: Option<Arc<str>>,
     /// Names that are new, each with the tenant whose database answers to it now.
     renamed: Arc<BTreeMap<TenantName, TenantName>>,
+    /// Names that an erased tenant's database answers to.
+    erased: Arc<BTreeSet<TenantName>>,
 }
 
 impl Backup {
@@ -167,6 +169,11 @@ impl Backup {
         self.progress.planned(queue.len(), queue.iter().filter_map(|resident| resident.found.bytes).sum());
         let new = queue.iter().filter(|resident| !known.census.tenants.contains_key(&resident.tenant));
         let renamed = new.filter_map(|resident| Some((resident.tenant.clone(), known.owner_of(resident)?.clone()))).collect();
+        let is_erased = |resident: &&Resident| known.is_erased(&resident.system_identifier, resident.found.oid);
+        let erased = queue.iter().filter(is_erased).map(|resident| resident.tenant.clone()).collect();
+        // What cannot be read there may name any database.
+        let doubtful = known.erased.values().find_map(|erasures| erasures.doubtful().next());
+        let doubtful = doubtful.map(|(object, why)| format!("{object}: {why}"));
         let limits = Limits {
             readers: Arc::new(Semaphore::new(self.jobs)),
             connections: Arc::new(
@@ -177,8 +184,14 @@ impl Backup {
                     })
                     .collect(),
             ),
-            nobody_new: known.untrusted().next().map(|(tenant, error)| format!("tenant {tenant}: {error}").into()),
+            nobody_new: known
+                .untrusted()
+                .next()
+                .map(|(tenant, error)| format!("tenant {tenant}: {error}"))
+                .or(doubtful)
+                .map(Into::into),
             renamed: Arc::new(renamed),
+            erased: Arc::new(erased),
         };
         let named = matches!(which, Which::Named(_));
         let mut running = tokio::task::JoinSet::new();

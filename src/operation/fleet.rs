@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    erased::{self, Erasures},
     failure::{Failure, FailureClass},
     living, lost,
 };
 use crate::{
     format::record::Source,
-    id::KeyId,
+    id::{KeyId, NameTag},
     keyring::{Census, Keyring},
     postgres::{
         discover::{Discovery, Found, Rules, discover},
@@ -52,6 +53,8 @@ pub struct Known {
     pub untrusted_sources: Vec<(TenantName, DocumentError)>,
     /// Tenants with a record of a copy that cannot be trusted.
     pub untrusted_copies: Vec<(TenantName, DocumentError)>,
+    /// What is said of erased tenants.
+    pub erased: BTreeMap<NameTag, Erasures>,
 }
 
 impl Known {
@@ -61,7 +64,7 @@ impl Known {
     /// A store that cannot be reached. Records that cannot be trusted are in [`Known::untrusted_sources`] and [`Known::untrusted_copies`].
     pub async fn read(vault: &Vault, keyring: &Keyring) -> Result<Self, Failure> {
         let census = keyring.census().await?;
-        let mut known = Self { census, ..Self::default() };
+        let mut known = Self { census, erased: erased::everybody(vault, keyring).await?, ..Self::default() };
         for (tenant, keys) in &mut known.census.tenants {
             let unreadable = living::set_aside_dead(vault, keys).await?;
             let said = unreadable.iter().map(|error| format!("{error}: nothing of tenant {tenant} counts until that is settled"));
@@ -100,6 +103,13 @@ impl Known {
     /// unrecognised, so that nobody new is let in.
     pub fn untrusted(&self) -> impl Iterator<Item = &(TenantName, DocumentError)> {
         self.untrusted_sources.iter().chain(&self.untrusted_copies)
+    }
+
+    /// Whether a database was an erased tenant's, whatever it is called now.
+    #[must_use]
+    pub fn is_erased(&self, system_identifier: &str, oid: u32) -> bool {
+        let mut databases = self.erased.values().flat_map(Erasures::databases);
+        databases.any(|erased| erased.system_identifier == system_identifier && erased.database_oid == oid)
     }
 
     /// Another tenant whose recorded place this database is: a renamed database is no new tenant.

@@ -30,6 +30,7 @@ use tables::TableName;
 
 use super::{
     budget::Budget,
+    erased,
     failure::{Failure, FailureClass},
     living, lost,
     progress::Progress,
@@ -209,11 +210,7 @@ impl Restorer<'_> {
     pub async fn choose(&self, request: &Request, now: DateTime<Utc>) -> Result<Chosen, Failure> {
         let tenant = &request.tenant;
         self.vault.check_signer(self.signer, Namespace::Run, now).map_err(|error| Failure::key_not_allowed("restorer", error))?;
-        let tag = self.keyring.tag(tenant);
-        if self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await? {
-            return Err(Failure::new(FailureClass::Refused, "erased", tenant, format!("tenant {tenant} was erased"))
-                .hint("An erased tenant is never restored: its tombstone keeps it from coming back."));
-        }
+        erased::refuse(self.vault, self.keyring, tenant).await?;
         let keys = living::known(self.vault, self.keyring, tenant).await?;
         if !request.accept_lost_keys {
             lost::refuse_restore(self.vault, self.keyring).await?;

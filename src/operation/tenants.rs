@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
+    erased,
     failure::{Failure, FailureClass},
     fleet::{Cluster, Fleet, Known, Resident},
     lost,
@@ -221,7 +222,7 @@ impl Tenants<'_> {
     async fn holding(&self, name: &TenantName, lockers: &[Locker], now: DateTime<Utc>) -> Result<Holding, Failure> {
         let tag = self.keyring.tag(name);
         let mut holding =
-            Holding { erased: self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await?, ..Holding::default() };
+            Holding { erased: erased::read_both(self.vault, self.keyring, tag).await?.is_refused(), ..Holding::default() };
         for locker in lockers {
             holding.held |= self.vault.holds(*locker).await?.is_held();
             let history = self.vault.history(*locker, now).await?;

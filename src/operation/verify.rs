@@ -23,6 +23,7 @@ use survey::{Documents, Survey};
 use units::Opener;
 
 use super::{
+    erased::{self, Erasures},
     failure::{Failure, FailureClass},
     keys::{Listing, from_another},
     living, lost,
@@ -212,6 +213,9 @@ impl Verify<'_> {
         let mut outside: Vec<_> = problems.into_iter().chain(survey.tampered_in(None)).collect();
         if matches!(which, Which::All) {
             self.plans(report).await?;
+            let erased = erased::everybody(self.vault, self.keyring).await?;
+            let doubtful = erased.values().flat_map(Erasures::doubtful);
+            outside.extend(doubtful.map(|(object, why)| (object.to_owned(), why.to_owned())));
             let keyring = self.keyring.store();
             match Listing::read(keyring).await? {
                 Some(listing) => {

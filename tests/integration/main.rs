@@ -8,6 +8,7 @@ mod changes;
 mod check;
 mod command_line;
 mod connection;
+mod erasure;
 mod expire;
 mod fidelity;
 mod fuzz;

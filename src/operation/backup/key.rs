@@ -11,6 +11,7 @@ use crate::{
     id::{Locker, RecordId},
     keyring::TenantKeys,
     operation::{
+        erased,
         failure::{Failure, FailureClass},
         fleet::Resident,
         living, lost,
@@ -26,11 +27,7 @@ use crate::{
 /// # Errors
 /// [`FailureClass::Refused`], or a store that cannot be asked: unknown means no.
 pub(super) async fn refuse_if_gone(backup: &Backup, tenant: &TenantName, lockers: &[Locker]) -> Result<(), Failure> {
-    let tag = backup.keyring.tag(tenant);
-    if backup.vault.is_erased(tag).await? || backup.keyring.is_erased(tag).await? {
-        return Err(Failure::new(FailureClass::Refused, "tenant-erased", tenant, format!("tenant {tenant} was erased"))
-            .hint("Nothing was read or written. If this is a new customer with an old name, an operator must admit it first."));
-    }
+    erased::refuse(&backup.vault, &backup.keyring, tenant).await?;
     for locker in lockers {
         if backup.vault.is_purged(*locker).await? {
             let message = format!("backups of tenant {tenant} were purged");

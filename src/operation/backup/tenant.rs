@@ -83,6 +83,9 @@ impl<'a> Run<'a> {
 
     /// Everything up to the commit.
     async fn locked(&self, lock: &TenantLock, reader: Option<OwnedSemaphorePermit>) -> Result<Ready, Failure> {
+        if self.limits.erased.contains(&self.resident.tenant) {
+            return Err(self.is_erased());
+        }
         if let Some(owner) = self.limits.renamed.get(&self.resident.tenant) {
             return Err(self.is_renamed(owner));
         }
@@ -209,6 +212,13 @@ impl<'a> Run<'a> {
             }
         }
         readers
+    }
+
+    fn is_erased(&self) -> Failure {
+        let (tenant, database) = (&self.resident.tenant, crate::printable::Printable(&self.resident.found.database));
+        let message = format!("database {database} answers to {tenant} now, and is one that was erased");
+        Failure::new(FailureClass::Refused, "database-erased", tenant, message)
+            .hint("Nothing was read. Somebody put an old copy of the server back, or renamed it: `tenure reconcile` shows what has come back.")
     }
 
     fn is_renamed(&self, owner: &TenantName) -> Failure {

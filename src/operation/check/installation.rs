@@ -1,20 +1,18 @@
 //! Vault and keyring as one installation: verified roots, signers, keys, recipients.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 use super::{Report, Request};
 use crate::{
-    id::NameTag,
     keyring::Keyring,
-    object_name::prefix,
     operation::{
+        erased::Erasures,
         failure::{Failure, FailureClass},
         fleet::Known,
         lost, mirrors,
     },
     seal::RecoveryRecipients,
     signature::{AllowedSigners, Namespace, SigningKey},
-    store::{Store, StoreError},
     tenant::TenantName,
     vault::Vault,
 };
@@ -28,13 +26,12 @@ pub(super) struct Installation {
     pub keyring: Option<Keyring>,
     /// The vault, where the keyring could be read too.
     pub vault: Option<Vault>,
-    tombstones: BTreeSet<NameTag>,
 }
 
 impl Installation {
     /// Whether the name answers to a tombstone.
     pub fn is_erased(&self, tenant: &TenantName) -> bool {
-        self.keyring.as_ref().is_some_and(|keyring| self.tombstones.contains(&keyring.tag(tenant)))
+        self.keyring.as_ref().is_some_and(|keyring| self.known.erased.get(&keyring.tag(tenant)).is_some_and(Erasures::is_refused))
     }
 }
 
@@ -127,12 +124,14 @@ async fn read(object: &str, vault: &Vault, keyring: Keyring, report: &mut Report
             "`tenure keys repair` puts them back from a mirror; `tenure keys check` says which stores have them whole.",
         );
     }
-    let tombstones = tombstones(vault.store()).await?.into_iter().chain(tombstones(keyring.store()).await?).collect();
-    Ok(Installation { known, keyring: Some(keyring), vault: None, tombstones })
-}
-
-async fn tombstones(store: &dyn Store) -> Result<Vec<NameTag>, StoreError> {
-    Ok(store.list_folders(prefix::ERASED).await?.iter().filter_map(|tag| tag.parse().ok()).collect())
+    for (object, why) in known.erased.values().flat_map(Erasures::doubtful) {
+        report.error(
+            object,
+            format!("a tombstone, or what may be one: {why}"),
+            "Its tenant is refused by every command, and nobody new is taken in. Find out who changed it; put it back from the other store.",
+        );
+    }
+    Ok(Installation { known, keyring: Some(keyring), vault: None })
 }
 
 fn trusted(path: &Path, report: &mut Report) -> Option<AllowedSigners> {

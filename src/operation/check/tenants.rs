@@ -226,6 +226,13 @@ pub(super) fn check_fleet(fleet: &Fleet, installation: &Installation) -> Report 
             "If it is a new customer with an old name, an operator admits it; otherwise find out who brought it back.",
         );
     }
+    for (tenant, resident) in residents.iter().filter(|(_, at)| known.is_erased(&at.system_identifier, at.found.oid)) {
+        report.error(
+            format!("tenant {tenant}"),
+            format!("database {} was erased, and is there again", Printable(&resident.found.database)),
+            "An old copy of the server was put back, or somebody renamed it: `tenure reconcile` closes it and prepares a plan to drop it.",
+        );
+    }
     for (tenant, resident) in &residents {
         let Some(source) = known.sources.get(tenant) else { continue };
         if source.system_identifier != resident.system_identifier || source.database_oid != resident.found.oid {

@@ -17,6 +17,7 @@ use crate::{
     keyring::{Keyring, TenantKeys},
     object_name::ObjectName,
     operation::{
+        erased,
         failure::{Failure, FailureClass},
         held::{Held, Locks},
         living, lost,
@@ -192,9 +193,8 @@ impl Change<'_> {
         locker: Locker,
         key_id: Option<KeyId>,
     ) -> Result<(), Failure> {
-        if self.vault.is_erased(tag).await? || self.keyring.is_erased(tag).await? {
-            return Err(Failure::new(FailureClass::Refused, "tenant-erased", tenant, format!("tenant {tenant} was erased"))
-                .hint("Its keys are not changed any more."));
+        if let Some(refusal) = erased::read_both(self.vault, self.keyring, tag).await?.refusal(tenant) {
+            return Err(refusal);
         }
         let gone = self.vault.gone(locker).await?;
         if gone.is_purged() {

@@ -9,6 +9,7 @@ use crate::{
     format::description::Description,
     id::Locker,
     operation::{
+        erased,
         failure::{Failure, FailureClass},
         living,
     },
@@ -147,8 +148,7 @@ impl Restorer<'_> {
             None => false,
         };
         let known = lives
-            || self.vault.is_erased(tag).await?
-            || self.keyring.is_erased(tag).await?
+            || !erased::read_both(self.vault, self.keyring, tag).await?.is_empty()
             || living::keys(self.vault, self.keyring, &other).await?.is_some_and(|keys| !keys.lockers().is_empty());
         Ok(known.then_some(other))
     }

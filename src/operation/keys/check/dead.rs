@@ -11,12 +11,12 @@ use crate::{
     id::{KeyId, Locker, NameTag},
     keyring::{Census, Keyring, secret_halves},
     object_name::{Document, ObjectName, prefix},
-    operation::{failure::Failure, keys::KeyProblem},
+    operation::{erased, failure::Failure, keys::KeyProblem},
     printable::Word,
     signed::{self, DocumentError},
     store::Store,
     tenant::TenantName,
-    vault::{Vault, any, gone::LostNote, list_named},
+    vault::{Vault, gone::LostNote, list_named},
 };
 
 /// Lockers asked at once.
@@ -179,14 +179,7 @@ impl Refusals<'_> {
         if self.dead.keys.contains_key(&key_id) || locker.is_some_and(|locker| self.dead.lockers.contains(&locker)) {
             return Ok(true);
         }
-        if self.vault.is_erased(tag).await? {
-            return Ok(true);
-        }
-        for (store, _) in self.copies {
-            if any(*store, &prefix::erased(tag)).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let stores = std::iter::once(self.vault.store()).chain(self.copies.iter().map(|(store, _)| *store));
+        Ok(erased::read_in(self.vault, stores, tag).await?.refuses_key(key_id))
     }
 }

@@ -9,12 +9,11 @@ use crate::{
     format::key_record::KeyRecord,
     id::{KeyId, Locker, NameTag, Sha256Digest},
     keyring::read_wrapping,
-    object_name::{Document, ObjectName, prefix},
-    operation::{failure::Failure, keys::KeyProblem},
+    object_name::{Document, ObjectName},
+    operation::{erased, failure::Failure, keys::KeyProblem},
     signature::Namespace,
     signed::{DocumentError, Whole},
     tenant::TenantName,
-    vault::any,
 };
 
 /// What was found of one key.
@@ -126,15 +125,11 @@ impl Round<'_> {
 
     /// Whether a tombstone or a purge note names it: anything there, in the vault or in any copy of the keyring.
     async fn is_refused(&self, tag: NameTag, record: &KeyRecord) -> Result<bool, Failure> {
-        if self.vault.is_erased(tag).await? || self.vault.gone(record.locker).await?.names_key(record.key_id) {
+        if self.vault.gone(record.locker).await?.names_key(record.key_id) {
             return Ok(true);
         }
-        for place in &self.places {
-            if any(&*place.store, &prefix::erased(tag)).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let stores = std::iter::once(self.vault.store()).chain(self.places.iter().map(|place| &*place.store));
+        Ok(erased::read_in(self.vault, stores, tag).await?.refuses_key(record.key_id))
     }
 
     fn is_everywhere(&self, found: &Found) -> bool {

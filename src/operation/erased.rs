@@ -1,0 +1,233 @@
+//! Who was erased: what vault and keyring together say under `erased/`. Only a definite empty listing in both means nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::failure::{Failure, FailureClass};
+use crate::{
+    format::erasure_note::{ErasedDatabase, ErasureNote, ErasureSays},
+    id::{InstallationId, KeyId, NameTag, RecordId},
+    keyring::Keyring,
+    object_name::{Document, ObjectName, prefix},
+    printable::Word,
+    signature::{AllowedSigners, Namespace, SigningKey},
+    signed::{self, DocumentError},
+    store::Store,
+    tenant::TenantName,
+    vault::{Vault, list_named},
+};
+
+/// What is said under one name tag, in all stores that were asked.
+#[derive(Debug, Default)]
+pub struct Erasures {
+    /// Notes that count, each once.
+    notes: BTreeMap<RecordId, ErasureNote>,
+    /// What is not to be trusted, or is no note at all. Any of it may be a tombstone, and so it is one: by id where it has one.
+    doubtful: BTreeMap<String, (Option<RecordId>, String)>,
+}
+
+impl Erasures {
+    /// Adds what one store has.
+    async fn add(
+        &mut self,
+        store: &dyn Store,
+        (signers, installation): (&AllowedSigners, InstallationId),
+        tag: NameTag,
+    ) -> Result<(), DocumentError> {
+        let folder = prefix::erased(tag);
+        let (named, foreign) = list_named(store, &folder).await.map_err(|error| signed::store_error(store, &folder, error))?;
+        for name in foreign {
+            self.doubtful.insert(signed::locate(store, &name), (None, "it is no object of ours".to_owned()));
+        }
+        let documents: BTreeSet<String> = named.iter().map(|(name, _)| name.to_string()).collect();
+        for (name, _) in named {
+            let object = signed::locate(store, &name);
+            match name {
+                ObjectName::Document(document @ Document::Tombstone(_, id)) => {
+                    match read(store, (signers, installation), &document).await {
+                        Ok(note) => _ = self.notes.insert(id, note),
+                        Err(error @ DocumentError::Store { .. }) => return Err(error),
+                        Err(error) => _ = self.doubtful.insert(object, (Some(id), error.what())),
+                    }
+                }
+                ObjectName::Signature(Document::Tombstone(_, id)) => {
+                    if !documents.contains(&Document::Tombstone(tag, id).to_string()) {
+                        self.doubtful.insert(object, (Some(id), "of it only the signature is there".to_owned()));
+                    }
+                }
+                _ => _ = self.doubtful.insert(object, (None, "it does not belong there".to_owned())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ids that a withdrawal or an admission names.
+    fn settled(&self) -> BTreeSet<RecordId> {
+        let settled = self.notes.values().flat_map(|note| match &note.says {
+            ErasureSays::Erased { .. } => Vec::new(),
+            ErasureSays::Withdrawn { tombstone } => vec![*tombstone],
+            ErasureSays::Admitted { tombstones } => tombstones.clone(),
+        });
+        settled.collect()
+    }
+
+    /// Tombstones that count.
+    pub fn counting(&self) -> impl Iterator<Item = &ErasureNote> {
+        let settled = self.settled();
+        self.notes.values().filter(move |note| matches!(note.says, ErasureSays::Erased { .. }) && !settled.contains(&note.id))
+    }
+
+    /// What cannot be trusted and stands for a tombstone: the object, and why.
+    pub fn doubtful(&self) -> impl Iterator<Item = (&str, &str)> {
+        let settled = self.settled();
+        // What is whole in one of the stores is known.
+        let is_known = move |id: &Option<RecordId>| id.is_some_and(|id| settled.contains(&id) || self.notes.contains_key(&id));
+        self.doubtful.iter().filter(move |(_, (id, _))| !is_known(id)).map(|(object, (_, why))| (object.as_str(), why.as_str()))
+    }
+
+    /// Whether the name is refused: a tombstone counts, or what may be one.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.counting().next().is_some() || self.doubtful().next().is_some()
+    }
+
+    /// Whether a key is used by nothing: the name is refused, or the key is an erased tenant's whose name is a new customer's by now.
+    #[must_use]
+    pub fn refuses_key(&self, key_id: KeyId) -> bool {
+        self.is_refused() || self.not_withdrawn().any(|(keys, _)| keys.contains(&key_id))
+    }
+
+    /// The databases of what was erased, also where the name is a new customer's by now.
+    pub fn databases(&self) -> impl Iterator<Item = &ErasedDatabase> {
+        self.not_withdrawn().flat_map(|(_, databases)| databases)
+    }
+
+    fn not_withdrawn(&self) -> impl Iterator<Item = (&[KeyId], &[ErasedDatabase])> {
+        let withdrawn: BTreeSet<RecordId> = self
+            .notes
+            .values()
+            .filter_map(|note| match note.says {
+                ErasureSays::Withdrawn { tombstone } => Some(tombstone),
+                _ => None,
+            })
+            .collect();
+        self.notes.values().filter_map(move |note| match &note.says {
+            ErasureSays::Erased { keys, databases, .. } if !withdrawn.contains(&note.id) => Some((&keys[..], &databases[..])),
+            _ => None,
+        })
+    }
+
+    /// Whether anything at all is said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.notes.is_empty() && self.doubtful.is_empty()
+    }
+
+    /// Why a tenant is refused; `None` where it is not. Whether its grace is over plays no part.
+    #[must_use]
+    pub fn refusal(&self, tenant: &TenantName) -> Option<Failure> {
+        let name = Word(tenant.as_str());
+        if let Some((object, why)) = self.doubtful().next() {
+            let message = format!("tenant {tenant} may have been erased: {object} cannot be trusted: {why}");
+            return Some(Failure::new(FailureClass::Refused, "tenant-erased", tenant, message).hint(
+                "Nothing was done. A tombstone that is not understood counts as one: find out who changed it, and put it back from the other \
+                 store.",
+            ));
+        }
+        let note = self.counting().max_by_key(|note| note.created_at)?;
+        let at = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let failure = |message| Failure::new(FailureClass::Refused, "tenant-erased", tenant, message);
+        Some(match note.says {
+            ErasureSays::Erased { grace_until, .. } if grace_until > note.created_at => failure(format!(
+                "tenant {tenant} is erased since {}; nothing of it is destroyed before {}",
+                at(note.created_at),
+                at(grace_until)
+            ))
+            .hint(format!("Nothing was done. Before that time `tenure erase {name} --undo` gives it back.")),
+            _ => failure(format!("tenant {tenant} was erased at {}", at(note.created_at)))
+                .hint(format!("Nothing was done. If this is a new customer with an old name: `tenure admit --new {name}`.")),
+        })
+    }
+}
+
+/// Reads what vault and keyring say under a tag.
+///
+/// # Errors
+/// A store that cannot be asked: unknown means no.
+pub async fn read_both(vault: &Vault, keyring: &Keyring, tag: NameTag) -> Result<Erasures, DocumentError> {
+    read_in(vault, [vault.store(), keyring.store()], tag).await
+}
+
+/// Reads what these stores say under a tag.
+///
+/// # Errors
+/// As [`read_both`].
+pub async fn read_in<'s>(
+    vault: &Vault,
+    stores: impl IntoIterator<Item = &'s dyn Store>,
+    tag: NameTag,
+) -> Result<Erasures, DocumentError> {
+    let mut erasures = Erasures::default();
+    for store in stores {
+        erasures.add(store, (vault.signers(), vault.root().installation), tag).await?;
+    }
+    Ok(erasures)
+}
+
+/// Everything that vault and keyring say of erased tenants.
+///
+/// # Errors
+/// As [`read_both`].
+pub async fn everybody(vault: &Vault, keyring: &Keyring) -> Result<BTreeMap<NameTag, Erasures>, DocumentError> {
+    let mut tags = BTreeSet::<NameTag>::new();
+    for store in [vault.store(), keyring.store()] {
+        let failed = |error| signed::store_error(store, &prefix::ERASED, error);
+        let folders = store.list_folders(prefix::ERASED).await.map_err(failed)?;
+        tags.extend(folders.iter().filter_map(|tag| tag.parse::<NameTag>().ok()));
+    }
+    let mut everybody = BTreeMap::new();
+    for tag in tags {
+        everybody.insert(tag, read_both(vault, keyring, tag).await?);
+    }
+    Ok(everybody)
+}
+
+/// Stops when a tenant was erased, or is to be.
+///
+/// # Errors
+/// [`FailureClass::Refused`], or a store that cannot be asked.
+pub async fn refuse(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Result<(), Failure> {
+    match read_both(vault, keyring, keyring.tag(tenant)).await?.refusal(tenant) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}
+
+/// Writes a note into the vault, the keyring and every mirror. One that is there already with the same bytes is the same note.
+///
+/// # Errors
+/// As [`signed::create`]: then it may be in some of them, and it counts.
+pub async fn put(vault: &Vault, keyring: &Keyring, note: &ErasureNote, eraser: &SigningKey) -> Result<(), DocumentError> {
+    let document = Document::Tombstone(note.name_tag, note.id);
+    for store in std::iter::once(vault.store()).chain(keyring.stores().map(|store| &**store)) {
+        signed::create(store, &document, note, Namespace::Erasure, eraser).await?;
+    }
+    Ok(())
+}
+
+/// One note in one store, checked against its name.
+async fn read(
+    store: &dyn Store,
+    (signers, installation): (&AllowedSigners, InstallationId),
+    document: &Document,
+) -> Result<ErasureNote, DocumentError> {
+    let note = signed::read::<ErasureNote>(store, document, Namespace::Erasure, signers, None).await?.value;
+    if Document::Tombstone(note.name_tag, note.id) == *document && note.installation == installation {
+        return Ok(note);
+    }
+    Err(DocumentError::Contradiction {
+        object: signed::locate(store, document),
+        what: "it belongs elsewhere: moved or copied from another place".to_owned(),
+    })
+}

@@ -20,6 +20,8 @@ use crate::{
     vault::{Vault, history::History, records::Sources},
 };
 
+/// The kind of a failure that says that the keyring lost something.
+pub(super) const INCOMPLETE: &str = "keyring-incomplete";
 /// Lockers that are asked about at once.
 const READERS: usize = 16;
 
@@ -41,7 +43,7 @@ pub(super) async fn locker_without_key(vault: &Vault, census: &Census) -> Result
 /// Says that a locker has backups and no key record, and how that is mended.
 pub(super) fn keyring_incomplete(locker: Locker, so: &str) -> Failure {
     let message = format!("locker {locker} holds backups, and the keyring has no key record for it{so}");
-    Failure::new(FailureClass::Integrity, "keyring-incomplete", locker, message).hint(
+    Failure::new(FailureClass::Integrity, INCOMPLETE, locker, message).hint(
         "The keyring was emptied or put back from an old copy. `tenure keys repair` puts what is missing back from a mirror of it; \
          without one, put back t/ and k/ from its newest copy. `tenure keys check` shows what is whole.",
     )
@@ -95,8 +97,8 @@ pub(super) async fn replaced_wrapping(vault: &Vault, keyring: &Keyring, census: 
 }
 
 fn wrapped_for_others(tenant: &TenantName, key: KeyId) -> Failure {
-    let message = format!("the keyring has key {key} of tenant {tenant} only as it was wrapped before it was wrapped anew");
-    Failure::new(FailureClass::Integrity, "keyring-incomplete", key, message).hint(
+    let message = format!("the keyring has only an old wrapping of key {key} of tenant {tenant}: it was wrapped anew since");
+    Failure::new(FailureClass::Integrity, INCOMPLETE, key, message).hint(
         "The keyring was put back from an old copy: who has left since may open it again. `tenure keys repair` puts what is missing back from \
          a mirror of it; without one, `tenure keys rewrap --all --identity FILE --accept-lost-keys` wraps every key anew.",
     )

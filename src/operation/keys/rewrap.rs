@@ -19,7 +19,10 @@ use crate::{
     id::{KeyId, RecordId},
     keyring::{SecretHalves, read_root, secret_halves},
     object_name::{Document, ObjectName, prefix},
-    operation::failure::{Failure, FailureClass},
+    operation::{
+        failure::{Failure, FailureClass},
+        lost,
+    },
     seal::{RecoveryIdentity, RecoveryRecipients},
     signature::Namespace,
     signed,
@@ -162,6 +165,11 @@ impl Rewrap<'_> {
         }
         if !change.dry_run {
             still_there(&mut places, &newest, &mut report.open).await;
+        }
+        if !change.dry_run && report.errors.iter().any(|error| error.kind == lost::INCOMPLETE) {
+            // What it was told to go on with may be mended by now.
+            report.errors.retain(|error| error.kind != lost::INCOMPLETE);
+            report.errors.extend(lost::incomplete(change.vault, change.keyring).await?.map(KeysFailure::from));
         }
         report.open.sort();
         report.open.dedup();

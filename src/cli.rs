@@ -1,6 +1,8 @@
 //! The command line: one file per verb, each of which turns arguments into a request, runs one operation, and prints its report.
 
 mod admit;
+mod approve;
+mod audit;
 mod backup;
 mod check;
 pub mod clusters;
@@ -17,6 +19,7 @@ mod keys;
 mod list;
 mod man;
 pub mod output;
+mod plans;
 pub mod process;
 mod purge;
 mod release;
@@ -87,6 +90,12 @@ pub enum Command {
     Hold(hold::Args),
     /// End a hold
     Release(release::Args),
+    /// Look at plans that operators sign, or give one up
+    Plans(plans::Args),
+    /// Sign somebody else's plan, as one of the operators who must
+    Approve(approve::Args),
+    /// Show who did what, and who was refused, and check every signature
+    Audit(audit::Args),
     /// Look at the tenants' keys, change them, and put back what is lost of them
     Keys(keys::Args),
     /// Show the schedules, when each is due, and the crontab line that it stands for
@@ -128,6 +137,9 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
         Command::Purge(args) => purge::run(args, edge).await,
         Command::Hold(args) => hold::run(args, edge).await,
         Command::Release(args) => release::run(args, edge).await,
+        Command::Plans(args) => plans::run(args, edge).await,
+        Command::Approve(args) => approve::run(args, edge).await,
+        Command::Audit(args) => edge.until_stopped(audit::run(args, edge)).await,
         Command::List(args) => edge.until_stopped(list::run(args, edge)).await,
         Command::Show(args) => edge.until_stopped(show::run(args, edge)).await,
         Command::Verify(args) => verify::run(args, edge).await,

@@ -41,6 +41,13 @@ pub enum ObjectName {
         /// 1, 2, 3, …: how often it was wrapped anew.
         wrapping: u32,
     },
+    /// `plans/<id>/approvals/<key>.sig`: another signature of the plan's bytes, by the key with this SHA-256 fingerprint.
+    Approval {
+        /// Which plan.
+        plan: RecordId,
+        /// Whose signature.
+        key: Sha256Digest,
+    },
     /// `probe/<id>`: written and removed by `check` and by stores.
     Probe(RecordId),
 }
@@ -138,6 +145,7 @@ impl fmt::Display for ObjectName {
             Self::Chunk { locker, birth, name } => write!(f, "t/{locker}/c/{birth}/{name}"),
             Self::Page { locker, birth, sha256 } => write!(f, "t/{locker}/p/{birth}/{sha256}"),
             Self::SecretKey { key_id, wrapping } => write!(f, "k/{key_id}.{wrapping}.age"),
+            Self::Approval { plan, key } => write!(f, "plans/{plan}/approvals/{key}.sig"),
             Self::Probe(id) => write!(f, "probe/{id}"),
         }
     }
@@ -154,6 +162,9 @@ impl FromStr for ObjectName {
 }
 
 fn parse(text: &str) -> Option<ObjectName> {
+    if let ["plans", plan, "approvals", file] = text.split('/').collect::<Vec<_>>()[..] {
+        return Some(ObjectName::Approval { plan: plan.parse().ok()?, key: file.strip_suffix(".sig")?.parse().ok()? });
+    }
     if let Some(document) = text.strip_suffix(".sig") {
         return parse_document(document).map(ObjectName::Signature);
     }
@@ -219,7 +230,7 @@ fn parse_document(text: &str) -> Option<Document> {
 
 /// Prefixes for listings. All end in `/`, so that one never matches a neighbour's.
 pub mod prefix {
-    use super::{Locker, NameTag};
+    use super::{Locker, NameTag, RecordId};
 
     /// `signers/`
     pub const SIGNERS: &str = "signers/";
@@ -235,6 +246,12 @@ pub mod prefix {
     pub const RUNS: &str = "runs/";
     /// `plans/`
     pub const PLANS: &str = "plans/";
+
+    /// Signatures of a plan besides its own.
+    #[must_use]
+    pub fn approvals(plan: RecordId) -> String {
+        format!("plans/{plan}/approvals/")
+    }
 
     /// Everything of one locker.
     #[must_use]
@@ -301,6 +318,7 @@ mod tests {
             format!("t/{ID}/c/{BACKUP}/{LONG}"),
             format!("t/{ID}/p/{BACKUP}/{LONG}"),
             format!("k/{ID}.3.age"),
+            format!("plans/{ID}/approvals/{LONG}.sig"),
             format!("probe/{ID}"),
         ] {
             assert_eq!(text.parse::<ObjectName>().unwrap().to_string(), text);
@@ -322,6 +340,9 @@ mod tests {
             format!("runs/2026/1/21/{ID}.json"),
             format!("runs/2026/02/30/{ID}.json"),
             format!("plans/{ID}/../x"),
+            format!("plans/{ID}/approvals/{LONG}"),
+            format!("plans/{ID}/approvals/{ID}.sig"),
+            format!("plans/{ID}/approvals/{LONG}.sig.sig"),
             format!("k/{ID}.03.age"),
             format!("t/{LONG}/{ID}.1.json"),
             format!("t/{LONG}/{ID}.02.json"),

@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod again;
+pub mod audit;
 pub mod backup;
 pub mod budget;
 pub mod check;
@@ -20,8 +21,10 @@ pub mod list;
 pub mod living;
 pub mod lost;
 pub mod mirrors;
+pub mod plans;
 pub mod progress;
 pub mod purge;
+pub mod refused;
 pub mod restore;
 pub mod restore_all;
 pub mod show;

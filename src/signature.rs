@@ -6,6 +6,8 @@ use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
 
 pub use allowed_signers::AllowedSigners;
 
+use crate::id::Sha256Digest;
+
 /// What a signature may speak for. `allowed_signers` says which key may sign in which namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Namespace {
@@ -89,6 +91,12 @@ pub enum SignatureError {
         /// More, where there is more to say.
         reason: Option<&'static str>,
     },
+    /// Listed, and not there.
+    #[error("it is not there any more")]
+    Gone,
+    /// A good signature, and not of the key that its place says.
+    #[error("signed by another key than its name says")]
+    AnotherKey,
     /// The document is not what was signed.
     #[error("the signature does not fit the document")]
     Mismatch(#[source] ssh_key::Error),
@@ -174,4 +182,17 @@ fn parse_signature(namespace: Namespace, pem: &[u8]) -> Result<SshSig, Signature
 
 fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
+}
+
+/// The fingerprint of a public key as OpenSSH writes it, `ssh-ed25519 AAAA… comment`; `None` for a line that is none.
+#[must_use]
+pub fn fingerprint_of(openssh: &str) -> Option<String> {
+    PublicKey::from_openssh(openssh.trim()).ok().map(|key| fingerprint(&key))
+}
+
+/// The fingerprint as bytes.
+fn key_digest(key: &PublicKey) -> Sha256Digest {
+    let mut digest = Sha256Digest([0; 32]);
+    digest.0.copy_from_slice(key.fingerprint(HashAlg::Sha256).as_bytes());
+    digest
 }

@@ -1,6 +1,7 @@
 //! The vault: sealed backups, and the signed documents that say what they are.
 
 pub mod acts;
+pub mod approvals;
 pub mod findings;
 pub mod gone;
 pub mod history;

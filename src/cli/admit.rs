@@ -8,9 +8,12 @@ use super::{
 };
 use crate::{
     config::store::Role,
+    format::act::ActCommand,
+    id::NameTag,
     operation::{
         admit::{Admit, AdmitReport, Which},
         failure::Failure,
+        refused,
     },
     printable::Printable,
     tenant::TenantName,
@@ -37,14 +40,24 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
-    let installation = Installation::open(edge, Role::Writer).await?;
+    // A plan is an operator's to write.
+    let role = if edge.config()?.approvals.needed("admit") > 0 { Role::Operator } else { Role::Writer };
+    let installation = Installation::open(edge, role).await?;
     let Installation { config, vault, keyring } = &installation;
-    let admit = Admit { vault, keyring, clusters: &clusters::fleet(config)?, signer: &read_signing_key(config, "operator")? };
+    let admit = Admit {
+        vault,
+        keyring,
+        clusters: &clusters::fleet(config)?,
+        signer: &read_signing_key(config, "operator")?,
+        approvals: config.approvals.needed("admit"),
+    };
     let which = match args.cluster {
         Some(cluster) => Which::Cluster(clusters::named(config, cluster)?),
-        None => Which::Named(args.tenants),
+        None => Which::Named(args.tenants.clone()),
     };
-    let report = admit.run(&which, edge.now()).await?;
+    let about: Vec<NameTag> = args.tenants.iter().map(|tenant| keyring.tag(tenant)).collect();
+    let outcome = admit.run(&which, edge.now()).await;
+    let report = refused::noted(vault, ActCommand::Admit, &about, Some(admit.signer), edge.now(), outcome).await?;
     edge.output.report("admit", &report, text)?;
     Ok(Ended::default())
 }

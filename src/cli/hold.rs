@@ -6,9 +6,11 @@ use super::{
 };
 use crate::{
     config::store::Role,
+    format::act::ActCommand,
     operation::{
         failure::Failure,
         hold::{HoldReport, Holding},
+        refused,
     },
     printable::Printable,
     tenant::TenantName,
@@ -28,8 +30,15 @@ pub struct Args {
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let installation = Installation::open(edge, Role::Operator).await?;
     let Installation { config, vault, keyring } = &installation;
-    let holding = Holding { vault, keyring, operator: &read_signing_key(config, "operator")? };
-    let mut report = holding.hold(&args.tenant, &args.reason, edge.now()).await?;
+    let holding = Holding {
+        vault,
+        keyring,
+        operator: &read_signing_key(config, "operator")?,
+        approvals: config.approvals.needed("release"),
+    };
+    let outcome = holding.hold(&args.tenant, &args.reason, edge.now()).await;
+    let (about, signer) = ([keyring.tag(&args.tenant)], Some(holding.operator));
+    let mut report = refused::noted(vault, ActCommand::Hold, &about, signer, edge.now(), outcome).await?;
     // It concerns what the keyring knows; the tenant may have more.
     let lost = installation.lost_keys(edge, &mut report.problems).await?;
     edge.output.report("hold", &report, text)?;

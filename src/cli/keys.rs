@@ -9,17 +9,19 @@ use std::path::PathBuf;
 
 use super::{
     edge::{Edge, Ended},
-    installation::{Installation, open_vault, read_identity},
+    installation::{Installation, open_vault, read_identity, read_signing_key},
     table::{count, table, time},
 };
 use crate::{
     config::store::Role,
+    format::act::ActCommand,
     operation::{
         failure::{Failure, FailureClass},
         keys::{
             KeyProblem, KeysCheckReport, KeysReport, check, list,
             repair::{Repair, RepairReport},
         },
+        refused,
     },
     printable::Printable,
 };
@@ -80,8 +82,13 @@ async fn look_or_repair(action: Action, edge: &Edge) -> Result<Ended, Failure> {
             Ok(Ended { worst: report.class() })
         }
         Action::Repair { dry_run } => {
-            let (_, vault, keyring, mirrors) = open_vault(edge, Role::Operator).await?;
-            let report = Repair { vault: &vault, keyring, mirrors, dry_run }.run(edge.now()).await?;
+            let (config, vault, keyring, mirrors) = open_vault(edge, Role::Operator).await?;
+            // A disaster is no time to look for a key that nobody must sign with.
+            let operator = read_signing_key(&config, "operator").ok();
+            let approvals = config.approvals.needed("keys");
+            let repair = Repair { vault: &vault, keyring, mirrors, dry_run, approvals, operator: operator.as_ref() };
+            let outcome = repair.run(edge.now()).await;
+            let report = refused::noted(&vault, ActCommand::KeysRepair, &[], operator.as_ref(), edge.now(), outcome).await?;
             edge.output.report("keys repair", &report, repair_text)?;
             Ok(Ended { worst: report.class() })
         }

@@ -11,11 +11,12 @@ use super::{
 };
 use crate::{
     config::store::Role,
-    format::plan::PlannedAct,
+    format::{act::ActCommand, plan::PlannedAct},
     operation::{
         failure::{Failure, FailureClass},
         held::FleetLocks,
         purge::{Intent, Purge, PurgeReport, PurgeStatus, What},
+        refused,
     },
     printable::{Printable, Word},
     tenant::TenantName,
@@ -62,6 +63,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         locks: &FleetLocks { clusters: &clusters::fleet(config)?, installation: vault.root().installation },
         operator: &read_signing_key(config, "operator")?,
         eraser: &read_signing_key(config, "eraser")?,
+        approvals: config.approvals.needed("purge"),
         clock: &chrono::Utc::now,
         progress: &*progress,
         cancel: &edge.stop,
@@ -73,13 +75,22 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         None if args.untrusted_keys => What::AllUntrusted,
         None => What::All,
     };
+    let (about, now) = ([keyring.tag(tenant)], edge.now());
+    let outcome = go(&args, edge, &purge, what).await;
+    let report =
+        refused::noted(vault, ActCommand::Purge, &about, Some(purge.eraser).filter(|_| !args.dry_run), now, outcome).await?;
+    end(&installation, edge, report).await
+}
+
+async fn go(args: &Args, edge: &Edge, purge: &Purge<'_>, what: What) -> Result<PurgeReport, Failure> {
+    let tenant = &args.tenant;
     // Adding up bytes takes as long as there are objects: for whoever looks, and not for whoever has decided.
     let intent = purge.look(tenant, what, args.dry_run || args.confirm.is_none()).await?;
     edge.output.announce(&format!("{}\n", first_line(tenant, &intent)));
     Purge::warnings(&intent).iter().for_each(|warning| edge.output.announce(&format!("{warning}\n")));
     if args.dry_run || intent.is_empty() {
         let report = PurgeReport { dry_run: args.dry_run, ..purge.describe(tenant, &intent) };
-        return end(&installation, edge, report).await;
+        return Ok(report);
     }
     let mut command = format!("purge {}", Word(tenant.as_str()));
     if let Some(before) = args.before {
@@ -90,8 +101,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         command.push_str(if is_set { flag } else { "" });
     }
     confirm::tenant(edge, tenant, args.confirm.as_deref(), &command)?;
-    let report = purge.carry_out(tenant, &intent).await?;
-    end(&installation, edge, report).await
+    purge.carry_out(tenant, &intent).await
 }
 
 /// What the keyring lost may be this tenant's too. Looking for it takes as long as there are tenants: keys are not kept for that.
@@ -115,14 +125,6 @@ fn first_line(tenant: &TenantName, intent: &Intent) -> String {
     let about = if about.is_empty() { String::new() } else { format!(" ({})", about.join(", ")) };
     let backups = count(summary.backups, "backup");
     let what = match intent.plan.act {
-        PlannedAct::PurgeAll => {
-            let all = match summary.backups {
-                0 => format!("what is left of {tenant}, no backup among it,"),
-                1 => format!("the only backup of {tenant}{about}"),
-                _ => format!("all {backups} of {tenant}{about}"),
-            };
-            format!("{all} and its keys; the live database stays")
-        }
         PlannedAct::PurgeReturned => {
             format!("what was put back of what was purged of {tenant}: {backups}{about} and keys; what was backed up since stays")
         }
@@ -130,6 +132,14 @@ fn first_line(tenant: &TenantName, intent: &Intent) -> String {
             "{backups} of {tenant} taken before {}{about}; later ones, if there are any, and its keys stay: what goes is removed, not shredded",
             time(before)
         ),
+        _ => {
+            let all = match summary.backups {
+                0 => format!("what is left of {tenant}, no backup among it,"),
+                1 => format!("the only backup of {tenant}{about}"),
+                _ => format!("all {backups} of {tenant}{about}"),
+            };
+            format!("{all} and its keys; the live database stays")
+        }
     };
     match intent.is_resumed() {
         true => format!("purge: going on with what was begun at {}: {what}", time(intent.plan.created_at)),

@@ -6,10 +6,12 @@ use super::{
 };
 use crate::{
     config::store::Role,
+    format::act::ActCommand,
     id::RecordId,
     operation::{
         failure::{Failure, FailureClass},
         hold::{Holding, ReleaseReport, Which},
+        refused,
     },
     printable::Printable,
     tenant::TenantName,
@@ -33,13 +35,20 @@ pub struct Args {
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let installation = Installation::open(edge, Role::Operator).await?;
     let Installation { config, vault, keyring } = &installation;
-    let holding = Holding { vault, keyring, operator: &read_signing_key(config, "operator")? };
+    let holding = Holding {
+        vault,
+        keyring,
+        operator: &read_signing_key(config, "operator")?,
+        approvals: config.approvals.needed("release"),
+    };
     let which = match args.hold {
         Some(id) => Which::One(id),
         None if args.all => Which::All,
         None => Which::Only,
     };
-    let mut report = holding.release(&args.tenant, which, edge.now()).await?;
+    let outcome = holding.release(&args.tenant, which, edge.now()).await;
+    let (about, signer) = ([keyring.tag(&args.tenant)], Some(holding.operator));
+    let mut report = refused::noted(vault, ActCommand::Release, &about, signer, edge.now(), outcome).await?;
     // It concerns what the keyring knows; the tenant may have more.
     let lost = installation.lost_keys(edge, &mut report.problems).await?;
     edge.output.report("release", &report, text)?;

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::operation::{
     admit::AdmitReport,
+    audit::AuditReport,
     backup::BackupReport,
     check,
     expire::report::ExpireReport,
@@ -17,6 +18,11 @@ use crate::operation::{
     init::{InitReport, join::JoinReport},
     keys::{KeysCheckReport, KeysReport, prune::PruneReport, repair::RepairReport, rewrap::RewrapReport, rotate::RotateReport},
     list::ListReport,
+    plans::{
+        approve::ApproveReport,
+        cancel::CancelReport,
+        list::{PlanReport, PlansReport},
+    },
     purge::PurgeReport,
     restore,
     restore_all::FleetReport,
@@ -30,6 +36,8 @@ use crate::operation::{
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
         ("admit", of::<AdmitReport>()),
+        ("approve", of::<ApproveReport>()),
+        ("audit", of::<AuditReport>()),
         ("backup", of::<BackupReport>()),
         ("check", of::<check::Report>()),
         ("config-show", of::<ConfigReport>()),
@@ -46,6 +54,9 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("keys-rotate", of::<RotateReport>()),
         ("list", of::<ListReport>()),
         ("list-all", of::<ListAllReport>()),
+        ("plans-cancel", of::<CancelReport>()),
+        ("plans-list", of::<PlansReport>()),
+        ("plans-show", of::<PlanReport>()),
         ("purge", of::<PurgeReport>()),
         ("release", of::<ReleaseReport>()),
         ("restore", of::<restore::Report>()),

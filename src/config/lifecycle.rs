@@ -13,6 +13,14 @@ use crate::retention::Keep;
 #[serde(transparent)]
 pub struct Approvals(pub BTreeMap<String, u32>);
 
+impl Approvals {
+    /// How many operators must sign the plans of a verb; 0 where nobody is asked.
+    #[must_use]
+    pub fn needed(&self, verb: &str) -> u32 {
+        self.0.get(verb).copied().unwrap_or(0)
+    }
+}
+
 /// `[erasure]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -48,18 +56,17 @@ pub struct Remains(pub BTreeMap<String, Keep>);
 const VERBS: [&str; 6] = ["drop", "purge", "erase", "release", "admit", "keys"];
 
 pub(super) fn check(approvals: &Approvals, places: &Places<'_>) -> Result<(), ConfigError> {
-    if let Some(verb) = approvals.0.keys().next() {
+    for (verb, needed) in &approvals.0 {
         let path = ["approvals".into(), verb.as_str().into()];
         if !VERBS.contains(&verb.as_str()) {
             let message = format!("unknown key `{verb}` in [approvals]");
             return Err(places.refuse(&path, message, format!("approvals are for {}", VERBS.join(", "))));
         }
-        // Even 0 is refused: whoever writes the line believes that plans are signed.
-        return Err(places.not_built(
-            &path,
-            "signing of plans",
-            "remove [approvals]; this version has no command that needs one",
-        ));
+        // Whoever writes the line believes that plans are signed.
+        if *needed == 0 {
+            let message = format!("`approvals.{verb}` is 0: nobody would have to sign");
+            return Err(places.refuse(&path, message, "write how many operators must sign, or leave the line out".to_owned()));
+        }
     }
     Ok(())
 }

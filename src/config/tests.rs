@@ -108,9 +108,9 @@ fn every_refusal_names_line_key_and_cure() {
             ),
         ),
         (
-            "[approvals]\nerase = 2",
+            "[approvals]\nerase = 0",
             format!(
-                "{at} 13: `approvals.erase`: signing of plans is not built yet | approvals.erase | remove [approvals]; this version has no command that needs one"
+                "{at} 13: `approvals.erase` is 0: nobody would have to sign | approvals.erase | write how many operators must sign, or leave the line out"
             ),
         ),
         (

@@ -33,6 +33,12 @@ pub struct Act {
     pub lockers: Vec<ActOn>,
     /// The certificate that says the same to a regulator; `null` while there is none.
     pub certificate: Option<RecordId>,
+    /// Whom it was about, where no locker says so: pseudonyms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub about: Vec<NameTag>,
+    /// Why it was refused: the kind of the failure, like `on-hold`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What was done.
@@ -53,12 +59,20 @@ pub enum ActCommand {
     KeysRewrap,
     /// Keys that nothing is sealed with any more were destroyed.
     KeysPrune,
+    /// Lost copies of keys were put back.
+    KeysRepair,
+    /// Other databases became tenants' sources.
+    Admit,
+    /// A backup was restored.
+    Restore,
 }
 
 /// How an act ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ActOutcome {
+    /// It is about to destroy something. Another record says how that ended; where there is none, it was interrupted.
+    Begun,
     /// Nothing is left to do.
     Done,
     /// Something is left, and another run goes on with it.
@@ -67,6 +81,42 @@ pub enum ActOutcome {
     Waiting,
     /// It failed.
     Failed,
+    /// A guard refused it: nothing was done.
+    Refused,
+}
+
+impl ActCommand {
+    /// As it is typed.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expire => "expire",
+            Self::Purge => "purge",
+            Self::Hold => "hold",
+            Self::Release => "release",
+            Self::KeysRotate => "keys rotate",
+            Self::KeysRewrap => "keys rewrap",
+            Self::KeysPrune => "keys prune",
+            Self::KeysRepair => "keys repair",
+            Self::Admit => "admit",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+impl ActOutcome {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Begun => "begun",
+            Self::Done => "done",
+            Self::Open => "open",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// What was done to one locker.

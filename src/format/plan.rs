@@ -24,10 +24,56 @@ pub struct Plan {
     pub lockers: Vec<PlannedLocker>,
     /// When.
     pub created_at: DateTime<Utc>,
+    /// What else it is bound to.
+    #[serde(default, skip_serializing_if = "Bound::is_nothing")]
+    pub bound: Bound,
+}
+
+/// The name tag of a plan that is about every tenant: no HMAC is all zeros.
+pub const EVERYBODY: NameTag = NameTag([0; 32]);
+
+/// What an act is bound to besides lockers and keys, as it was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bound {
+    /// Holds that are released.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<RecordId>,
+    /// Databases that become tenants' sources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<PlannedSource>,
+    /// To whom keys are wrapped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<String>,
+    /// Objects that are put back, with their stores' addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<String>,
+}
+
+impl Bound {
+    /// Whether it names nothing.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A database that is to be a tenant's source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedSource {
+    /// The tenant's locker.
+    pub locker: Locker,
+    /// The cluster's name in the configuration.
+    pub cluster: String,
+    /// System identifier of the server.
+    pub system_identifier: String,
+    /// OID of the database.
+    pub database_oid: u32,
 }
 
 impl Plan {
-    /// Every key that is destroyed.
+    /// Every key that is destroyed or changed.
     pub fn keys(&self) -> impl Iterator<Item = KeyId> {
         self.lockers.iter().flat_map(|planned| planned.keys.iter().copied())
     }
@@ -40,6 +86,7 @@ impl Plan {
             PlannedAct::PurgeAll | PlannedAct::PurgeReturned => Purged::All { keys: planned.keys.clone() },
             PlannedAct::PurgeBefore { .. } if planned.backups.is_empty() => return None,
             PlannedAct::PurgeBefore { before } => Purged::Backups { before, backups: planned.backups.clone() },
+            PlannedAct::Release | PlannedAct::Admit | PlannedAct::Keys { .. } => return None,
         };
         Some(PurgeNote {
             format: self.format,
@@ -66,6 +113,91 @@ pub enum PlannedAct {
         /// That time.
         before: DateTime<Utc>,
     },
+    /// Holds end.
+    Release,
+    /// Other databases become tenants' sources.
+    Admit,
+    /// Keys are changed.
+    Keys {
+        /// How.
+        change: KeysChange,
+    },
+}
+
+/// A change of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeysChange {
+    /// New keys are made.
+    Rotate,
+    /// Keys are wrapped to other recipients.
+    Rewrap,
+    /// Keys that no backup needs are destroyed.
+    Prune,
+    /// Lost copies are put back.
+    Repair,
+}
+
+impl PlannedAct {
+    /// The verb that `[approvals]` knows it by.
+    #[must_use]
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::PurgeAll | Self::PurgeReturned | Self::PurgeBefore { .. } => "purge",
+            Self::Release => "release",
+            Self::Admit => "admit",
+            Self::Keys { .. } => "keys",
+        }
+    }
+
+    /// Whether an operator carries it out, and marks its beginning and end; an eraser marks the steps of every other act.
+    #[must_use]
+    pub fn is_operators(self) -> bool {
+        matches!(self, Self::Release | Self::Admit | Self::Keys { .. })
+    }
+}
+
+/// That an operator's plan was begun, that it ended, or that any plan was cancelled: `plans/<id>/<what>.json`, signed by an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Milestone {
+    /// 1.
+    pub format: u32,
+    /// Installation.
+    pub installation: InstallationId,
+    /// Must equal the plan in the object's name.
+    pub plan: RecordId,
+    /// Must equal what the object's name says.
+    pub what: Reached,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// What became of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reached {
+    /// From now on it may be finished, whatever becomes of its signatures.
+    Begun,
+    /// Nothing is left to do.
+    Ended,
+    /// It was given up before it began. Of a plan that has begun it says nothing.
+    Cancelled,
+}
+
+impl Reached {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Begun, Self::Ended, Self::Cancelled];
+
+    /// The object's name below the plan.
+    #[must_use]
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Begun => "begun.json",
+            Self::Ended => "ended.json",
+            Self::Cancelled => "cancelled.json",
+        }
+    }
 }
 
 /// A locker, as it was found.
@@ -76,9 +208,9 @@ pub struct PlannedLocker {
     pub locker: Locker,
     /// The cluster that its tenant was recorded on, by its name in the configuration: its server holds the tenant's lock.
     pub cluster: Option<String>,
-    /// Its keys, all of which are destroyed; none where backups alone go.
+    /// Its keys, all of which are destroyed or changed; none where backups alone go.
     pub keys: Vec<KeyId>,
-    /// How many manifests it held.
+    /// How many manifests it held; 0 where the act is not about backups.
     pub manifests: u64,
     /// The backups that are to go; empty where all of them are.
     pub backups: Vec<PurgedBackup>,

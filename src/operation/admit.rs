@@ -9,15 +9,20 @@ use super::{
     failure::{Failure, FailureClass},
     fleet::{Cluster, Fleet, Known, Resident},
     lost,
+    plans::by_operator::{self, Planning, Wanted},
 };
 use crate::{
-    format::record::{Source, SourceReason},
+    format::{
+        act::{Act, ActCommand, ActOn, ActOutcome},
+        plan::{Bound, PlannedAct, PlannedSource},
+        record::{Source, SourceReason},
+    },
     id::{Locker, RecordId},
     keyring::Keyring,
     signature::{Namespace, SigningKey},
     signed::FORMAT,
     tenant::TenantName,
-    vault::Vault,
+    vault::{Vault, records::Sources},
 };
 
 /// What `admit --source` says.
@@ -65,6 +70,8 @@ pub struct Admit<'a> {
     pub clusters: &'a [Cluster],
     /// The operator's signing key.
     pub signer: &'a SigningKey,
+    /// How many operators must sign the plan; 0 where nobody is asked.
+    pub approvals: u32,
 }
 
 impl Admit<'_> {
@@ -95,16 +102,27 @@ impl Admit<'_> {
         for tenant in wanted {
             plan.push(self.plan(&tenant, &fleet, &residents, &known).await?);
         }
-        let mut report = AdmitReport { admitted: Vec::new() };
+        let mut changes = Vec::new();
         for (resident, locker) in plan {
             let sources = self.vault.sources(locker).await?;
-            let current = sources.current.as_ref();
             let same = |source: &Source| {
                 source.system_identifier == resident.system_identifier
                     && source.database_oid == resident.found.oid
                     && source.cluster == resident.cluster.name
             };
-            let changed = !sources.unreadable.is_empty() || !current.is_some_and(same);
+            let changed = !sources.unreadable.is_empty() || !sources.current.as_ref().is_some_and(same);
+            changes.push((resident, locker, sources, changed));
+        }
+        let planning = Planning {
+            vault: self.vault,
+            keyring: Some(self.keyring),
+            operator: self.signer,
+            needed: if changes.iter().any(|(.., changed)| *changed) { self.approvals } else { 0 },
+            now,
+        };
+        let planned = planning.begin(&self.wanted(which, &known, &changes)?).await?;
+        let (mut report, mut acts) = (AdmitReport { admitted: Vec::new() }, Vec::new());
+        for (resident, locker, sources, changed) in changes {
             let mut notes: Vec<String> =
                 sources.unreadable.iter().map(|(_, error)| format!("{error}, and never counts again")).collect();
             if sources.is_empty() {
@@ -127,6 +145,15 @@ impl Admit<'_> {
                     created_at: now,
                 };
                 self.vault.put_source(&source, self.signer).await?;
+                acts.push(ActOn {
+                    locker,
+                    name_tag: Some(self.keyring.tag(&resident.tenant)),
+                    backups: Vec::new(),
+                    keys: Vec::new(),
+                    holds: Vec::new(),
+                    objects: 0,
+                    bytes: 0,
+                });
             }
             report.admitted.push(Admitted {
                 tenant: resident.tenant.as_str().to_owned(),
@@ -138,7 +165,51 @@ impl Admit<'_> {
                 notes,
             });
         }
+        if !acts.is_empty() {
+            self.record(planned.as_ref().map(|plan| plan.id), acts, now).await?;
+        }
+        planning.end(planned.as_ref()).await?;
         Ok(report)
+    }
+
+    /// What operators sign, where they must: the databases that are changed to, and the keys of whom it is about.
+    fn wanted(&self, which: &Which, known: &Known, changes: &[(Resident, Locker, Sources, bool)]) -> Result<Wanted, Failure> {
+        let tenant = match which {
+            Which::Cluster(_) => None,
+            Which::Named(names) if self.approvals == 0 => names.first().cloned(),
+            Which::Named(names) => Some(by_operator::only(names)?),
+        };
+        let changed = || changes.iter().filter(|(.., changed)| *changed);
+        let keys = changed().filter_map(|(resident, ..)| known.census.tenants.get(&resident.tenant));
+        let mut sources: Vec<PlannedSource> = changed()
+            .map(|(resident, locker, ..)| PlannedSource {
+                locker: *locker,
+                cluster: resident.cluster.name.clone(),
+                system_identifier: resident.system_identifier.clone(),
+                database_oid: resident.found.oid,
+            })
+            .collect();
+        sources.sort();
+        let bound = Bound { sources, ..Bound::default() };
+        Ok(Wanted { tenant, act: PlannedAct::Admit, lockers: keys.flat_map(by_operator::lockers).collect(), bound })
+    }
+
+    async fn record(&self, plan: Option<RecordId>, lockers: Vec<ActOn>, now: DateTime<Utc>) -> Result<(), Failure> {
+        let act = Act {
+            format: FORMAT,
+            installation: self.vault.root().installation,
+            id: RecordId::random(),
+            command: ActCommand::Admit,
+            plan,
+            started_at: now,
+            ended_at: now,
+            outcome: ActOutcome::Done,
+            lockers,
+            certificate: None,
+            about: Vec::new(),
+            reason: None,
+        };
+        Ok(self.vault.put_act(&act, self.signer).await?)
     }
 
     async fn plan(

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     failure::{Failure, FailureClass},
     living, lost,
+    plans::by_operator::{self, Planning, Wanted},
     purge::command,
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     format::{
         act::{Act, ActCommand, ActOn, ActOutcome},
         hold::{Hold, HoldAct},
-        plan::{PlannedAct, Step},
+        plan::{Bound, PlannedAct, Step},
         purge_note::{Purged, PurgedBackup},
     },
     id::{Locker, RecordId},
@@ -39,6 +40,8 @@ pub struct Holding<'a> {
     pub keyring: &'a Keyring,
     /// Signs holds, releases, and the record of the act.
     pub operator: &'a SigningKey,
+    /// How many operators must sign the plan of a release; 0 where nobody is asked.
+    pub approvals: u32,
 }
 
 /// What `hold` says.
@@ -161,7 +164,7 @@ impl Holding<'_> {
                 );
             }
         }
-        self.record(ActCommand::Hold, tenant, lockers.iter().map(|locker| (*locker, vec![id])), now).await?;
+        self.record((ActCommand::Hold, None), tenant, lockers.iter().map(|locker| (*locker, vec![id])), now).await?;
         Ok(HoldReport {
             tenant: tenant.as_str().to_owned(),
             hold: id.to_string(),
@@ -218,6 +221,11 @@ impl Holding<'_> {
             }
             Which::Only | Which::All => active.keys().copied().collect(),
         };
+        let planning =
+            Planning { vault: self.vault, keyring: Some(self.keyring), operator: self.operator, needed: self.approvals, now };
+        let bound = Bound { holds: ids.clone(), ..Bound::default() };
+        let (act, planned) = (PlannedAct::Release, by_operator::lockers(&keys));
+        let plan = planning.begin(&Wanted { tenant: Some(tenant.clone()), act, lockers: planned, bound }).await?;
         let mut released: BTreeMap<Locker, Vec<RecordId>> = BTreeMap::new();
         for id in &ids {
             for locker in active.remove(id).unwrap_or_default() {
@@ -225,7 +233,8 @@ impl Holding<'_> {
                 released.entry(locker).or_default().push(*id);
             }
         }
-        self.record(ActCommand::Release, tenant, released, now).await?;
+        self.record((ActCommand::Release, plan.as_ref().map(|plan| plan.id)), tenant, released, now).await?;
+        planning.end(plan.as_ref()).await?;
         let mut notes = Vec::new();
         for locker in lockers {
             if active.is_empty() && unreadable.is_empty() && self.begun(locker).await?.is_some() {
@@ -307,7 +316,7 @@ impl Holding<'_> {
 
     async fn record(
         &self,
-        command: ActCommand,
+        (command, plan): (ActCommand, Option<RecordId>),
         tenant: &TenantName,
         lockers: impl IntoIterator<Item = (Locker, Vec<RecordId>)>,
         now: DateTime<Utc>,
@@ -327,12 +336,14 @@ impl Holding<'_> {
             installation: self.vault.root().installation,
             id: RecordId::random(),
             command,
-            plan: None,
+            plan,
             started_at: now,
             ended_at: now,
             outcome: ActOutcome::Done,
             lockers: on.collect(),
             certificate: None,
+            about: Vec::new(),
+            reason: None,
         };
         Ok(self.vault.put_act(&act, self.operator).await?)
     }

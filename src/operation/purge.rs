@@ -48,6 +48,8 @@ pub struct Purge<'a> {
     pub operator: &'a SigningKey,
     /// Signs notes, steps, and the record of the act.
     pub eraser: &'a SigningKey,
+    /// How many operators must sign the plan; 0 where nobody is asked.
+    pub approvals: u32,
     /// The host's clock.
     pub clock: &'a (dyn Fn() -> DateTime<Utc> + Sync),
     /// Told how it goes.
@@ -220,19 +222,31 @@ impl Purge<'_> {
             (false, true) => ActOutcome::Done,
             (false, false) => ActOutcome::Open,
         };
-        let act = Act {
+        let lockers = done.removed.iter().filter(|on| destroyed(on)).cloned().collect();
+        let act = self.act(&intent.plan, started_at, outcome);
+        Ok(self.vault.put_act(&Act { lockers, ..act }, self.eraser).await?)
+    }
+
+    /// Writes that something is about to be destroyed: where nobody could be told that, nothing is.
+    async fn record_begun(&self, plan: &Plan) -> Result<(), Failure> {
+        Ok(self.vault.put_act(&self.act(plan, (self.clock)(), ActOutcome::Begun), self.eraser).await?)
+    }
+
+    fn act(&self, plan: &Plan, started_at: DateTime<Utc>, outcome: ActOutcome) -> Act {
+        Act {
             format: FORMAT,
             installation: self.vault.root().installation,
             id: RecordId::random(),
             command: ActCommand::Purge,
-            plan: Some(intent.plan.id),
+            plan: Some(plan.id),
             started_at,
             ended_at: (self.clock)(),
             outcome,
-            lockers: done.removed.iter().filter(|on| destroyed(on)).cloned().collect(),
+            lockers: Vec::new(),
             certificate: None,
-        };
-        Ok(self.vault.put_act(&act, self.eraser).await?)
+            about: vec![plan.name_tag],
+            reason: None,
+        }
     }
 
     /// What somebody should know before it is carried out.
@@ -270,8 +284,8 @@ impl Purge<'_> {
             dry_run: false,
             status,
             before: match intent.plan.act {
-                PlannedAct::PurgeAll | PlannedAct::PurgeReturned => None,
                 PlannedAct::PurgeBefore { before } => Some(before),
+                _ => None,
             },
             backups: intent.summary.backups,
             objects_removed: done.objects(),
@@ -332,6 +346,7 @@ pub(super) fn command(tenant: Option<&TenantName>, act: PlannedAct) -> String {
         PlannedAct::PurgeBefore { before } => {
             format!("`tenure purge {name} --before {}`", before.to_rfc3339_opts(SecondsFormat::AutoSi, true))
         }
+        other => format!("`tenure {}`", other.verb()),
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) async fn purges(
 ) -> Result<Vec<(Option<TenantName>, Failure)>, Failure> {
     let mut found = Vec::new();
     for listed in vault.listed_plans(|steps| !steps.contains(&Step::Closed)).await? {
+        let begun = listed.is_begun();
         let plan = match listed.plan {
             Ok(plan) => plan,
             Err(error) => {
@@ -38,6 +39,10 @@ pub(super) async fn purges(
                 continue;
             }
         };
+        // What waits for signatures, or is an operator's, was not begun by anybody whom it could wait for.
+        if plan.act.verb() != "purge" || !begun {
+            continue;
+        }
         let tenant = match names.get(&plan.name_tag) {
             Some(tenant) => Some(tenant.clone()),
             None => name_in_mirrors(keyring, plan.name_tag).await,
@@ -85,9 +90,9 @@ fn still_open(vault: &Vault, plan: &Plan, steps: &BTreeSet<Step>, tenant: Option
     let shown = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
     let planned = shown(plan.created_at);
     let of_what = match plan.act {
-        PlannedAct::PurgeAll => "of everything".to_owned(),
         PlannedAct::PurgeReturned => "of what was put back".to_owned(),
         PlannedAct::PurgeBefore { before } => format!("of the backups taken before {}", shown(before)),
+        _ => "of everything".to_owned(),
     };
     let command = command(tenant, plan.act);
     let destroys_keys = !matches!(plan.act, PlannedAct::PurgeBefore { .. });

@@ -1,9 +1,14 @@
 //! OpenSSH's `allowed_signers` file: which key may sign what, and until when.
 
+mod persons;
+
 use chrono::{DateTime, NaiveDateTime, Utc};
 use ssh_key::{Algorithm, PublicKey};
 
-use super::{Namespace, SignatureError, SigningKey, fingerprint, parse_signature};
+pub use persons::Person;
+
+use super::{Namespace, SignatureError, SigningKey, fingerprint, key_digest, parse_signature};
+use crate::id::Sha256Digest;
 
 /// The parsed file. Every line must carry `namespaces=`: a key that may sign anything has no place here.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +33,8 @@ pub struct Signer {
     pub principal: String,
     /// SHA-256 fingerprint of the key.
     pub fingerprint: String,
+    /// The same, as bytes.
+    pub key: Sha256Digest,
 }
 
 /// A line that this file may not hold.
@@ -106,11 +113,11 @@ impl AllowedSigners {
         for line in self.lines.iter().filter(|line| line.key.key_data() == key.key_data()) {
             if !line.may(namespace) {
                 reason = Some("the key is known, but not for this");
-            } else if line.valid_after.is_some_and(|after| at < after) || line.valid_before.is_some_and(|before| at >= before) {
+            } else if !line.is_valid(at) {
                 reason = Some("outside of the time in which the key is valid");
             } else {
                 line.key.verify(namespace.as_str(), document, &signature).map_err(SignatureError::Mismatch)?;
-                return Ok(Signer { principal: line.principal.clone(), fingerprint: fingerprint(&key) });
+                return Ok(line.signer());
             }
         }
         Err(refuse(reason))
@@ -118,6 +125,14 @@ impl AllowedSigners {
 }
 
 impl Line {
+    fn is_valid(&self, at: DateTime<Utc>) -> bool {
+        self.valid_after.is_none_or(|after| at >= after) && self.valid_before.is_none_or(|before| at < before)
+    }
+
+    fn signer(&self) -> Signer {
+        Signer { principal: self.principal.clone(), fingerprint: fingerprint(&self.key), key: key_digest(&self.key) }
+    }
+
     fn may(&self, namespace: Namespace) -> bool {
         self.namespaces.iter().any(|name| name == namespace.as_str())
     }

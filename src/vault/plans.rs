@@ -11,13 +11,13 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::{Vault, list_named, records::Record};
 use crate::{
     format::{
-        plan::{Mark, Plan, Step},
+        plan::{Mark, Milestone, Plan, Reached, Step},
         purge_note::PurgeNote,
     },
     id::{Locker, NameTag, RecordId},
     object_name::{Document, ObjectName, Part, prefix},
     signature::{Namespace, SigningKey},
-    signed::{self, DocumentError},
+    signed::{self, DocumentError, Signed, Whole},
 };
 
 /// Plans read at once.
@@ -33,6 +33,8 @@ pub struct Planned {
     pub plan: Plan,
     /// The steps, by their names alone: see [`Vault::mark`] for what one says.
     pub steps: BTreeSet<Step>,
+    /// What an operator said of it, by the names alone.
+    pub reached: BTreeSet<Reached>,
 }
 
 /// What the notes of each locker must say, by the plans that have come past writing them, and when the store was told that they have.
@@ -47,6 +49,10 @@ pub struct ListedPlan {
     pub steps: BTreeSet<Step>,
     /// When the store was told of the first of them.
     pub noted_at: Option<DateTime<Utc>>,
+    /// What an operator said of it, by the names alone.
+    pub reached: BTreeSet<Reached>,
+    /// When the store got it.
+    pub stored_at: DateTime<Utc>,
     /// The plan, or why it is not to be trusted.
     pub plan: Result<Plan, DocumentError>,
 }
@@ -57,6 +63,25 @@ impl Planned {
     pub fn is_open(&self) -> bool {
         !self.steps.contains(&Step::Closed)
     }
+
+    /// Whether it may be finished, whatever becomes of its signatures.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        is_begun(&self.steps, &self.reached)
+    }
+}
+
+impl ListedPlan {
+    /// As [`Planned::is_begun`].
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        is_begun(&self.steps, &self.reached)
+    }
+}
+
+/// What is written of a purge before it destroys anything closes it against everybody: from then on it goes on.
+fn is_begun(steps: &BTreeSet<Step>, reached: &BTreeSet<Reached>) -> bool {
+    reached.contains(&Reached::Begun) || steps.iter().any(|step| *step != Step::Closed)
 }
 
 impl Vault {
@@ -67,10 +92,10 @@ impl Vault {
     /// this tenant's, and what it would destroy, is not known.
     pub async fn plans(&self, tag: NameTag, wanted: impl Fn(&BTreeSet<Step>) -> bool) -> Result<Vec<Planned>, DocumentError> {
         let mut plans = Vec::new();
-        for ListedPlan { steps, plan, .. } in self.listed_plans(wanted).await? {
+        for ListedPlan { steps, reached, plan, .. } in self.listed_plans(wanted).await? {
             let plan = plan?;
             if plan.name_tag == tag {
-                plans.push(Planned { plan, steps });
+                plans.push(Planned { plan, steps, reached });
             }
         }
         plans.sort_by_key(|planned| (planned.plan.created_at, planned.plan.id));
@@ -84,21 +109,29 @@ impl Vault {
     pub async fn listed_plans(&self, wanted: impl Fn(&BTreeSet<Step>) -> bool) -> Result<Vec<ListedPlan>, DocumentError> {
         let failed = |source| signed::store_error(self.store(), &prefix::PLANS, source);
         let (named, _) = list_named(self.store(), prefix::PLANS).await.map_err(failed)?;
-        let mut listed: BTreeMap<RecordId, (bool, BTreeMap<Step, DateTime<Utc>>)> = BTreeMap::new();
+        type Folder = (Option<DateTime<Utc>>, BTreeMap<Step, DateTime<Utc>>, BTreeSet<Reached>);
+        let mut listed: BTreeMap<RecordId, Folder> = BTreeMap::new();
         for (name, object) in named {
-            let ObjectName::Document(Document::Plan(id, part)) = name else { continue };
-            let (is_planned, steps) = listed.entry(id).or_default();
-            match Step::ALL.into_iter().find(|step| part == step_part(*step)) {
-                Some(step) => _ = steps.insert(step, object.modified),
-                None => *is_planned |= part == plan_part(),
+            let ObjectName::Document(Document::Plan(id, file)) = name else { continue };
+            let (stored_at, steps, reached) = listed.entry(id).or_default();
+            steps.extend(Step::ALL.into_iter().find(|step| file == part(step.file())).map(|step| (step, object.modified)));
+            reached.extend(Reached::ALL.into_iter().find(|what| file == part(what.file())));
+            if file == plan_part() {
+                *stored_at = Some(object.modified);
             }
         }
-        let listed = listed.into_iter().filter(|(_, (is_planned, _))| *is_planned);
-        let listed = listed.map(|(id, (_, at))| (id, at.keys().copied().collect::<BTreeSet<Step>>(), at.into_values().next()));
-        stream::iter(listed.filter(|(_, steps, _)| wanted(steps)))
-            .map(async |(id, steps, noted_at)| match self.plan(id).await {
+        let listed = listed.into_iter().filter_map(|(id, (stored_at, at, reached))| {
+            let (noted_at, mut steps) = (at.values().next().copied(), at.into_keys().collect::<BTreeSet<Step>>());
+            // A plan that has begun is never given up: who cancelled it came too late.
+            let is_over =
+                reached.contains(&Reached::Ended) || reached.contains(&Reached::Cancelled) && !is_begun(&steps, &reached);
+            steps.extend(is_over.then_some(Step::Closed));
+            stored_at.filter(|_| wanted(&steps)).map(|stored_at| (id, stored_at, noted_at, steps, reached))
+        });
+        stream::iter(listed)
+            .map(async |(id, stored_at, noted_at, steps, reached)| match self.plan(id).await {
                 Err(error @ DocumentError::Store { .. }) => Err(error),
-                plan => Ok(ListedPlan { id, steps, noted_at, plan }),
+                plan => Ok(ListedPlan { id, steps, noted_at, reached, stored_at, plan }),
             })
             .buffered(READERS)
             .try_collect()
@@ -137,6 +170,14 @@ impl Vault {
         Ok(self.record::<Plan>(&Document::Plan(id, plan_part()), None).await?.value)
     }
 
+    /// A plan as it was signed, with its signature.
+    ///
+    /// # Errors
+    /// As [`signed::read_whole`].
+    pub async fn signed_plan(&self, id: RecordId) -> Result<Whole, DocumentError> {
+        signed::read_whole(self.store(), &Document::Plan(id, plan_part()), Namespace::Plan, self.signers(), None).await
+    }
+
     /// Writes a plan.
     ///
     /// # Errors
@@ -154,6 +195,29 @@ impl Vault {
             Ok(signed) => Ok(Some(signed.value)),
             Err(DocumentError::Missing { .. }) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// What an operator said of a plan; `None` when nobody did.
+    ///
+    /// # Errors
+    /// As [`Vault::record`].
+    pub async fn milestone(&self, plan: RecordId, what: Reached) -> Result<Option<Signed<Milestone>>, DocumentError> {
+        match self.record::<Milestone>(&Document::Plan(plan, part(what.file())), None).await {
+            Ok(signed) => Ok(Some(signed)),
+            Err(DocumentError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes what became of a plan. Where another run was faster, its word stays.
+    ///
+    /// # Errors
+    /// As [`signed::create`], but for [`DocumentError::Exists`].
+    pub async fn put_milestone(&self, milestone: &Milestone, operator: &SigningKey) -> Result<(), DocumentError> {
+        match self.create(&milestone.document(), milestone, operator).await {
+            Err(DocumentError::Exists { .. }) => Ok(()),
+            written => written,
         }
     }
 
@@ -210,6 +274,19 @@ impl Record for Mark {
     }
     fn document(&self) -> Document {
         Document::Plan(self.plan, step_part(self.step))
+    }
+    fn belongs(&self, vault: &Vault) -> bool {
+        self.installation == vault.root().installation
+    }
+}
+
+impl Record for Milestone {
+    const NAMESPACE: Namespace = Namespace::Plan;
+    fn is(document: &Document) -> bool {
+        matches!(document, Document::Plan(_, file) if Reached::ALL.iter().any(|what| *file == part(what.file())))
+    }
+    fn document(&self) -> Document {
+        Document::Plan(self.plan, part(self.what.file()))
     }
     fn belongs(&self, vault: &Vault) -> bool {
         self.installation == vault.root().installation

@@ -151,7 +151,7 @@ impl Vault {
     ///
     /// # Errors
     /// [`DocumentError::Store`] only.
-    pub(super) async fn records<T: Record>(&self, locker: Locker, folder: &str) -> Result<Vec<Read<T>>, DocumentError> {
+    pub(crate) async fn records<T: Record>(&self, locker: Locker, folder: &str) -> Result<Vec<Read<T>>, DocumentError> {
         Ok(self.records_and_signatures(locker, folder).await?.0)
     }
 
@@ -217,7 +217,7 @@ impl Vault {
 }
 
 /// A record's name, when the store got it, and the record or what is wrong with it.
-pub(super) type Read<T> = (Document, DateTime<Utc>, Result<Signed<T>, DocumentError>);
+pub(crate) type Read<T> = (Document, DateTime<Utc>, Result<Signed<T>, DocumentError>);
 
 /// A signed record that says where it belongs.
 pub trait Record: DeserializeOwned {

@@ -100,7 +100,9 @@ async fn check_keys(site: &Site) -> KeysCheckReport {
 
 async fn admit(site: &Site, tenant: &str) -> Result<AdmitReport, Failure> {
     let Backup { vault, keyring, clusters, signer, .. } = &site.backup;
-    Admit { vault, keyring, clusters, signer }.run(&admit::Which::Named(vec![tenant.parse().unwrap()]), Utc::now()).await
+    Admit { vault, keyring, clusters, signer, approvals: 0 }
+        .run(&admit::Which::Named(vec![tenant.parse().unwrap()]), Utc::now())
+        .await
 }
 
 async fn back_up(backup: &Backup) -> BackupReport {

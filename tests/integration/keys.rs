@@ -157,6 +157,7 @@ impl<'a> Ring<'a> {
             progress: &Silent,
             cancel,
             dry_run: false,
+            approvals: None,
         }
     }
 

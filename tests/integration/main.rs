@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the numbers are the tests' own")]
 
+mod approvals;
+mod audit;
 mod backup;
 mod capture;
 mod changes;

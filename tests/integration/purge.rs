@@ -12,6 +12,8 @@ mod trust;
 mod untrusted;
 mod walk;
 
+pub(crate) use refusals::lockers_store;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
@@ -41,7 +43,7 @@ use crate::harness::{
 };
 
 /// Locks that are free, or taken.
-struct Lock(bool);
+pub(crate) struct Lock(pub(crate) bool);
 
 struct Taken;
 
@@ -63,7 +65,7 @@ impl Locks for Lock {
 }
 
 /// Purges in the given stores, at the given time.
-async fn purge_in(
+pub(crate) async fn purge_in(
     lockers: &Lockers,
     (vault, keyring): (&Vault, &Keyring),
     (tenant, what): (&str, What),
@@ -77,6 +79,7 @@ async fn purge_in(
         locks: &Lock(lock_is_free),
         operator: &lockers.key("operator"),
         eraser: &lockers.key("eraser"),
+        approvals: 0,
         clock: &move || now,
         progress: &Silent,
         cancel: &CancellationToken::new(),
@@ -98,6 +101,7 @@ async fn rotate(lockers: &Lockers, (vault, keyring): (&Vault, &Keyring), tenant:
         progress: &Silent,
         cancel: &cancel,
         dry_run: false,
+        approvals: None,
     };
     let rotate = Rotate { change, locks: &Lock(true), recipients: &lockers.recipients };
     rotate.run(&Which::Named(vec![tenant.record.tenant.clone()])).await.unwrap()
@@ -107,11 +111,11 @@ async fn purge(lockers: &Lockers, tenant: &str) -> Result<PurgeReport, Failure> 
     purge_in(lockers, (&lockers.vault, &lockers.keyring), (tenant, What::All), true, Utc::now()).await
 }
 
-type Files = BTreeMap<String, Content>;
+pub(crate) type Files = BTreeMap<String, Content>;
 
 /// A file's bytes, which nobody wants to see.
 #[derive(Clone, PartialEq, Eq)]
-struct Content(Vec<u8>);
+pub(crate) struct Content(Vec<u8>);
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -120,7 +124,7 @@ impl std::fmt::Debug for Content {
 }
 
 /// Every file of the three stores, but for plans and records of acts.
-fn stored(lockers: &Lockers) -> Files {
+pub(crate) fn stored(lockers: &Lockers) -> Files {
     stored_below(lockers.folder())
 }
 
@@ -206,7 +210,7 @@ async fn all_of_a_tenant_goes_and_neighbours_stay_to_the_byte() {
     }
     let destroyed = lockers.vault.mark(plan, Step::KeysDestroyed).await.unwrap().unwrap();
     assert_eq!(destroyed.found.key_copies.len(), 2);
-    assert!(files(&lockers.folder().join("vault/runs")).len() == 2, "the act and its signature");
+    assert!(files(&lockers.folder().join("vault/runs")).len() == 4, "that it began, how it ended, and their signatures");
 
     for arguments in [&["list", "acme"][..], &["show", "acme", "latest"], &["verify", "acme"]] {
         let (code, document, _) = program(&lockers, arguments);

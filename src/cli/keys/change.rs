@@ -11,12 +11,15 @@ use crate::{
         installation::{Installation, open_removers, read_signing_key},
     },
     config::store::Role,
+    format::act::ActCommand,
+    id::NameTag,
     operation::{
         failure::{Failure, FailureClass},
         fleet::Cluster,
         keys::{KeysFailure, Which, change::Change},
         lost,
         progress::Progress,
+        refused,
     },
     printable::Printable,
     signature::SigningKey,
@@ -55,6 +58,7 @@ pub(super) struct Opened<'a> {
     removers: Vec<Arc<dyn Store>>,
     progress: Arc<dyn Progress>,
     dry_run: bool,
+    approvals: Option<(u32, SigningKey)>,
     edge: &'a Edge,
 }
 
@@ -66,7 +70,10 @@ impl<'a> Opened<'a> {
             let Installation { vault, keyring, .. } = &installation;
             lost::refuse(vault, keyring, "no key was changed", "goes on with the keys that are there").await?;
         }
+        let needed = installation.config.approvals.needed("keys");
+        let planner = (needed > 0).then(|| read_signing_key(&installation.config, "operator")).transpose()?;
         Ok(Self {
+            approvals: planner.map(|operator| (needed, operator)),
             which: if whose.all { Which::All } else { Which::Named(whose.tenants) },
             role: name,
             signer: read_signing_key(&installation.config, name)?,
@@ -90,7 +97,19 @@ impl<'a> Opened<'a> {
             progress: &*self.progress,
             cancel: &self.edge.stop,
             dry_run: self.dry_run,
+            approvals: self.approvals.as_ref().map(|(needed, operator)| (*needed, operator)),
         }
+    }
+
+    /// The same outcome, after a refusal of all of it was written down.
+    pub(super) async fn noted<R>(&self, command: ActCommand, outcome: Result<R, Failure>) -> Result<R, Failure> {
+        let Installation { vault, keyring, .. } = &self.installation;
+        let about: Vec<NameTag> = match &self.which {
+            Which::Named(names) => names.iter().map(|name| keyring.tag(name)).collect(),
+            Which::All => Vec::new(),
+        };
+        let signer = Some(&self.signer).filter(|_| !self.dry_run);
+        refused::noted(vault, command, &about, signer, self.edge.now(), outcome).await
     }
 
     /// Where the tenants' locks are taken.

@@ -7,6 +7,7 @@ use crate::{
         table::count,
     },
     config::store::Role,
+    format::act::ActCommand,
     operation::{
         failure::Failure,
         held::FleetLocks,
@@ -26,7 +27,8 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let opened = Opened::open(args.whose, (Role::Eraser, "eraser"), edge).await?;
     let installation = opened.installation.vault.root().installation;
     let locks = FleetLocks { clusters: &opened.clusters()?, installation };
-    let report = Prune { change: opened.change(), locks: &locks }.run(&opened.which).await?;
+    let outcome = Prune { change: opened.change(), locks: &locks }.run(&opened.which).await;
+    let report = opened.noted(ActCommand::KeysPrune, outcome).await?;
     let failures = report.results.iter().filter_map(|result| result.error.as_ref()).chain(&report.errors);
     opened.told("keys prune", &report, text, failures, report.class)
 }

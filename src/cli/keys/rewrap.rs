@@ -10,6 +10,7 @@ use crate::{
         table::{count, table},
     },
     config::store::Role,
+    format::act::ActCommand,
     operation::{
         failure::Failure,
         keys::rewrap::{Rewrap, RewrapReport},
@@ -33,7 +34,8 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let opened = Opened::open(args.whose, (Role::Operator, "operator"), edge).await?;
     let recipients = read_recipients(&opened.installation.config)?;
     let rewrap = Rewrap { change: opened.change(), recipients: &recipients, identity: &identity };
-    let report = rewrap.run(&opened.which).await?;
+    let outcome = rewrap.run(&opened.which).await;
+    let report = opened.noted(ActCommand::KeysRewrap, outcome).await?;
     let failures = report.results.iter().filter_map(|result| result.error.as_ref()).chain(&report.errors);
     opened.told("keys rewrap", &report, text, failures, report.class)
 }

@@ -8,6 +8,7 @@ use crate::{
         table::table,
     },
     config::store::Role,
+    format::act::ActCommand,
     operation::{
         failure::Failure,
         held::FleetLocks,
@@ -28,7 +29,8 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let Installation { config, vault, .. } = &opened.installation;
     let locks = FleetLocks { clusters: &opened.clusters()?, installation: vault.root().installation };
     let rotate = Rotate { change: opened.change(), locks: &locks, recipients: &read_recipients(config)? };
-    let report = rotate.run(&opened.which).await?;
+    let outcome = rotate.run(&opened.which).await;
+    let report = opened.noted(ActCommand::KeysRotate, outcome).await?;
     let failures = report.results.iter().filter_map(|result| result.error.as_ref()).chain(&report.errors);
     opened.told("keys rotate", &report, text, failures, report.class)
 }

@@ -25,7 +25,7 @@ impl Run<'_> {
     pub(super) async fn intend(&self, going: &ByLocker) -> Result<(), Failure> {
         let (None, Some(signer)) = (self.dry_run, self.expire.signer) else { return Ok(()) };
         let lockers = going.iter().map(|(locker, backups)| self.on(*locker, backups.iter().copied().collect()));
-        let act = self.act(RecordId::random(), self.now, ActOutcome::Open, lockers.collect());
+        let act = self.act(RecordId::random(), self.now, ActOutcome::Begun, lockers.collect());
         self.expire.vault.put_act(&act, signer).await.map_err(|error| {
             let failure = Failure::from(error);
             let message = format!("what is to be removed cannot be recorded: {}", failure.one_line());
@@ -83,6 +83,8 @@ impl Run<'_> {
             outcome,
             lockers,
             certificate: None,
+            about: Vec::new(),
+            reason: None,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
     format::{
         act::{Act, ActCommand, ActOn, ActOutcome},
         key_record::KeyRecord,
+        plan::{Bound, KeysChange, Plan, PlannedAct},
     },
     id::{KeyId, Locker, NameTag, RecordId},
     keyring::{Keyring, TenantKeys},
@@ -21,6 +22,7 @@ use crate::{
         failure::{Failure, FailureClass},
         held::{Held, Locks},
         living, lost,
+        plans::by_operator::{self, Planning, Wanted},
         progress::Progress,
     },
     printable::Word,
@@ -134,6 +136,8 @@ pub struct Change<'a> {
     pub cancel: &'a CancellationToken,
     /// Looks, and writes nothing.
     pub dry_run: bool,
+    /// How many operators must sign the plan, and the key of the one who makes it; `None` where nobody is asked.
+    pub approvals: Option<(u32, &'a SigningKey)>,
 }
 
 /// On whom a command works.
@@ -179,6 +183,65 @@ impl Change<'_> {
         // Whoever goes on all the same is told that this report is not the whole.
         chosen.errors.extend(lost::incomplete(self.vault, self.keyring).await?.map(KeysFailure::from));
         Ok(chosen)
+    }
+
+    /// The plan of this change, where operators must sign one and did. Who came after the plan is left out.
+    ///
+    /// # Errors
+    /// As [`Planning::begin`]; several tenants named.
+    pub(super) async fn begin_plan(
+        &self,
+        which: &Which,
+        (change, recipients): (KeysChange, Vec<String>),
+        chosen: &mut Chosen,
+    ) -> Result<Option<Plan>, Failure> {
+        let Some(planning) = self.planning() else { return Ok(None) };
+        let tenant = match which {
+            Which::All => None,
+            Which::Named(names) => Some(by_operator::only(names)?),
+        };
+        let lockers = chosen.tenants.iter().flat_map(by_operator::lockers).collect();
+        let bound = Bound { recipients, ..Bound::default() };
+        let plan = planning.begin(&Wanted { tenant, act: PlannedAct::Keys { change }, lockers, bound }).await?;
+        if let Some(plan) = &plan {
+            let planned = |locker: &Locker| plan.lockers.iter().any(|planned| planned.locker == *locker);
+            chosen.tenants.retain(|keys| keys.lockers().iter().all(planned));
+        }
+        Ok(plan)
+    }
+
+    /// Closes the plan where nothing is left to do by it.
+    pub(super) async fn end_plan(&self, plan: Option<&Plan>, class: Option<FailureClass>) -> Result<(), Failure> {
+        match self.planning().filter(|_| class.is_none()) {
+            Some(planning) => planning.end(plan).await,
+            None => Ok(()),
+        }
+    }
+
+    fn planning(&self) -> Option<Planning<'_>> {
+        let (needed, operator) = self.approvals.filter(|_| !self.dry_run)?;
+        Some(Planning { vault: self.vault, keyring: Some(self.keyring), operator, needed, now: (self.clock)() })
+    }
+
+    /// Records whom a guard kept from being changed.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) async fn record_refused<'r>(
+        &self,
+        command: ActCommand,
+        started_at: DateTime<Utc>,
+        results: impl Iterator<Item = (&'r str, Option<&'r KeysFailure>)>,
+    ) -> Result<(), Failure> {
+        let refused = results.filter_map(|(tenant, error)| Some((tenant, error.filter(|e| e.class == FailureClass::Refused)?)));
+        let (names, reasons): (Vec<&str>, Vec<&str>) = refused.map(|(tenant, error)| (tenant, error.kind.as_str())).unzip();
+        let Some(reason) = reasons.first().filter(|_| !self.dry_run) else { return Ok(()) };
+        let mut about: Vec<NameTag> =
+            names.iter().filter_map(|name| Some(self.keyring.tag(&name.parse::<TenantName>().ok()?))).collect();
+        about.dedup();
+        let act =
+            Act { about, reason: Some((*reason).to_owned()), ..self.act(command, started_at, ActOutcome::Refused, Vec::new()) };
+        Ok(self.vault.put_act(&act, self.signer).await?)
     }
 
     /// Stops where a tombstone or a purge note names a tenant's locker or key. Anything there refuses, understood or not. Asked before
@@ -279,38 +342,30 @@ impl Change<'_> {
     /// It cannot be written.
     pub(super) async fn record(
         &self,
-        command: ActCommand,
+        (command, plan): (ActCommand, Option<&Plan>),
         started_at: DateTime<Utc>,
         outcome: ActOutcome,
         lockers: Vec<ActOn>,
     ) -> Result<RecordId, Failure> {
-        self.record_as(RecordId::random(), command, started_at, outcome, lockers).await
+        let plan = plan.map(|plan| plan.id);
+        self.record_act(Act { plan, ..self.act(command, started_at, outcome, lockers) }).await
     }
 
-    /// The same, under an id that other objects have as well.
+    /// Writes that keys are about to be destroyed, under an id that other objects have as well.
     ///
     /// # Errors
     /// It cannot be written.
-    pub(super) async fn record_as(
+    pub(super) async fn record_begun(
         &self,
         id: RecordId,
         command: ActCommand,
         started_at: DateTime<Utc>,
-        outcome: ActOutcome,
         lockers: Vec<ActOn>,
     ) -> Result<RecordId, Failure> {
-        let act = Act {
-            format: FORMAT,
-            installation: self.vault.root().installation,
-            id,
-            command,
-            plan: None,
-            started_at,
-            ended_at: (self.clock)(),
-            outcome,
-            lockers,
-            certificate: None,
-        };
+        self.record_act(Act { id, ..self.act(command, started_at, ActOutcome::Begun, lockers) }).await
+    }
+
+    async fn record_act(&self, act: Act) -> Result<RecordId, Failure> {
         self.vault.put_act(&act, self.signer).await.map_err(|error| {
             Failure::new(
                 FailureClass::Failed,
@@ -322,6 +377,23 @@ impl Change<'_> {
             .because(error)
         })?;
         Ok(act.id)
+    }
+
+    fn act(&self, command: ActCommand, started_at: DateTime<Utc>, outcome: ActOutcome, lockers: Vec<ActOn>) -> Act {
+        Act {
+            format: FORMAT,
+            installation: self.vault.root().installation,
+            id: RecordId::random(),
+            command,
+            plan: None,
+            started_at,
+            ended_at: (self.clock)(),
+            outcome,
+            lockers,
+            certificate: None,
+            about: Vec::new(),
+            reason: None,
+        }
     }
 
     /// Whether it was asked to stop.

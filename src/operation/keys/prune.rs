@@ -12,8 +12,9 @@ use serde::Serialize;
 use super::change::{self, Change, KeysFailure, Outcome, Which};
 use crate::{
     format::{
-        act::{ActCommand, ActOn, ActOutcome},
+        act::{ActCommand, ActOn},
         key_record::KeyRecord,
+        plan::KeysChange,
         purge_note::{PurgeNote, Purged},
     },
     id::{KeyId, Locker, RecordId},
@@ -105,7 +106,8 @@ impl Prune<'_> {
     pub async fn run(&self, which: &Which) -> Result<PruneReport, Failure> {
         let change = &self.change;
         let started_at = (change.clock)();
-        let chosen = change.choose(which, &[Namespace::Erasure, Namespace::Run]).await?;
+        let mut chosen = change.choose(which, &[Namespace::Erasure, Namespace::Run]).await?;
+        let plan = change.begin_plan(which, (KeysChange::Prune, Vec::new()), &mut chosen).await?;
         let mut report =
             PruneReport { run: None, dry_run: change.dry_run, results: Vec::new(), errors: chosen.errors, class: None };
         change.progress.planned(chosen.tenants.len(), 0);
@@ -141,12 +143,20 @@ impl Prune<'_> {
         };
         let acts: Vec<ActOn> = report.results.iter_mut().flat_map(|result| std::mem::take(&mut result.acts)).collect();
         if !acts.is_empty() {
-            match change.record(ActCommand::KeysPrune, started_at, change::act_outcome(gravest(&report)), acts).await {
+            match change
+                .record((ActCommand::KeysPrune, plan.as_ref()), started_at, change::act_outcome(gravest(&report)), acts)
+                .await
+            {
                 Ok(id) => report.run = Some(id.to_string()),
                 Err(failure) => report.errors.push(failure.into()),
             }
         }
+        let refused = report.results.iter().map(|result| (result.tenant.as_str(), result.error.as_ref()));
+        if let Err(failure) = change.record_refused(ActCommand::KeysPrune, started_at, refused).await {
+            report.errors.push(failure.into());
+        }
         report.class = gravest(&report);
+        change.end_plan(plan.as_ref(), report.class).await?;
         Ok(report)
     }
 
@@ -183,7 +193,7 @@ impl Prune<'_> {
             };
             let acts: Vec<ActOn> = lockers.iter().map(on).collect();
             // First of all: by it a note of which only the signature is there says what it said, whoever died or removed it.
-            change.record_as(id, ActCommand::KeysPrune, created_at, ActOutcome::Open, acts.clone()).await?;
+            change.record_begun(id, ActCommand::KeysPrune, created_at, acts.clone()).await?;
             for on in acts {
                 let note = PurgeNote {
                     format: FORMAT,

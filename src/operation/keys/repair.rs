@@ -17,13 +17,20 @@ use serde::Serialize;
 use self::place::{Place, Write};
 use super::{KeyProblem, not_reached};
 use crate::{
-    format::root::KeyringRoot,
-    id::{KeyId, Locker, NameTag},
+    format::{
+        act::{Act, ActCommand, ActOutcome},
+        plan::{Bound, KeysChange, Plan, PlannedAct},
+        root::KeyringRoot,
+    },
+    id::{KeyId, Locker, NameTag, RecordId},
     keyring::{Keyring, read_root},
     object_name::{Document, ObjectName},
-    operation::failure::{Failure, FailureClass},
-    signature::Namespace,
-    signed,
+    operation::{
+        failure::{Failure, FailureClass},
+        plans::by_operator::{Planning, Wanted},
+    },
+    signature::{Namespace, SigningKey},
+    signed::{self, FORMAT},
     store::Store,
     vault::Vault,
 };
@@ -94,6 +101,10 @@ pub struct Repair<'a> {
     pub mirrors: Vec<Arc<dyn Store>>,
     /// Looks, and writes nothing.
     pub dry_run: bool,
+    /// How many operators must sign what is put back; 0 where nobody is asked.
+    pub approvals: u32,
+    /// Signs the plan and the record of the act; without one nothing is recorded, and where operators must sign, nothing is put back.
+    pub operator: Option<&'a SigningKey>,
 }
 
 /// The keyring and its mirrors as they are now; those that are somebody else's, or cannot be reached, are not among them.
@@ -113,10 +124,65 @@ impl Repair<'_> {
     /// No whole `keyring.json` anywhere; a keyring of another installation; credentials that may not read or create; a store that fails
     /// half way: then what was put back is whole, and the next repair goes on.
     pub async fn run(&self, now: DateTime<Utc>) -> Result<RepairReport, Failure> {
-        let mut report = RepairReport { dry_run: self.dry_run, ..RepairReport::default() };
+        if self.dry_run || self.approvals == 0 {
+            let mut report = self.look_or_mend(self.dry_run, now).await?;
+            self.record(None, &mut report, now).await;
+            return Ok(report);
+        }
+        // What would be put back is what operators sign.
+        let looked = self.look_or_mend(true, now).await?;
+        let Some(operator) = self.operator else {
+            return Err(Failure::new(
+                FailureClass::Usage,
+                "configuration",
+                "signing.operator",
+                "operators must sign a repair, and the configuration has no `signing.operator`",
+            )
+            .hint("Run it where an operator's key is, or with one below [signing]."));
+        };
+        let mut objects: Vec<String> = looked.put_back.iter().map(|put| put.object.clone()).collect();
+        objects.sort();
+        let planning = Planning { vault: self.vault, keyring: None, operator, needed: self.approvals, now };
+        if objects.is_empty() {
+            return Ok(RepairReport { dry_run: false, ..looked });
+        }
+        let bound = Bound { objects, ..Bound::default() };
+        let act = PlannedAct::Keys { change: KeysChange::Repair };
+        let plan = planning.begin(&Wanted { tenant: None, act, lockers: Vec::new(), bound }).await?;
+        let mut report = self.look_or_mend(false, now).await?;
+        self.record(plan.as_ref(), &mut report, now).await;
+        planning.end(plan.as_ref()).await?;
+        Ok(report)
+    }
+
+    /// Writes down what was put back. That it cannot be is said, and undoes nothing.
+    async fn record(&self, plan: Option<&Plan>, report: &mut RepairReport, now: DateTime<Utc>) {
+        let Some(operator) = self.operator.filter(|_| !report.dry_run && !report.put_back.is_empty()) else { return };
+        let objects = report.put_back.len() as u64;
+        let act = Act {
+            format: FORMAT,
+            installation: self.vault.root().installation,
+            id: RecordId::random(),
+            command: ActCommand::KeysRepair,
+            plan: plan.map(|plan| plan.id),
+            started_at: now,
+            ended_at: now,
+            outcome: if report.class().is_none() { ActOutcome::Done } else { ActOutcome::Open },
+            lockers: Vec::new(),
+            certificate: None,
+            about: Vec::new(),
+            reason: None,
+        };
+        if let Err(error) = self.vault.put_act(&act, operator).await {
+            tracing::warn!(objects, "what was put back could not be recorded under runs/ in the vault: {error}");
+        }
+    }
+
+    async fn look_or_mend(&self, dry_run: bool, now: DateTime<Utc>) -> Result<RepairReport, Failure> {
+        let mut report = RepairReport { dry_run, ..RepairReport::default() };
         let (root, places) = self.places(&mut report).await?;
         let keys = Keyring::of(Arc::clone(&self.keyring), self.mirrors.clone(), root, self.vault.signers().clone());
-        let write = if self.dry_run { Write::Never } else { Write::WhereFree };
+        let write = if dry_run { Write::Never } else { Write::WhereFree };
         report.stores = places.iter().map(|place| place.store.address().to_owned()).collect();
         let round = Round { vault: self.vault, keys, places, write, now };
         let outcome = round.run(&mut report).await;

@@ -15,7 +15,10 @@ use serde::Serialize;
 
 use super::change::{self, Change, KeysFailure, Outcome, Which};
 use crate::{
-    format::act::{ActCommand, ActOn},
+    format::{
+        act::{ActCommand, ActOn},
+        plan::KeysChange,
+    },
     id::{KeyId, RecordId},
     keyring::{SecretHalves, read_root, secret_halves},
     object_name::{Document, ObjectName, prefix},
@@ -113,7 +116,8 @@ impl Rewrap<'_> {
     pub async fn run(&self, which: &Which) -> Result<RewrapReport, Failure> {
         let change = &self.change;
         let started_at = (change.clock)();
-        let chosen = change.choose(which, &[Namespace::Key, Namespace::Root, Namespace::Run]).await?;
+        let mut chosen = change.choose(which, &[Namespace::Key, Namespace::Root, Namespace::Run]).await?;
+        let plan = change.begin_plan(which, (KeysChange::Rewrap, self.recipients.sorted()), &mut chosen).await?;
         let mut report = RewrapReport {
             run: None,
             dry_run: change.dry_run,
@@ -183,12 +187,20 @@ impl Rewrap<'_> {
             change::gravest(which, results.chain(open), &report.errors)
         };
         if !acts.is_empty() {
-            match change.record(ActCommand::KeysRewrap, started_at, change::act_outcome(gravest(&report)), acts).await {
+            match change
+                .record((ActCommand::KeysRewrap, plan.as_ref()), started_at, change::act_outcome(gravest(&report)), acts)
+                .await
+            {
                 Ok(id) => report.run = Some(RecordId::to_string(&id)),
                 Err(failure) => report.errors.push(failure.into()),
             }
         }
+        let refused = report.results.iter().map(|result| (result.tenant.as_str(), result.error.as_ref()));
+        if let Err(failure) = change.record_refused(ActCommand::KeysRewrap, started_at, refused).await {
+            report.errors.push(failure.into());
+        }
         report.class = gravest(&report);
+        change.end_plan(plan.as_ref(), report.class).await?;
         Ok(report)
     }
 

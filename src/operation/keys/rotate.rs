@@ -11,6 +11,7 @@ use crate::{
     format::{
         act::{ActCommand, ActOn},
         key_record::KeyRecord,
+        plan::KeysChange,
     },
     id::RecordId,
     keyring::TenantKeys,
@@ -74,7 +75,8 @@ impl Rotate<'_> {
     pub async fn run(&self, which: &Which) -> Result<RotateReport, Failure> {
         let change = &self.change;
         let started_at = (change.clock)();
-        let chosen = change.choose(which, &[Namespace::Key, Namespace::Root, Namespace::Run]).await?;
+        let mut chosen = change.choose(which, &[Namespace::Key, Namespace::Root, Namespace::Run]).await?;
+        let plan = change.begin_plan(which, (KeysChange::Rotate, self.recipients.sorted()), &mut chosen).await?;
         let mut report =
             RotateReport { run: None, dry_run: change.dry_run, results: Vec::new(), errors: chosen.errors, class: None };
         let mut acts: Vec<ActOn> = Vec::new();
@@ -104,12 +106,20 @@ impl Rotate<'_> {
             change::gravest(which, results, &report.errors)
         };
         if !acts.is_empty() {
-            match change.record(ActCommand::KeysRotate, started_at, change::act_outcome(gravest(&report)), acts).await {
+            match change
+                .record((ActCommand::KeysRotate, plan.as_ref()), started_at, change::act_outcome(gravest(&report)), acts)
+                .await
+            {
                 Ok(id) => report.run = Some(RecordId::to_string(&id)),
                 Err(failure) => report.errors.push(failure.into()),
             }
         }
+        let refused = report.results.iter().map(|result| (result.tenant.as_str(), result.error.as_ref()));
+        if let Err(failure) = change.record_refused(ActCommand::KeysRotate, started_at, refused).await {
+            report.errors.push(failure.into());
+        }
         report.class = gravest(&report);
+        change.end_plan(plan.as_ref(), report.class).await?;
         Ok(report)
     }
 

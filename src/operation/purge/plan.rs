@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{Purge, What, command, shown};
 use crate::{
     format::{
-        plan::{Plan, PlannedAct, PlannedLocker, Step},
+        plan::{Bound, Plan, PlannedAct, PlannedLocker, Step},
         purge_note::{Purged, PurgedBackup},
     },
     id::{KeyId, Locker, NameTag, RecordId},
@@ -89,10 +89,11 @@ impl Purge<'_> {
             self.refuse_clock_ahead().await?;
         }
         let tag = self.keyring.tag(tenant);
-        let open = self.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
+        let mut open = self.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
+        open.retain(|planned| planned.plan.act.verb() == "purge");
         let mut untrusted = Vec::new();
         let (plan, steps) = match open_for(tenant, what, open)? {
-            Some(Planned { plan, steps }) => (plan, Some(steps)),
+            Some(Planned { plan, steps, .. }) => (plan, Some(steps)),
             None => {
                 let (lockers, act) = match what {
                     What::Anew if self.keyring.keys(tenant).await?.is_none() => return Err(nothing_new(tenant)),
@@ -105,7 +106,19 @@ impl Purge<'_> {
                     What::Before(before) => (self.before(tenant, before, now).await?, PlannedAct::PurgeBefore { before }),
                 };
                 let (installation, id) = (self.vault.root().installation, RecordId::random());
-                (Plan { format: FORMAT, installation, id, name_tag: tag, act, lockers, created_at: now }, None)
+                (
+                    Plan {
+                        format: FORMAT,
+                        installation,
+                        id,
+                        name_tag: tag,
+                        act,
+                        lockers,
+                        created_at: now,
+                        bound: Bound::default(),
+                    },
+                    None,
+                )
             }
         };
         let summary = Summary { untrusted, ..self.summary(&plan, measure).await? };
@@ -269,10 +282,10 @@ impl Purge<'_> {
         for planned in &plan.lockers {
             let listed = self.manifests(planned.locker).await?;
             match plan.act {
-                PlannedAct::PurgeAll | PlannedAct::PurgeReturned => times.extend(listed.into_values()),
                 PlannedAct::PurgeBefore { .. } => {
                     times.extend(planned.backups.iter().filter_map(|purged| listed.get(&purged.backup).copied()));
                 }
+                _ => times.extend(listed.into_values()),
             }
             if measure {
                 bytes += self.vault.stored_chunks(planned.locker).await?.values().sum::<u64>();
@@ -301,17 +314,17 @@ impl Purge<'_> {
             PlannedAct::PurgeAll => records
                 .find(|record| planned(record.locker).is_none_or(|planned| !planned.keys.contains(&record.key_id)))
                 .map(|record| format!("key {} of locker {}", record.key_id, record.locker)),
-            PlannedAct::PurgeReturned => None,
             PlannedAct::PurgeBefore { .. } => {
                 records.find(|record| planned(record.locker).is_none()).map(|record| format!("locker {}", record.locker))
             }
+            _ => None,
         })
     }
 
     /// Other open plans of the tenant for backups that are all gone now.
     pub(super) async fn overtaken(&self, tag: NameTag, plan: RecordId) -> Result<Vec<Planned>, Failure> {
         let open = self.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
-        Ok(open.into_iter().filter(|planned| planned.plan.id != plan).collect())
+        Ok(open.into_iter().filter(|planned| planned.plan.id != plan && planned.plan.act.verb() == "purge").collect())
     }
 }
 
@@ -325,12 +338,10 @@ fn nothing_new(tenant: &TenantName) -> Failure {
 fn open_for(tenant: &TenantName, what: What, open: Vec<Planned>) -> Result<Option<Planned>, Failure> {
     let refuse = |planned: &Planned, hint: String| {
         let message = match planned.plan.act {
-            PlannedAct::PurgeAll | PlannedAct::PurgeReturned => {
-                format!("a purge of everything of tenant {tenant} is not finished")
-            }
             PlannedAct::PurgeBefore { before } => {
                 format!("a purge of the backups of tenant {tenant} taken before {} is not finished", shown(before))
             }
+            _ => format!("a purge of everything of tenant {tenant} is not finished"),
         };
         Err(Failure::new(FailureClass::Refused, "plan-open", planned.plan.id, message).hint(hint))
     };
@@ -352,8 +363,8 @@ fn open_for(tenant: &TenantName, what: What, open: Vec<Planned>) -> Result<Optio
             (What::Before(_), PlannedAct::PurgeBefore { .. }) => {
                 return refuse(&planned, format!("{} finishes it.", command(Some(tenant), planned.plan.act)));
             }
-            // All of it is more than a part.
-            (_, PlannedAct::PurgeBefore { .. }) => {}
+            // All of it is more than a part; and what is no purge is not gone on with by one.
+            _ => {}
         }
     }
     Ok(None)

@@ -12,7 +12,7 @@ use crate::{
         failure::{Failure, FailureClass},
         held::Held,
         hold::cure,
-        living,
+        living, plans,
     },
     printable::Word,
     signed::DocumentError,
@@ -28,8 +28,8 @@ impl Purge<'_> {
     pub(super) async fn steps(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
         self.begin(tenant, intent).await?;
         match intent.plan.act {
-            PlannedAct::PurgeAll | PlannedAct::PurgeReturned => self.all_steps(tenant, intent, done).await,
             PlannedAct::PurgeBefore { before } => self.before_steps(tenant, intent, before, done).await,
+            _ => self.all_steps(tenant, intent, done).await,
         }
     }
 
@@ -67,6 +67,7 @@ impl Purge<'_> {
         if !intent.is_resumed() {
             self.vault.put_plan(plan, self.operator).await?;
         }
+        plans::require(self.vault, plan, Some(tenant), self.approvals, (self.clock)()).await?;
         self.stop_if_asked(tenant)?;
         self.refuse_if_held(tenant, plan, false).await?;
         for planned in &plan.lockers {
@@ -78,6 +79,7 @@ impl Purge<'_> {
         self.stop_if_asked(tenant)?;
         // Whoever placed a hold after this look finds the note, and gives way.
         self.refuse_if_held(tenant, plan, true).await?;
+        self.record_begun(plan).await?;
         self.mark(intent, Step::Destroying, Found::default()).await
     }
 
@@ -95,7 +97,7 @@ impl Purge<'_> {
         for note in plan.lockers.iter().filter_map(|planned| plan.note(planned)) {
             self.vault.put_purge_note(&note, self.eraser).await?;
         }
-        Ok(())
+        self.record_begun(plan).await
     }
 
     /// Stops while somebody holds any of the plan's lockers.
@@ -121,11 +123,11 @@ impl Purge<'_> {
         let name = Word(tenant.as_str());
         let but = match (noted, plan.act) {
             (false, _) => "",
-            (true, PlannedAct::PurgeAll | PlannedAct::PurgeReturned) => {
-                " Its purge note is written all the same, and no backup of it is made or restored until the purge is through."
-            }
             (true, PlannedAct::PurgeBefore { .. }) => {
                 " Its purge note is written all the same, and the backups that it names are listed and restored no more."
+            }
+            (true, _) => {
+                " Its purge note is written all the same, and no backup of it is made or restored until the purge is through."
             }
         };
         Err(Failure::new(FailureClass::Refused, "on-hold", tenant, message).hint(format!(

@@ -88,6 +88,13 @@ impl Verify<'_> {
                     Err(error) => wrong.push(error),
                 }
             }
+            for what in listed.reached {
+                match self.vault.milestone(listed.id, what).await {
+                    Ok(_) => {}
+                    Err(error @ DocumentError::Store { .. }) => return Err(error.into()),
+                    Err(error) => wrong.push(error),
+                }
+            }
         }
         let lost = self.vault.lost_notes().await?;
         report.problems.extend(lost.iter().map(|lost| VerifyProblem {

@@ -92,7 +92,7 @@ impl Survey {
                     self.lockers.entry(locker).or_default().signatures.insert(document.to_string());
                 }
             }
-            Ok(ObjectName::Chunk { .. } | ObjectName::Page { .. }) => {}
+            Ok(ObjectName::Chunk { .. } | ObjectName::Page { .. } | ObjectName::Approval { .. }) => {}
             _ => self.unknown.push(name.to_owned()),
         }
     }

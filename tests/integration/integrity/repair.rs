@@ -67,7 +67,7 @@ async fn repair_through(site: &Site, keyring: Arc<dyn Store>) -> Result<RepairRe
     let mirrors = vec![open(site, "mirror").await];
     let trust = AllowedSigners::parse(&site.signers).unwrap();
     let vault = Vault::open(open(site, "vault").await, &trust).await.unwrap();
-    Repair { vault: &vault, keyring, mirrors, dry_run: false }.run(Utc::now()).await
+    Repair { vault: &vault, keyring, mirrors, dry_run: false, approvals: 0, operator: None }.run(Utc::now()).await
 }
 
 async fn repair(site: &Site) -> RepairReport {

@@ -154,7 +154,14 @@ async fn a_key_goes_when_no_backup_needs_it_and_never_comes_back() {
         let objects: BTreeSet<&str> = problems.iter().map(|problem| &*problem.object).collect();
         assert_eq!(objects.len(), problems.len(), "each is said once: {problems:?}");
         let stores: Vec<_> = ring.keyring.stores().cloned().collect();
-        let repair = Repair { vault: &ring.vault, keyring: stores[0].clone(), mirrors: vec![stores[1].clone()], dry_run: false };
+        let repair = Repair {
+            vault: &ring.vault,
+            keyring: stores[0].clone(),
+            mirrors: vec![stores[1].clone()],
+            dry_run: false,
+            approvals: 0,
+            operator: None,
+        };
         let repaired = repair.run(ring.now).await.unwrap();
         assert!(repaired.put_back.is_empty() && repaired.problems.is_empty(), "{part}: {repaired:?}");
         assert_eq!(content(lockers.folder()), back, "{part}");
@@ -333,6 +340,7 @@ async fn with_an_old_keyring_nobody_is_taken_for_new() {
         progress: &Silent,
         cancel,
         dry_run: false,
+        approvals: None,
     };
     let locks = FleetLocks { clusters, installation: vault.root().installation };
     let report = Rotate { change, locks: &locks, recipients }.run(&Which::All).await.unwrap();

@@ -169,7 +169,14 @@ async fn a_mirror_that_is_away_and_what_may_not_be_removed_stay_open_until_the_n
     assert_eq!(wrappings(&lockers, "mirror", acme.record.key_id).0, [1].into());
     // Its old wrapping is named, and a repair brings the newest there and not the old one back.
     let trust = ring.keyring.stores().cloned().collect::<Vec<_>>();
-    let repair = Repair { vault: &ring.vault, keyring: trust[0].clone(), mirrors: vec![trust[1].clone()], dry_run: false };
+    let repair = Repair {
+        vault: &ring.vault,
+        keyring: trust[0].clone(),
+        mirrors: vec![trust[1].clone()],
+        dry_run: false,
+        approvals: 0,
+        operator: None,
+    };
     let repaired = repair.run(ring.now).await.unwrap();
     assert!(repaired.problems.is_empty(), "{repaired:?}");
     assert_eq!(repaired.superseded.len(), 2, "{repaired:?}");

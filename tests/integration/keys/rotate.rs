@@ -75,7 +75,12 @@ async fn what_forbids_it_leaves_all_as_it_was() {
     assert_eq!((refused.class.code(), refused.kind), (4, "tenant-purged"), "{refused:?}");
     assert_eq!(of(ring.rotate(&named("globex")).await.unwrap()), (4, vec!["refused"]));
     assert_eq!(of(ring.rotate(&Which::All).await.unwrap()), (4, vec!["refused"]), "the purged one has no key");
-    assert_eq!(content(lockers.folder()), before);
+    assert_eq!(but_runs(lockers.folder()), before, "only that it was refused was written down");
+}
+
+/// Everything but the records of what was done and refused.
+fn but_runs(folder: &std::path::Path) -> Content {
+    content(folder).into_iter().filter(|(name, _)| !name.starts_with("vault/runs/")).collect()
 }
 
 /// A purge that comes in between wins: what was written is removed again, or it is said loudly that it is still there.
@@ -123,7 +128,7 @@ async fn a_purge_meanwhile_wins() {
             assert!(error.message.contains("/k/"), "{error:?}");
         } else {
             assert_eq!((class(report.class), error.kind.as_str()), (4, "tenant-purged"), "{part}: {report:?}");
-            assert_eq!(content(lockers.folder()), purged, "{part}");
+            assert_eq!(but_runs(lockers.folder()), purged, "{part}");
         }
     }
 }

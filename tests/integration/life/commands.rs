@@ -60,6 +60,7 @@ impl World {
             progress: &Silent,
             cancel,
             dry_run: false,
+            approvals: None,
         }
     }
 
@@ -115,6 +116,7 @@ impl World {
             locks: &locks,
             operator: &self.operator,
             eraser: &self.eraser,
+            approvals: 0,
             clock: &clock,
             progress: &Silent,
             cancel: &cancel,
@@ -144,7 +146,7 @@ impl World {
 
     fn holding(&self, actor: usize) -> Holding<'_> {
         let slot = &self.slots[actor];
-        Holding { vault: &slot.vault, keyring: &slot.keyring, operator: &self.operator }
+        Holding { vault: &slot.vault, keyring: &slot.keyring, operator: &self.operator, approvals: 0 }
     }
 
     /// `hold`.

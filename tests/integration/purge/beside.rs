@@ -3,7 +3,7 @@
 use tenure::{
     format::{
         hold::{Hold, HoldAct},
-        plan::{Plan, PlannedAct, PlannedLocker},
+        plan::{Bound, Plan, PlannedAct, PlannedLocker},
         purge_note::{PurgeNote, Purged},
     },
     id::RecordId,
@@ -19,13 +19,13 @@ use super::{
 
 async fn hold(lockers: &Lockers, tenant: &str) -> Result<HoldReport, Failure> {
     let operator = lockers.key("operator");
-    let holding = Holding { vault: &lockers.vault, keyring: &lockers.keyring, operator: &operator };
+    let holding = Holding { vault: &lockers.vault, keyring: &lockers.keyring, operator: &operator, approvals: 0 };
     holding.hold(&tenant.parse().unwrap(), "a court asked for it", Utc::now()).await
 }
 
 async fn release(lockers: &Lockers, tenant: &str, which: Which) -> Result<ReleaseReport, Failure> {
     let operator = lockers.key("operator");
-    let holding = Holding { vault: &lockers.vault, keyring: &lockers.keyring, operator: &operator };
+    let holding = Holding { vault: &lockers.vault, keyring: &lockers.keyring, operator: &operator, approvals: 0 };
     holding.release(&tenant.parse().unwrap(), which, Utc::now()).await
 }
 
@@ -137,7 +137,8 @@ async fn noted(lockers: &Lockers, tenant: &Tenant) {
         backups: Vec::new(),
     };
     let (installation, name_tag) = (lockers.installation(), tenant.record.name_tag);
-    let plan = Plan { format: 1, installation, id, name_tag, act: PlannedAct::PurgeAll, lockers: vec![locker], created_at };
+    let (act, lockers_of, bound) = (PlannedAct::PurgeAll, vec![locker], Bound::default());
+    let plan = Plan { format: 1, installation, id, name_tag, act, lockers: lockers_of, created_at, bound };
     lockers.vault.put_plan(&plan, &lockers.key("operator")).await.unwrap();
     let purged = Purged::All { keys: vec![tenant.record.key_id] };
     let note = PurgeNote { format: 1, installation, locker: tenant.locker(), id, name_tag, purged, created_at };
@@ -164,7 +165,7 @@ async fn a_note_that_comes_while_a_hold_is_written_wins_and_the_hold_is_taken_ba
     let vault = fault_once(&lockers, "/h/", prepared).await;
     let (vault, keyring) = lockers.through(vault, open(&lockers, "keyring").await, vec![open(&lockers, "mirror").await]).await;
     let operator = lockers.key("operator");
-    let holding = Holding { vault: &vault, keyring: &keyring, operator: &operator };
+    let holding = Holding { vault: &vault, keyring: &keyring, operator: &operator, approvals: 0 };
     let late = holding.hold(&"acme".parse().unwrap(), "late", Utc::now()).await.unwrap_err();
     assert_eq!((late.class, late.kind), (FailureClass::Refused, "too-late"), "{late:?}");
     assert!(!vault.holds(acme.locker()).await.unwrap().is_held(), "it was taken back");
@@ -324,7 +325,7 @@ async fn what_a_purge_takes_away_while_it_is_read_is_no_damage() {
                 continue;
             }
             _ => {
-                let holding = Holding { vault: &vault, keyring: &keyring, operator: &operator };
+                let holding = Holding { vault: &vault, keyring: &keyring, operator: &operator, approvals: 0 };
                 holding.hold(&acme.record.tenant, "late", Utc::now()).await.map(drop)
             }
         };

@@ -36,6 +36,7 @@ async fn purge_site(backup: &Backup, what: What) -> Result<PurgeReport, Failure>
         locks: &FleetLocks { clusters: &backup.clusters, installation: backup.vault.root().installation },
         operator: &backup.signer,
         eraser: &backup.signer,
+        approvals: 0,
         clock: &Utc::now,
         progress: &Silent,
         cancel: &CancellationToken::new(),

@@ -32,7 +32,12 @@ async fn nobody_is_purged_who_was_not_named_twice() {
     assert!(said.starts_with("purge: all 3 backups of acme (2026-11-01 – 2026-11-03, "), "{said}");
     assert!(said.contains(") and its keys; the live database stays\n"), "{said}");
     assert_eq!(stored(&lockers), before);
-    assert!(!lockers.folder().join("vault/plans").exists() && !lockers.folder().join("vault/runs").exists());
+    assert!(!lockers.folder().join("vault/plans").exists());
+    assert_eq!(
+        files(&lockers.folder().join("vault/runs")).len(),
+        6,
+        "who confirmed nothing was refused three times, and that is signed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ async fn stopped_by_a_hold(lockers: &Lockers) -> tenure::id::RecordId {
         locks: &Lock(true),
         operator: &lockers.key("operator"),
         eraser: &lockers.key("eraser"),
+        approvals: 0,
         clock: &Utc::now,
         progress: &Silent,
         cancel: &cancel,

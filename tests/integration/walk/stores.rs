@@ -226,7 +226,7 @@ async fn of_a_restore() {
                     server.sql("postgres", &format!("DROP DATABASE {}", quoted(&aside)));
                     let Backup { vault, keyring, clusters, signer, .. } = &site.backup;
                     let which = admit::Which::Named(vec!["acme".parse().unwrap()]);
-                    Admit { vault, keyring, clusters, signer }.run(&which, Utc::now()).await.unwrap();
+                    Admit { vault, keyring, clusters, signer, approvals: 0 }.run(&which, Utc::now()).await.unwrap();
                 }
                 Err(_) => {}
             }

@@ -1,0 +1,51 @@
+//! `plans cancel`: a plan that has not begun is given up.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::find;
+use crate::{
+    format::plan::{Milestone, Reached, Step},
+    operation::failure::{Failure, FailureClass},
+    signature::{Namespace, SigningKey},
+    signed::FORMAT,
+    vault::Vault,
+};
+
+/// What `plans cancel` says.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CancelReport {
+    /// The plan.
+    pub plan: String,
+    /// When it was cancelled.
+    pub cancelled_at: DateTime<Utc>,
+}
+
+/// Gives a plan up, for everybody and for good.
+///
+/// # Errors
+/// One that has begun, or is over (4); a signing key that does not count.
+pub async fn cancel(vault: &Vault, text: &str, operator: &SigningKey, now: DateTime<Utc>) -> Result<CancelReport, Failure> {
+    vault.check_signer(operator, Namespace::Plan, now).map_err(|error| Failure::key_not_allowed("operator", error))?;
+    let id = find(vault, text).await?;
+    let refuse = |kind, message: String, hint: &str| Err(Failure::new(FailureClass::Refused, kind, id, message).hint(hint));
+    let listed =
+        async || -> Result<_, Failure> { Ok(vault.listed_plans(|_| true).await?.into_iter().find(|listed| listed.id == id)) };
+    let begun = "It is finished by the command that made it; what it has destroyed, nothing brings back.";
+    match listed().await? {
+        Some(listed) if listed.is_begun() => return refuse("plan-begun", format!("plan {id} has begun"), begun),
+        Some(listed) if listed.steps.contains(&Step::Closed) => {
+            return refuse("plan-closed", format!("plan {id} is closed"), "Nothing is left to give up.");
+        }
+        _ => {}
+    }
+    let milestone =
+        Milestone { format: FORMAT, installation: vault.root().installation, plan: id, what: Reached::Cancelled, at: now };
+    vault.put_milestone(&milestone, operator).await?;
+    // Whoever began it before this was written goes on.
+    match listed().await? {
+        Some(listed) if listed.is_begun() => refuse("plan-begun", format!("plan {id} began at this moment"), begun),
+        _ => Ok(CancelReport { plan: id.to_string(), cancelled_at: now }),
+    }
+}

@@ -55,6 +55,7 @@ async fn request(config: &Config, edge: &Edge) -> Request {
         identity_places: identity_places(config),
         keeps: config.policy.iter().map(|policy| policy.keep).collect(),
         jobs: config.limits.jobs,
+        approvals: config.approvals.0.clone(),
         now: edge.now(),
     }
 }

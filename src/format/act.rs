@@ -36,7 +36,7 @@ pub struct Act {
     /// Whom it was about, where no locker says so: pseudonyms.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub about: Vec<NameTag>,
-    /// Why it was refused: the kind of the failure, like `on-hold`.
+    /// Why it was refused, or a restore failed: the kind of the failure, like `on-hold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

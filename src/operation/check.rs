@@ -14,7 +14,7 @@ mod server;
 mod stores;
 mod tenants;
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 
 use chrono::{DateTime, Utc};
 
@@ -55,6 +55,8 @@ pub struct Request {
     pub keeps: Vec<Keep>,
     /// `limits.jobs`.
     pub jobs: u32,
+    /// `[approvals]`: by verb, how many operators must sign.
+    pub approvals: BTreeMap<String, u32>,
     /// This host's clock.
     pub now: DateTime<Utc>,
 }

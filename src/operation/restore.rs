@@ -12,6 +12,7 @@ mod failures;
 mod opened;
 mod preflight;
 pub mod proof;
+mod record;
 pub mod routes;
 pub mod rows;
 pub mod salvage;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use choose::Which;
@@ -34,10 +36,11 @@ use super::{
     failure::{Failure, FailureClass},
     living, lost,
     progress::Progress,
+    refused,
 };
 use crate::{
     backup_id::BackupId,
-    format::key_record::KeyRecord,
+    format::{act::ActCommand, key_record::KeyRecord},
     id::Locker,
     keyring::Keyring,
     postgres::{Target, discover::Rules, tools::Tools},
@@ -196,7 +199,7 @@ impl Restorer<'_> {
     /// # Errors
     /// [`Failure`], with the class that decides the exit code. The target is then as it was.
     pub async fn restore(&self, request: &Request, identity: RecoveryIdentity, now: DateTime<Utc>) -> Result<Report, Failure> {
-        let chosen = self.choose(request, now).await?;
+        let chosen = self.choose_or_note(request, now).await?;
         let key = self.open_key(&chosen, &identity).await?;
         // From here on there is no recovery identity in this process.
         drop(identity);
@@ -234,6 +237,16 @@ impl Restorer<'_> {
         Ok(Chosen { locker, backup, histories, key, notes })
     }
 
+    /// As [`Restorer::choose`], and a refusal is written down.
+    ///
+    /// # Errors
+    /// As [`Restorer::choose`].
+    pub(super) async fn choose_or_note(&self, request: &Request, now: DateTime<Utc>) -> Result<Chosen, Failure> {
+        let about = [self.keyring.tag(&request.tenant)];
+        let chosen = self.choose(request, now).await;
+        refused::noted(self.vault, ActCommand::Restore, &about, Some(self.signer), now, chosen).await
+    }
+
     /// Opens the tenant key that a backup is sealed with: the only step that uses the recovery identity.
     ///
     /// # Errors
@@ -263,8 +276,10 @@ impl Restorer<'_> {
     ) -> Result<Report, Failure> {
         let tenant = &request.tenant;
         self.progress.tenant_started(tenant, chosen.bytes());
-        let result = Box::pin(build::run(self, request, chosen, key, now)).await;
+        let (started, on) = (Instant::now(), record::on(&chosen));
+        let mut result = Box::pin(build::run(self, request, chosen, key, now)).await;
         self.progress.tenant_finished(tenant, if result.is_ok() { "done" } else { "failed" });
+        self.record(on, (now, started.elapsed()), &mut result).await;
         result
     }
 

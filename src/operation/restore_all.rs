@@ -138,7 +138,7 @@ impl Restorer<'_> {
         now: DateTime<Utc>,
     ) -> Result<Ready, Failure> {
         self.going_on(tenant)?;
-        let chosen = self.choose(&request.of(tenant.clone(), request.which.clone()), now).await?;
+        let chosen = self.choose_or_note(&request.of(tenant.clone(), request.which.clone()), now).await?;
         let key = self.open_key(&chosen, identity).await?;
         Ok(Ready { tenant: tenant.clone(), backup: chosen.backup(), locker: chosen.locker(), bytes: chosen.bytes(), key })
     }
@@ -185,7 +185,7 @@ impl Restorer<'_> {
             return Ok(None);
         }
         let one = request.of(tenant.clone(), Which::Backup(ready.backup.to_string()));
-        let chosen = self.choose(&one, now).await?;
+        let chosen = self.choose_or_note(&one, now).await?;
         let restorer = Restorer { jobs: permits.loaders, ..*self };
         restorer.restore_chosen(&one, chosen, ready.key, now).await.map(Some)
     }

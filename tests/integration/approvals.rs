@@ -319,3 +319,12 @@ async fn without_approvals_nobody_is_asked_and_one_is_who_makes_the_plan() {
         assert_eq!(office.run(&PURGE).0, 3);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_where_nobody_could_ever_sign_enough() {
+    let office = Office::requiring("purge = 3\nrelease = 4\n").await;
+    let (_, checked) = office.run(&["check"]);
+    let findings: Vec<&Value> = checked["findings"].as_array().unwrap().iter().collect();
+    let about = |object: &str| findings.iter().filter(|finding| finding["object"] == object).count();
+    assert_eq!((about("approvals.purge"), about("approvals.release")), (0, 1), "three may sign: {checked:#}");
+}

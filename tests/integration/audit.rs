@@ -11,7 +11,8 @@ use tenure::store::{
 use crate::{
     harness::{
         locker::{Lockers, at},
-        program::run_in,
+        postgres::{shared, unique},
+        program::{Program, run_in},
         site::walk as files,
     },
     purge::{lockers_store, purge_in, stored},
@@ -157,4 +158,45 @@ async fn nothing_is_destroyed_that_cannot_be_written_down() {
     for (name, bytes) in &before {
         assert_eq!(after.get(name), Some(bytes), "{name}");
     }
+}
+
+/// With a server: what was restored, whatever became of it; and one that nobody can write down is restored all the same.
+#[test]
+fn restores_are_recorded_and_go_on_where_they_cannot_be() {
+    let (server, stem) = (shared(), unique("audit"));
+    let program = Program::set_up(server, &format!("{stem}_{{tenant}}"));
+    let database = format!("{stem}_acme");
+    server.create_database(&database);
+    server.sql(&database, "CREATE TABLE t AS SELECT generate_series(1, 10) n");
+    program.done(&["backup", "--all"]);
+    let backup = program.done(&["list", "acme"])["backups"][0]["id"].as_str().unwrap().to_owned();
+    let restore = |into: &str| ["restore", "acme", "--identity", "recovery-kit.txt", "--into", into].map(str::to_owned);
+    let copy = format!("{stem}_copy");
+    let words = restore(&copy);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    // A file lies where the records should go.
+    std::fs::write(program.path("vault/runs"), "").unwrap();
+    let restored = program.done(&words);
+    let notes = restored["notes"].to_string();
+    assert!(notes.contains("this restore could not be recorded under runs/"), "{notes}");
+    std::fs::remove_file(program.path("vault/runs")).unwrap();
+    program.refused(1, &words);
+    server.sql("postgres", &format!("DROP DATABASE \"{copy}\""));
+    program.done(&words);
+    server.sql("postgres", &format!("DROP DATABASE \"{copy}\""));
+    program.run(&["restore", "--all", "--identity", "recovery-kit.txt"]);
+    program.run(&["purge", "acme", "--confirm", "acme"]);
+    program.refused(4, &words);
+    let audit = program.done(&["audit", "--tenant", "acme"]);
+    let found: Vec<String> = acts(&audit).into_iter().filter(|act| act.starts_with("restore")).collect();
+    let expected = [
+        "restore failed name-taken acme",
+        "restore done - acme",
+        "restore failed name-taken acme",
+        "restore refused tenant-purged acme",
+    ];
+    assert_eq!(found, expected, "{audit:#}");
+    let records = files(&program.path("vault/runs")).into_iter().filter(|path| path.extension().is_some_and(|end| end == "json"));
+    let naming = records.filter(|path| std::fs::read_to_string(path).unwrap().contains(&backup)).count();
+    assert!(naming >= 3, "the record says which backup: {naming}");
 }

@@ -38,6 +38,7 @@ async fn request(site: &Site) -> Request {
         identity_places: vec![folder.to_owned()],
         keeps: vec!["6 months".parse().unwrap()],
         jobs: 4,
+        approvals: std::collections::BTreeMap::new(),
         now: Utc::now(),
     }
 }

@@ -1,9 +1,10 @@
 //! Vault and keyring as one installation: verified roots, signers, keys, recipients.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use super::{Report, Request};
 use crate::{
+    id::Sha256Digest,
     keyring::Keyring,
     operation::{
         erased::Erasures,
@@ -61,6 +62,7 @@ pub(super) async fn check(request: &Request) -> (Installation, Report) {
         );
     }
     worker(request, &vault, &mut report);
+    approvals(request, &vault, &mut report);
 
     let Ok(store) = &request.keyring.store else { return (installation, report) };
     let object = format!("keyring {}", request.keyring.url);
@@ -161,6 +163,21 @@ fn recipients(request: &Request, report: &mut Report) {
             "Add a second recipient to [keyring] recipients, whose identity lies in another safe.",
         ),
         Ok(_) => report.ok(object, format!("{} can each open every key", request.recipients.len())),
+    }
+}
+
+/// Plans that can never begin, because fewer persons may sign than must.
+fn approvals(request: &Request, vault: &Vault, report: &mut Report) {
+    let may: BTreeSet<Sha256Digest> =
+        vault.signers().who_may(Namespace::Plan, request.now).into_iter().map(|signer| signer.key).collect();
+    let persons = vault.signers().persons().into_iter().filter(|person| !person.keys.is_disjoint(&may)).count();
+    for (verb, needed) in request.approvals.iter().filter(|(_, needed)| usize::try_from(**needed).unwrap_or(usize::MAX) > persons)
+    {
+        report.warning(
+            format!("approvals.{verb}"),
+            format!("{needed} operators must sign, and {persons} may: no such plan can begin"),
+            "An operator adds others to the vault's signers, with namespaces=\"tenure-plan\": a name and a key of their own for each.",
+        );
     }
 }
 

@@ -142,7 +142,8 @@ fn first_line(tenant: &TenantName, intent: &Intent) -> String {
         }
     };
     match intent.is_resumed() {
-        true => format!("purge: going on with what was begun at {}: {what}", time(intent.plan.created_at)),
+        true if intent.is_begun() => format!("purge: going on with what was begun at {}: {what}", time(intent.plan.created_at)),
+        true => format!("purge: as planned at {}: {what}", time(intent.plan.created_at)),
         false => format!("purge: {what}"),
     }
 }

@@ -56,6 +56,12 @@ impl Intent {
         self.steps.is_some()
     }
 
+    /// Whether an earlier run came further than to write the plan.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        self.steps.as_ref().is_some_and(|steps| !steps.is_empty())
+    }
+
     /// Whether there is anything to do: a plan for backups before a time may name none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

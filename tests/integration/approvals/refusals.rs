@@ -1,6 +1,8 @@
 //! What is no approval, and what is refused with everything as it was.
 
-use chrono::{TimeDelta, Utc};
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, TimeDelta, Utc};
 use tenure::{
     format::plan::{Milestone, Reached},
     operation::{
@@ -19,18 +21,28 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::purge::{Lock, lockers_store};
 
-/// A purge of everything of acme that two must sign, at the given time.
-async fn purge_at(office: &Office, now: chrono::DateTime<Utc>, fault: Option<(Operation, &str)>) -> Result<PurgeReport, Failure> {
-    let lockers = &office.lockers;
-    let open = async |name: &str| lockers_store(lockers, name).await;
+/// A purge of everything of acme that two must sign, at the given time; the first call that matches fails.
+async fn purge_at(office: &Office, now: DateTime<Utc>, fault: Option<(Operation, &str)>) -> Result<PurgeReport, Failure> {
     let failing = async |name: &str| {
-        let store = FaultStore::new(open(name).await);
+        let store = FaultStore::new(lockers_store(&office.lockers, name).await);
         if let Some((operation, part)) = fault {
             store.fail(operation, part, 1, Fault::Refused(StoreErrorKind::Unavailable));
         }
-        std::sync::Arc::new(store)
+        store
     };
-    let (vault, keyring) = lockers.through(failing("vault").await, failing("keyring").await, vec![open("mirror").await]).await;
+    purge_through(office, now, failing("vault").await, failing("keyring").await).await
+}
+
+/// The same, through these stores.
+async fn purge_through(
+    office: &Office,
+    now: DateTime<Utc>,
+    vault: FaultStore,
+    keyring: FaultStore,
+) -> Result<PurgeReport, Failure> {
+    let lockers = &office.lockers;
+    let mirrors = vec![lockers_store(lockers, "mirror").await];
+    let (vault, keyring) = lockers.through(Arc::new(vault), Arc::new(keyring), mirrors).await;
     let tenant = "acme".parse().unwrap();
     let purge = Purge {
         vault: &vault,
@@ -184,10 +196,16 @@ async fn a_key_that_was_revoked_counts_no_more_until_it_has_begun() {
     assert_eq!((error.class, error.kind), (FailureClass::Refused, "approvals-wanting"), "{error:?}");
     assert!(error.message.contains("not counted: ") && error.message.contains("outside of the time"), "{}", error.message);
     office.done(&["approve", &id, "--tenant", "acme", "--key", "bob"]);
+    // What counts is the moment at which it begins, and not that at which it was signed.
+    let until = (now + TimeDelta::days(1)).format("%Y%m%dZ");
+    let leaves = may_sign_plans("bob", &format!(",valid-before=\"{until}\""), &office.public("bob"));
+    office.sign_list(4, &format!("{revoked}{leaves}")).await;
+    let error = purge_at(&office, now + TimeDelta::days(2), None).await.unwrap_err();
+    assert_eq!(error.kind, "approvals-wanting", "{error:?}");
     // Interrupted when it has begun: from then on it is finished, whoever is revoked, and however late.
     assert_eq!(purge_at(&office, now, Some((Operation::Delete, ""))).await.unwrap_err().class, FailureClass::Failed);
     assert_eq!(office.plan()["state"], "begun");
-    office.sign_list(4, &revoked).await;
+    office.sign_list(5, &revoked).await;
     let report = purge_at(&office, now + TimeDelta::days(30), None).await.unwrap();
     assert_eq!(report.plan, Some(id), "the same plan");
 }
@@ -314,4 +332,47 @@ async fn a_list_of_signers_that_cannot_be_used_stops_everything_and_says_where()
             "{message}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_a_cancellation_and_a_beginning_wins() {
+    let office = Office::new().await;
+    office.refused(4, "approvals-wanting", &PURGE);
+    let id = office.id();
+    office.done(&["approve", &id, "--tenant", "acme", "--key", "ann"]);
+    let before = office.stored();
+    // The files that each writes.
+    let folder = office.folder().join(format!("vault/plans/{id}"));
+    let content =
+        || files(&folder).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect::<BTreeMap<_, _>>();
+    let planned = content();
+    let only_new = |files: BTreeMap<PathBuf, Vec<u8>>| -> Vec<_> {
+        files.into_iter().filter(|(path, _)| !planned.contains_key(path)).collect()
+    };
+    office.done(&["plans", "cancel", &id]);
+    let cancelled = only_new(content());
+    assert_eq!(cancelled.len(), 2);
+    cancelled.iter().for_each(|(path, _)| std::fs::remove_file(path).unwrap());
+    assert_eq!(office.stored(), before);
+
+    // Cancelled while the notes are written: it goes on, and is listed as begun.
+    let vault = FaultStore::new(lockers_store(&office.lockers, "vault").await);
+    let late = cancelled.clone();
+    vault.fail_where(
+        move |operation, name| {
+            if operation == Operation::Put && name.contains("1-noted") {
+                late.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+            }
+            false
+        },
+        1,
+        Fault::Lost,
+    );
+    let keyring = FaultStore::new(lockers_store(&office.lockers, "keyring").await);
+    keyring.fail(Operation::Delete, "", 1, Fault::Refused(StoreErrorKind::Unavailable));
+    let failed = purge_through(&office, Utc::now(), vault, keyring).await.unwrap_err();
+    assert_eq!(failed.class, FailureClass::Failed, "{failed:?}");
+    assert_eq!((office.id(), office.plan()["state"].as_str()), (id.clone(), Some("begun")));
+    office.refused(4, "plan-begun", &["plans", "cancel", &id]);
+    assert_eq!(purge_at(&office, Utc::now(), None).await.unwrap().plan, Some(id));
 }

@@ -122,6 +122,57 @@ impl Site {
     }
 }
 
+/// Whoever makes a plan, signs one, or goes on with one, needs no more than the role that acts.
+#[tokio::test(flavor = "multi_thread")]
+async fn plans_are_made_signed_and_carried_out_with_each_roles_credentials_alone() {
+    let site = Site::new(false).await;
+    site.done(&["backup", "--all"]);
+    let file = site.folder.path().join("tenure.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{config}\n[approvals]\npurge = 2\nadmit = 2\nrelease = 2\nkeys = 2\n")).unwrap();
+    // Ann comes: an operator signs her in, with an operator's credentials.
+    let ssh = |arguments: &[&str]| {
+        let output = Command::new("ssh-keygen").args(arguments).current_dir(site.folder.path()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    ssh(&["-q", "-t", "ed25519", "-N", "", "-f", "ann"]);
+    let read = |name: &str| std::fs::read_to_string(site.folder.path().join(name)).unwrap();
+    let list = format!("{}ann namespaces=\"tenure-plan\" {}", read("allowed_signers"), read("ann.pub"));
+    std::fs::write(site.folder.path().join("2"), &list).unwrap();
+    ssh(&["-q", "-Y", "sign", "-n", "tenure-root", "-f", "keys/operator", "2"]);
+    let operator = site.buckets.server.client_of("operator");
+    for (name, text) in [("signers/2.sig", read("2.sig")), ("signers/2", list)] {
+        operator.put_object().bucket(&site.buckets.vault).key(name).body(text.into_bytes().into()).send().await.unwrap();
+    }
+    let approved = |arguments: &[&str]| {
+        let (code, refused) = site.run(arguments);
+        assert_eq!((code, refused["error"]["kind"].as_str()), (4, Some("approvals-wanting")), "{arguments:?}: {refused:#}");
+        let plan = refused["error"]["object"].as_str().unwrap();
+        let report = site.done(&["approve", plan, "--tenant", "acme", "--key", "ann"]);
+        assert_eq!(report["signatures"], 2, "{report:#}");
+        site.done(arguments)
+    };
+    approved(&["keys", "rotate", "acme"]);
+    site.done(&["hold", "acme", "--reason", "a law suit"]);
+    approved(&["release", "acme"]);
+    site.server.sql("postgres", &format!("DROP DATABASE \"{}\"", site.database));
+    site.server.create_database(&site.database);
+    approved(&["admit", "--source", "acme"]);
+    let (code, refused) = site.run(&["purge", "acme", "--confirm", "acme"]);
+    assert_eq!(code, 4, "{refused:#}");
+    let plan = refused["error"]["object"].as_str().unwrap();
+    site.done(&["plans", "cancel", plan]);
+    assert_eq!(approved(&["purge", "acme", "--confirm", "acme"])["status"], "closed");
+    let states: Vec<String> = site.done(&["plans", "list"])["plans"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|plan| format!("{} {}", plan["act"].as_str().unwrap(), plan["state"].as_str().unwrap()))
+        .collect();
+    assert_eq!(states, ["keys closed", "release closed", "admit closed", "purge void", "purge closed"]);
+    assert_eq!(site.done(&["audit"])["bad"], 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_works_with_its_roles_credentials_alone() {
     for keep_versions in [false, true] {

@@ -9,6 +9,7 @@ pub mod clusters;
 mod completions;
 mod config;
 mod confirm;
+mod drop;
 pub mod edge;
 mod expire;
 pub mod global;
@@ -84,6 +85,8 @@ pub enum Command {
     Restore(Box<restore::Args>),
     /// Say that a tenant's database is rightly another one now
     Admit(admit::Args),
+    /// Drop a tenant's live database, on its primary and every replica; its backups stay
+    Drop(drop::Args),
     /// Let go of a tenant's backups before their time: of all and its keys, or of the older ones
     Purge(purge::Args),
     /// Keep a tenant's backups and keys from expiring and from being purged
@@ -134,6 +137,7 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
         Command::Expire(args) => expire::run(args, edge).await,
         Command::Restore(args) => restore::run(*args, edge).await,
         Command::Admit(args) => admit::run(args, edge).await,
+        Command::Drop(args) => drop::run(args, edge).await,
         Command::Purge(args) => purge::run(args, edge).await,
         Command::Hold(args) => hold::run(args, edge).await,
         Command::Release(args) => release::run(args, edge).await,

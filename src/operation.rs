@@ -9,6 +9,7 @@ pub mod audit;
 pub mod backup;
 pub mod budget;
 pub mod check;
+pub mod drop;
 pub mod erased;
 pub mod expire;
 pub mod failure;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     config::{Config, cluster::Cluster as Configured, limits::Limits},
     operation::{
+        drop::Server,
         failure::{Failure, FailureClass},
         fleet::Cluster,
         restore::Destination,
@@ -86,6 +87,25 @@ pub fn destinations(config: &Config) -> Result<BTreeMap<String, Destination>, Fa
         Ok((name.clone(), destination))
     });
     destinations.collect()
+}
+
+/// Every cluster, for drops: by `admin`, or by `primary` where there is none.
+///
+/// # Errors
+/// A description that is wrong.
+pub fn servers(config: &Config) -> Result<Vec<Server>, Failure> {
+    let environment = libpq_environment();
+    let servers = config.cluster.iter().map(|(name, configured)| {
+        let admin = configured.admin.as_ref().unwrap_or(&configured.primary);
+        let resolve = |key: &str, text: &str| resolve(name, key, configured, &config.limits, text, &environment);
+        Ok(Server {
+            name: name.clone(),
+            admin: resolve("admin", admin)?,
+            replicas: configured.replicas.iter().map(|replica| resolve("replicas", replica)).collect::<Result<_, _>>()?,
+            replica_wait: configured.replica_wait.get(),
+        })
+    });
+    servers.collect()
 }
 
 /// Where PostgreSQL's programs are looked for.

@@ -128,6 +128,7 @@ fn first_line(tenant: &TenantName, intent: &Intent) -> String {
         PlannedAct::PurgeReturned => {
             format!("what was put back of what was purged of {tenant}: {backups}{about} and keys; what was backed up since stays")
         }
+        PlannedAct::Drop => "the live database, which is no backup".to_owned(),
         PlannedAct::PurgeBefore { before } => format!(
             "{backups} of {tenant} taken before {}{about}; later ones, if there are any, and its keys stay: what goes is removed, not shredded",
             time(before)

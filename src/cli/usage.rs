@@ -93,12 +93,11 @@ const OF_MANY: [&str; 7] = [
 ];
 
 /// Commands of later versions.
-const NOT_BUILT: [&str; 18] = [
+const NOT_BUILT: [&str; 17] = [
     "status",
     "export",
     "drill",
     "expire",
-    "drop",
     "purge",
     "erase",
     "plans",

@@ -49,6 +49,8 @@ pub enum ActCommand {
     Expire,
     /// Backups were removed before their time.
     Purge,
+    /// A live database was dropped.
+    Drop,
     /// A hold was placed.
     Hold,
     /// Holds were released.
@@ -92,6 +94,7 @@ impl ActCommand {
         match self {
             Self::Expire => "expire",
             Self::Purge => "purge",
+            Self::Drop => "drop",
             Self::Hold => "hold",
             Self::Release => "release",
             Self::KeysRotate => "keys rotate",

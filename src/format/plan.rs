@@ -22,6 +22,9 @@ pub struct Plan {
     pub act: PlannedAct,
     /// Where its backups lie, each locker once.
     pub lockers: Vec<PlannedLocker>,
+    /// The databases that are dropped; none where backups alone go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<PlannedDatabase>,
     /// When.
     pub created_at: DateTime<Utc>,
     /// What else it is bound to.
@@ -78,8 +81,8 @@ impl Plan {
         self.lockers.iter().flat_map(|planned| planned.keys.iter().copied())
     }
 
-    /// The note that is written in one of its lockers before anything there is destroyed; `None` where nothing is. Whoever writes it, it has
-    /// the same bytes.
+    /// The note that is written in one of its lockers: before anything there is destroyed, and of a database when it is gone. `None` where
+    /// nothing is. Whoever writes it, it has the same bytes.
     #[must_use]
     pub fn note(&self, planned: &PlannedLocker) -> Option<PurgeNote> {
         let purged = match self.act {
@@ -87,6 +90,10 @@ impl Plan {
             PlannedAct::PurgeBefore { .. } if planned.backups.is_empty() => return None,
             PlannedAct::PurgeBefore { before } => Purged::Backups { before, backups: planned.backups.clone() },
             PlannedAct::Release | PlannedAct::Admit | PlannedAct::Keys { .. } => return None,
+            PlannedAct::Drop => {
+                let PlannedDatabase { system_identifier, database_oid, .. } = self.databases.first()?.clone();
+                Purged::Database { system_identifier, database_oid }
+            }
         };
         Some(PurgeNote {
             format: self.format,
@@ -113,6 +120,8 @@ pub enum PlannedAct {
         /// That time.
         before: DateTime<Utc>,
     },
+    /// The live database, on its primary and every replica. Backups and keys stay.
+    Drop,
     /// Holds end.
     Release,
     /// Other databases become tenants' sources.
@@ -144,10 +153,17 @@ impl PlannedAct {
     pub fn verb(self) -> &'static str {
         match self {
             Self::PurgeAll | Self::PurgeReturned | Self::PurgeBefore { .. } => "purge",
+            Self::Drop => "drop",
             Self::Release => "release",
             Self::Admit => "admit",
             Self::Keys { .. } => "keys",
         }
+    }
+
+    /// The step that a plan has come past when its notes are there.
+    #[must_use]
+    pub fn noted(self) -> Step {
+        if self == Self::Drop { Step::Dropped } else { Step::Noted }
     }
 
     /// Whether an operator carries it out, and marks its beginning and end; an eraser marks the steps of every other act.
@@ -200,6 +216,20 @@ impl Reached {
     }
 }
 
+/// A database, as it was found. It is known by these numbers: a name that was given to another one since stands for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedDatabase {
+    /// Its cluster, by its name in the configuration.
+    pub cluster: String,
+    /// System identifier of the server, as text.
+    pub system_identifier: String,
+    /// OID of the database.
+    pub database_oid: u32,
+    /// Whether it let anybody in: what a drop that is given up gives back.
+    pub allowed_connections: bool,
+}
+
 /// A locker, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -234,14 +264,18 @@ pub struct Mark {
     pub found: Found,
 }
 
-/// The steps of a purge, in their order.
+/// The steps of a plan, in their order. A purge drops nothing, and a drop destroys no keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// Every locker has its purge note.
     Noted,
+    /// Nobody is let into the database any more: from now on it is dropped, or opened again.
+    Closing,
     /// Nobody held it after the notes were there: from now on things are destroyed.
     Destroying,
+    /// The databases are gone from the primary.
+    Dropped,
     /// Every copy of every key is destroyed, and its absence was read back, in the keyring and each mirror.
     KeysDestroyed,
     /// What may be removed of the lockers is removed.
@@ -252,7 +286,8 @@ pub enum Step {
 
 impl Step {
     /// All of them, in their order.
-    pub const ALL: [Self; 5] = [Self::Noted, Self::Destroying, Self::KeysDestroyed, Self::Emptied, Self::Closed];
+    pub const ALL: [Self; 7] =
+        [Self::Noted, Self::Closing, Self::Destroying, Self::Dropped, Self::KeysDestroyed, Self::Emptied, Self::Closed];
 
     /// The object's name below the plan.
     #[must_use]
@@ -260,6 +295,8 @@ impl Step {
         match self {
             Self::Noted => "1-noted.json",
             Self::Destroying => "2-destroying.json",
+            Self::Closing => "closing.json",
+            Self::Dropped => "dropped.json",
             Self::KeysDestroyed => "3-keys-destroyed.json",
             Self::Emptied => "4-emptied.json",
             Self::Closed => "closed.json",
@@ -283,6 +320,23 @@ pub struct Found {
     pub locked_until: Option<DateTime<Utc>>,
     /// Whether the plan was given up before anything was destroyed, and why: lockers or keys that it does not name.
     pub void: Option<String>,
+    /// Servers on which a database was dropped, or that have replayed it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeFound>,
+}
+
+/// A server, after a drop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeFound {
+    /// Which: `eu-1 primary`, `eu-1 replica 2`.
+    pub node: String,
+    /// OID of the database that is not there any more.
+    pub database_oid: u32,
+    /// On the primary how far the log was flushed after the drop; on a replica how far it had replayed when it was asked.
+    pub lsn: String,
+    /// When it was asked.
+    pub at: DateTime<Utc>,
 }
 
 /// A store that holds no copy of the keys any more.

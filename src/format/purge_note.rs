@@ -8,7 +8,8 @@ use crate::{
     id::{InstallationId, KeyId, Locker, NameTag, RecordId, Sha256Digest},
 };
 
-/// A purge note. Written before anything that it names is removed, and never removed itself: what it names never comes back.
+/// A purge or drop note. One about backups or keys is written before anything that it names is removed, one about a database when it is
+/// gone. None is ever removed: what it names never comes back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PurgeNote {
@@ -48,6 +49,13 @@ pub enum Purged {
     Keys {
         /// Every key whose copies are destroyed.
         keys: Vec<KeyId>,
+    },
+    /// The live database, which is not there any more. The locker and its keys stay: nobody misses the tenant, and it can be restored.
+    Database {
+        /// System identifier of its server, as text.
+        system_identifier: String,
+        /// Its OID.
+        database_oid: u32,
     },
 }
 

@@ -271,6 +271,10 @@ impl Audit<'_> {
                 Purged::All { keys } => format!("all of locker {locker} with {} keys was let go of", keys.len()),
                 Purged::Keys { keys } => format!("{} keys of locker {locker} were let go of", keys.len()),
                 Purged::Backups { backups, .. } => format!("{} backups of locker {locker} were let go of", backups.len()),
+                Purged::Database { system_identifier, database_oid } => format!(
+                    "the live database of locker {locker} was dropped: OID {database_oid} on the server with system identifier {}",
+                    crate::printable::Printable(system_identifier)
+                ),
             };
             draft.tags.insert(note.name_tag);
         });

@@ -264,7 +264,7 @@ pub(super) fn ambiguous_tenant(name: &TenantName, places: &[String]) -> Failure 
         .hint("Only one database may be the tenant: rename the other one, or list it under `ignore`.")
 }
 
-fn absent_tenant(name: &TenantName, fleet: &Fleet, known: &Known) -> Failure {
+pub(super) fn absent_tenant(name: &TenantName, fleet: &Fleet, known: &Known) -> Failure {
     let unreachable = fleet.clusters.iter().find_map(|(cluster, discovery)| Some((cluster, discovery.as_ref().err()?)));
     if let Some((cluster, failure)) = unreachable {
         let message =
@@ -284,6 +284,14 @@ fn absent_tenant(name: &TenantName, fleet: &Fleet, known: &Known) -> Failure {
         );
         return Failure::new(FailureClass::Failed, "tenant-closed", name, message)
             .hint("Open the database to connections again, or restore the tenant if it is lost. Earlier backups stay.");
+    }
+    if let Some(at) = known.dropped.get(name) {
+        let message = format!(
+            "the database of tenant {name} was dropped by tenure: that was planned at {}",
+            at.format("%Y-%m-%d %H:%M:%S UTC")
+        );
+        return Failure::new(FailureClass::Failed, "tenant-dropped", name, message)
+            .hint("Its backups stay: `tenure restore` brings one back.");
     }
     if known.census.tenants.contains_key(name) {
         let message = format!("the database of tenant {name} is not there any more");

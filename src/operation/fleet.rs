@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
+
 use super::{
     erased::{self, Erasures},
     failure::{Failure, FailureClass},
@@ -51,6 +53,8 @@ pub struct Known {
     pub dead: BTreeSet<KeyId>,
     /// Tenants whose record of their source is missing or cannot be trusted.
     pub untrusted_sources: Vec<(TenantName, DocumentError)>,
+    /// Tenants whose database tenure dropped, and that have no other place since: by when that was planned. Nobody misses them.
+    pub dropped: BTreeMap<TenantName, DateTime<Utc>>,
     /// Tenants with a record of a copy that cannot be trusted.
     pub untrusted_copies: Vec<(TenantName, DocumentError)>,
     /// What is said of erased tenants.
@@ -66,7 +70,8 @@ impl Known {
         let census = keyring.census().await?;
         let mut known = Self { census, erased: erased::everybody(vault, keyring).await?, ..Self::default() };
         for (tenant, keys) in &mut known.census.tenants {
-            let unreadable = living::set_aside_dead(vault, keys).await?;
+            let gone = living::set_aside(vault, keys).await?;
+            let unreadable: Vec<&DocumentError> = gone.values().flat_map(|gone| &gone.unreadable).collect();
             let said = unreadable.iter().map(|error| format!("{error}: nothing of tenant {tenant} counts until that is settled"));
             known.returned.extend(said);
             if unreadable.is_empty() {
@@ -86,6 +91,10 @@ impl Known {
                 let before = known.untrusted_sources.len();
                 known.untrusted_sources.extend(unreadable.map(|error| (tenant.clone(), error)));
                 if let Some(source) = sources.current.filter(|_| known.untrusted_sources.len() == before) {
+                    match gone.get(&locker).and_then(|gone| gone.dropped_at(&source.system_identifier, source.database_oid)) {
+                        Some(at) => known.dropped.insert(tenant.clone(), at),
+                        None => known.dropped.remove(tenant),
+                    };
                     known.sources.insert(tenant.clone(), source);
                 }
             }
@@ -217,7 +226,7 @@ impl Fleet {
         .collect()
     }
 
-    /// Known tenants whose recorded cluster answered and does not have them any more.
+    /// Known tenants whose recorded cluster answered and does not have them any more, but for those that tenure dropped.
     #[must_use]
     pub fn missing(&self, known: &Known) -> Vec<(String, TenantName)> {
         let residents = self.residents();
@@ -228,7 +237,7 @@ impl Fleet {
             let ignored = |source: &Source| discovery.ignored.contains(&source.database_oid);
             let closed = |tenant: &TenantName| discovery.closed.iter().any(|closed| closed.tenant == *tenant);
             for (tenant, source) in &known.sources {
-                let here = source.cluster == cluster.name;
+                let here = source.cluster == cluster.name && !known.dropped.contains_key(tenant);
                 let elsewhere = residents.contains_key(tenant) || ambiguous.contains_key(tenant) || closed(tenant);
                 if here && !elsewhere && !ignored(source) {
                     missing.push((cluster.name.clone(), tenant.clone()));
@@ -258,7 +267,10 @@ impl Fleet {
         for (cluster, _) in &self.clusters {
             let lost: Vec<String> =
                 missing.iter().filter(|(name, _)| *name == cluster.name).map(|(_, tenant)| tenant.to_string()).collect();
-            let expected = known.sources.values().filter(|source| source.cluster == cluster.name).count();
+            let is_expected = |(tenant, source): &(&TenantName, &Source)| {
+                source.cluster == cluster.name && !known.dropped.contains_key(*tenant)
+            };
+            let expected = known.sources.iter().filter(is_expected).count();
             if lost.len() >= 3 && lost.len() * 50 > expected {
                 let mut shown = lost.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
                 if lost.len() > 10 {

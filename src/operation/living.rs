@@ -49,6 +49,14 @@ pub async fn known(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Res
 /// # Errors
 /// [`DocumentError::Store`] only.
 pub async fn set_aside_dead(vault: &Vault, keys: &mut TenantKeys) -> Result<Vec<DocumentError>, DocumentError> {
+    Ok(set_aside(vault, keys).await?.into_values().flat_map(|gone| gone.unreadable).collect())
+}
+
+/// As [`set_aside_dead`]; gives all notes, by locker.
+///
+/// # Errors
+/// [`DocumentError::Store`] only.
+pub async fn set_aside(vault: &Vault, keys: &mut TenantKeys) -> Result<BTreeMap<Locker, Gone>, DocumentError> {
     let mut gone: BTreeMap<Locker, Gone> = BTreeMap::new();
     for locker in keys.lockers() {
         gone.insert(locker, vault.gone(locker).await?);
@@ -56,7 +64,7 @@ pub async fn set_aside_dead(vault: &Vault, keys: &mut TenantKeys) -> Result<Vec<
     let is_dead = |record: &mut KeyRecord| gone.get(&record.locker).is_some_and(|gone| gone.names_key(record.key_id));
     keys.dead.extend(keys.records.extract_if(.., is_dead));
     keys.dead.extend(keys.without_secret.extract_if(.., is_dead));
-    Ok(gone.into_values().flat_map(|gone| gone.unreadable).collect())
+    Ok(gone)
 }
 
 /// Why nothing new may begin for a tenant while keys of it are there that should not be: the purge that destroys them has not come past

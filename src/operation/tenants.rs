@@ -74,6 +74,8 @@ pub enum TenantState {
     New,
     /// It has backups, and no database answers to it.
     Missing,
+    /// Tenure dropped its database; its backups stay.
+    Dropped,
     /// Its database is another one than recorded: `admit --source` or a restore must say that it is right.
     Moved,
     /// Several databases answer to it.
@@ -95,6 +97,7 @@ impl TenantState {
             Self::Late => "late",
             Self::New => "new",
             Self::Missing => "missing",
+            Self::Dropped => "dropped",
             Self::Moved => "moved",
             Self::Ambiguous => "ambiguous",
             Self::Closed => "closed",
@@ -171,6 +174,8 @@ impl Tenants<'_> {
                 TenantState::Closed
             } else if let Some(resident) = resident {
                 self.state_of(resident, &known, age, holding.has_expired)
+            } else if known.dropped.contains_key(name) {
+                TenantState::Dropped
             } else if recorded.is_some_and(|cluster| unreachable.contains(cluster)) {
                 TenantState::Unknown
             } else {

@@ -1,4 +1,4 @@
-//! Purges that were begun and are not closed, and plans that are not to be trusted, for who looks at everybody.
+//! Purges and drops that were begun and are not closed, and plans that are not to be trusted, for who looks at everybody.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use crate::{
     vault::{Vault, list_named},
 };
 
-/// Every purge that waits for another run of it, and every open plan that is not to be trusted, each with its tenant where `names` has it.
+/// Every purge and drop that waits for another run of it, and every open plan that is not to be trusted, each with its tenant where `names` has it.
 /// One whose keys are all destroyed, and of which only locks keep something, waits for nobody until they end.
 ///
 /// # Errors
@@ -40,7 +40,7 @@ pub(super) async fn purges(
             }
         };
         // What waits for signatures, or is an operator's, was not begun by anybody whom it could wait for.
-        if plan.act.verb() != "purge" || !begun {
+        if !["purge", "drop"].contains(&plan.act.verb()) || !begun {
             continue;
         }
         let tenant = match names.get(&plan.name_tag) {
@@ -76,7 +76,7 @@ async fn name_in_mirrors(keyring: &Keyring, tag: NameTag) -> Option<TenantName> 
 /// Whether locks alone keep a purge from its end.
 async fn is_locked(vault: &Vault, plan: &Plan, steps: &BTreeSet<Step>, now: DateTime<Utc>) -> Result<bool, DocumentError> {
     let is_through = steps.contains(&Step::KeysDestroyed) && steps.contains(&Step::Emptied);
-    if !is_through || matches!(plan.act, PlannedAct::PurgeBefore { .. }) {
+    if !is_through || matches!(plan.act, PlannedAct::PurgeBefore { .. } | PlannedAct::Drop) {
         return Ok(false);
     }
     // By what the eraser signed, not by the names alone.
@@ -92,11 +92,18 @@ fn still_open(vault: &Vault, plan: &Plan, steps: &BTreeSet<Step>, tenant: Option
     let of_what = match plan.act {
         PlannedAct::PurgeReturned => "of what was put back".to_owned(),
         PlannedAct::PurgeBefore { before } => format!("of the backups taken before {}", shown(before)),
+        PlannedAct::Drop => "of the live database".to_owned(),
         _ => "of everything".to_owned(),
     };
     let command = command(tenant, plan.act);
-    let destroys_keys = !matches!(plan.act, PlannedAct::PurgeBefore { .. });
-    let so_far = if !steps.contains(&Step::Destroying) {
+    let destroys_keys = !matches!(plan.act, PlannedAct::PurgeBefore { .. } | PlannedAct::Drop);
+    let is_drop = plan.act == PlannedAct::Drop;
+    let (verb, kind) = if is_drop { ("drop", "drop-open") } else { ("purge", "purge-open") };
+    let so_far = if is_drop && steps.contains(&Step::Dropped) {
+        "it is gone from the primary, and may live on on a replica"
+    } else if is_drop {
+        "it may be there, and may let nobody in"
+    } else if !steps.contains(&Step::Destroying) {
         "nothing is destroyed yet"
     } else if destroys_keys && !steps.contains(&Step::KeysDestroyed) {
         "a copy of its keys may still be there, in the keyring or a mirror"
@@ -112,6 +119,6 @@ fn still_open(vault: &Vault, plan: &Plan, steps: &BTreeSet<Step>, tenant: Option
         ),
     };
     let object = signed::locate(vault.store(), &format!("{}{}/", prefix::PLANS, plan.id));
-    let message = format!("the purge {of_what} of {whose}, planned at {planned}, is still open: {so_far}");
-    Failure::new(FailureClass::SomeTenants, "purge-open", object, message).hint(hint)
+    let message = format!("the {verb} {of_what} of {whose}, planned at {planned}, is still open: {so_far}");
+    Failure::new(FailureClass::SomeTenants, kind, object, message).hint(hint)
 }

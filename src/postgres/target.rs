@@ -202,6 +202,19 @@ impl Target {
         self.0.hosts.iter().map(Host::endpoint).collect::<Vec<_>>().join(",")
     }
 
+    /// Every place that it names: names, addresses and folders of sockets, each with its port.
+    #[must_use]
+    pub fn places(&self) -> Vec<(String, u16)> {
+        let places = self.0.hosts.iter().flat_map(|host| {
+            let names = match &host.place {
+                Place::Socket(folder) => vec![folder.display().to_string()],
+                Place::Tcp { name, address } => name.iter().cloned().chain(address.map(|address| address.to_string())).collect(),
+            };
+            names.into_iter().map(|name| (name, host.port))
+        });
+        places.collect()
+    }
+
     /// The role.
     #[must_use]
     pub fn user(&self) -> &str {

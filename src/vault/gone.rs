@@ -8,7 +8,6 @@ use crate::{
     backup_id::BackupId,
     format::{
         act::ActCommand,
-        plan::Step,
         purge_note::{PurgeNote, Purged, PurgedBackup},
     },
     id::{KeyId, Locker, RecordId, Sha256Digest},
@@ -85,7 +84,7 @@ impl Gone {
         self.is_purged()
             || self.notes.iter().any(|note| match &note.purged {
                 Purged::All { keys } | Purged::Keys { keys } => keys.contains(&key_id),
-                Purged::Backups { .. } => false,
+                Purged::Backups { .. } | Purged::Database { .. } => false,
             })
     }
 
@@ -93,7 +92,7 @@ impl Gone {
     pub fn backups(&self) -> impl Iterator<Item = (&PurgeNote, &PurgedBackup)> {
         self.notes.iter().flat_map(|note| match &note.purged {
             Purged::Backups { backups, .. } => backups.iter().map(|purged| (note, purged)).collect(),
-            Purged::All { .. } | Purged::Keys { .. } => Vec::new(),
+            Purged::All { .. } | Purged::Keys { .. } | Purged::Database { .. } => Vec::new(),
         })
     }
 
@@ -103,8 +102,18 @@ impl Gone {
         self.notes.iter().any(|note| match &note.purged {
             Purged::All { .. } => true,
             Purged::Backups { backups, .. } => backups.iter().any(|purged| (purged.backup, purged.sha256) == (backup, sha256)),
-            Purged::Keys { .. } => false,
+            Purged::Keys { .. } | Purged::Database { .. } => false,
         })
+    }
+
+    /// When a database was dropped by tenure, by when that was planned; `None` when no note says so.
+    #[must_use]
+    pub fn dropped_at(&self, system: &str, oid: u32) -> Option<DateTime<Utc>> {
+        let said = self.notes.iter().filter(|note| match &note.purged {
+            Purged::Database { system_identifier, database_oid } => (system_identifier.as_str(), *database_oid) == (system, oid),
+            _ => false,
+        });
+        said.map(|note| note.created_at).max()
     }
 }
 
@@ -160,7 +169,7 @@ impl Vault {
         match self.plan(id).await {
             Ok(plan) => {
                 let note = plan.lockers.iter().find(|planned| planned.locker == locker).and_then(|planned| plan.note(planned));
-                let is_noted = match self.mark(id, Step::Noted).await {
+                let is_noted = match self.mark(id, plan.act.noted()).await {
                     Err(error @ DocumentError::Store { .. }) => return Err(error),
                     Ok(mark) => mark.is_some(),
                     // A mark that is not to be trusted is one.

@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::{Vault, list_named, records::Record};
 use crate::{
     format::{
-        plan::{Mark, Milestone, Plan, Reached, Step},
+        plan::{Mark, Milestone, Plan, PlannedAct, Reached, Step},
         purge_note::PurgeNote,
     },
     id::{Locker, NameTag, RecordId},
@@ -114,7 +114,9 @@ impl Vault {
         for (name, object) in named {
             let ObjectName::Document(Document::Plan(id, file)) = name else { continue };
             let (stored_at, steps, reached) = listed.entry(id).or_default();
-            steps.extend(Step::ALL.into_iter().find(|step| file == part(step.file())).map(|step| (step, object.modified)));
+            steps.extend(
+                Step::ALL.into_iter().find(|step| step_parts(*step).any(|name| file == name)).map(|step| (step, object.modified)),
+            );
             reached.extend(Reached::ALL.into_iter().find(|what| file == part(what.file())));
             if file == plan_part() {
                 *stored_at = Some(object.modified);
@@ -151,8 +153,12 @@ impl Vault {
         }
         let is_noted = |steps: &BTreeSet<Step>| steps.iter().any(|step| *step != Step::Closed);
         let mut expected = ExpectedNotes::new();
-        for ListedPlan { plan, noted_at, .. } in self.listed_plans(is_noted).await? {
+        for ListedPlan { plan, noted_at, steps, .. } in self.listed_plans(is_noted).await? {
             let (Ok(plan), Some(noted_at)) = (plan, noted_at) else { continue };
+            // What is noted when it is done may never come to be done.
+            if plan.act == PlannedAct::Drop && !steps.contains(&plan.act.noted()) {
+                continue;
+            }
             for note in plan.lockers.iter().filter_map(|planned| plan.note(planned)) {
                 expected.entry(note.locker).or_default().push((note, noted_at));
             }
@@ -191,11 +197,29 @@ impl Vault {
     /// # Errors
     /// As [`Vault::record`].
     pub async fn mark(&self, plan: RecordId, step: Step) -> Result<Option<Mark>, DocumentError> {
-        match self.record::<Mark>(&Document::Plan(plan, step_part(step)), None).await {
-            Ok(signed) => Ok(Some(signed.value)),
-            Err(DocumentError::Missing { .. }) => Ok(None),
-            Err(error) => Err(error),
+        for part in step_parts(step) {
+            let document = Document::Plan(plan, part);
+            match signed::read::<Mark>(self.store(), &document, Mark::NAMESPACE, self.signers(), None).await {
+                Ok(read) if (read.value.plan, read.value.step) == (plan, step) && read.value.belongs(self) => {
+                    return Ok(Some(read.value));
+                }
+                Ok(_) => {
+                    let what = "it belongs elsewhere: moved or copied from another place".to_owned();
+                    return Err(DocumentError::Contradiction { object: signed::locate(self.store(), &document), what });
+                }
+                // A killed run may have left a signature here, and the next one its mark under the next name.
+                Err(DocumentError::Missing { .. }) if self.has_signature(&document).await? => {}
+                Err(DocumentError::Missing { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            }
         }
+        Ok(None)
+    }
+
+    async fn has_signature(&self, document: &Document) -> Result<bool, DocumentError> {
+        let name = ObjectName::Signature(document.clone());
+        let found = self.store().head(&name.to_string()).await;
+        Ok(found.map_err(|source| signed::store_error(self.store(), &name, source))?.is_some())
     }
 
     /// What an operator said of a plan; `None` when nobody did.
@@ -229,25 +253,38 @@ impl Vault {
         Ok(self.mark(plan, Step::KeysDestroyed).await?.is_some())
     }
 
-    /// Writes that a plan has come past a step. Where another run was faster, its mark stays.
+    /// Writes that a plan has come past a step. Where another run was faster, its mark stays. Where one was killed between a signature and
+    /// its mark, the name is taken for good: nobody may remove anything here. The mark takes the next one.
     ///
     /// # Errors
-    /// As [`signed::create`], but for [`DocumentError::Exists`].
+    /// As [`signed::create`]; [`DocumentError::Exists`] when every name is taken.
     pub async fn put_mark(&self, mark: &Mark, eraser: &SigningKey) -> Result<(), DocumentError> {
         self.ask_anew().await;
-        match self.create(&mark.document(), mark, eraser).await {
-            Err(DocumentError::Exists { .. }) => Ok(()),
-            written => written,
+        let mut taken = None;
+        for part in step_parts(mark.step) {
+            match self.create(&Document::Plan(mark.plan, part), mark, eraser).await {
+                Err(error @ DocumentError::Exists { .. }) => taken = Some(error),
+                written => return written,
+            }
+            if self.mark(mark.plan, mark.step).await?.is_some() {
+                return Ok(());
+            }
         }
+        taken.map_or(Ok(()), Err)
     }
+}
+
+/// How many runs may be killed between the signature of a mark and the mark.
+const NAMES: usize = 9;
+
+/// The names of a step's mark: `closed.json`, then `closed.2.json`, …
+fn step_parts(step: Step) -> impl Iterator<Item = Part> {
+    let stem = step.file().trim_end_matches(".json");
+    (1..=NAMES).map(move |nth| if nth == 1 { part(step.file()) } else { part(&format!("{stem}.{nth}.json")) })
 }
 
 fn plan_part() -> Part {
     part(PLAN)
-}
-
-fn step_part(step: Step) -> Part {
-    part(step.file())
 }
 
 fn part(name: &str) -> Part {
@@ -270,10 +307,10 @@ impl Record for Plan {
 impl Record for Mark {
     const NAMESPACE: Namespace = Namespace::Erasure;
     fn is(document: &Document) -> bool {
-        matches!(document, Document::Plan(_, part) if Step::ALL.iter().any(|step| *part == step_part(*step)))
+        matches!(document, Document::Plan(_, part) if Step::ALL.iter().any(|step| step_parts(*step).any(|name| *part == name)))
     }
     fn document(&self) -> Document {
-        Document::Plan(self.plan, step_part(self.step))
+        Document::Plan(self.plan, part(self.step.file()))
     }
     fn belongs(&self, vault: &Vault) -> bool {
         self.installation == vault.root().installation

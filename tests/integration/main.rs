@@ -10,6 +10,7 @@ mod changes;
 mod check;
 mod command_line;
 mod connection;
+mod drop;
 mod erasure;
 mod expire;
 mod fidelity;

@@ -205,7 +205,7 @@ async fn all_of_a_tenant_goes_and_neighbours_stay_to_the_byte() {
     }
     // What was done is written down, step by step and as an act.
     let plan = report.plan.unwrap().parse().unwrap();
-    for step in Step::ALL {
+    for step in Step::ALL.into_iter().filter(|step| ![Step::Closing, Step::Dropped].contains(step)) {
         assert!(lockers.vault.mark(plan, step).await.unwrap().is_some(), "{step:?}");
     }
     let destroyed = lockers.vault.mark(plan, Step::KeysDestroyed).await.unwrap().unwrap();

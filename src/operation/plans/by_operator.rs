@@ -102,6 +102,7 @@ impl Planning<'_> {
             name_tag: self.tag(wanted)?,
             act: wanted.act,
             lockers: wanted.lockers.clone(),
+            databases: Vec::new(),
             created_at: self.now,
             bound: wanted.bound.clone(),
         };

@@ -19,6 +19,7 @@ pub fn what(plan: &Plan, tenant: Option<&TenantName>) -> String {
         PlannedAct::PurgeAll => format!("purge all backups {of}"),
         PlannedAct::PurgeReturned => format!("purge what was put back of what was purged {of}"),
         PlannedAct::PurgeBefore { before } => format!("purge the backups {of} taken before {}", shown(before)),
+        PlannedAct::Drop => format!("drop the LIVE database {of}"),
         PlannedAct::Release => format!("release holds {of}"),
         PlannedAct::Admit => format!("admit other databases as sources {of}"),
         PlannedAct::Keys { change: KeysChange::Rotate } => format!("make new keys {of}"),
@@ -43,6 +44,7 @@ pub fn details(plan: &Plan) -> Vec<String> {
             format!("whatever there is again of {keys} keys and {lockers} lockers is destroyed; later backups stay")
         }
         PlannedAct::PurgeBefore { .. } => format!("{named} of {manifests} backups are removed; later ones and the keys stay"),
+        PlannedAct::Drop => "the live database goes, on its primary and every replica; backups and keys stay".to_owned(),
         PlannedAct::Release => format!("{} holds end: from then on backups may expire and be purged", plan.bound.holds.len()),
         PlannedAct::Admit => {
             format!("backups of {} tenants are taken from the databases below from then on", plan.bound.sources.len())
@@ -75,6 +77,14 @@ pub fn details(plan: &Plan) -> Vec<String> {
             Printable(&source.system_identifier),
             Printable(&source.cluster),
             source.locker
+        )
+    }));
+    lines.extend(plan.databases.iter().map(|database| {
+        format!(
+            "database with OID {} on the server with system identifier {} (cluster {}) is dropped",
+            database.database_oid,
+            Printable(&database.system_identifier),
+            Printable(&database.cluster)
         )
     }));
     lines.extend(bound.recipients.iter().map(|recipient| format!("recipient {}", Printable(recipient))));

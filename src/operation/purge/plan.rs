@@ -120,6 +120,7 @@ impl Purge<'_> {
                         name_tag: tag,
                         act,
                         lockers,
+                        databases: Vec::new(),
                         created_at: now,
                         bound: Bound::default(),
                     },
@@ -364,8 +365,8 @@ fn open_for(tenant: &TenantName, what: What, open: Vec<Planned>) -> Result<Optio
             (What::Before(_), PlannedAct::PurgeAll) => {
                 return refuse(&planned, format!("{} finishes it.", command(Some(tenant), PlannedAct::PurgeAll)));
             }
-            // What was put back is nothing of what is there now.
-            (_, PlannedAct::PurgeReturned) => {}
+            // What was put back is nothing of what is there now; a live database is no backup.
+            (_, PlannedAct::PurgeReturned | PlannedAct::Drop) => {}
             (What::Before(_), PlannedAct::PurgeBefore { .. }) => {
                 return refuse(&planned, format!("{} finishes it.", command(Some(tenant), planned.plan.act)));
             }

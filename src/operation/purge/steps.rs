@@ -329,6 +329,6 @@ fn found(done: &Done) -> Found {
         bytes: done.bytes(),
         locked: done.locked.objects,
         locked_until: done.locked.until,
-        void: None,
+        ..Found::default()
     }
 }

@@ -19,6 +19,8 @@ pub const PASSWORD: &str = "swordfish 'and\\quotes";
 pub struct Options {
     /// Streaming replicas, each with a slot of its own.
     pub replicas: usize,
+    /// More replicas, each of the first replica and not of the primary. They come after the others.
+    pub cascaded: usize,
     /// A server certificate for `localhost`, signed by a CA of its own: see [`Cluster::tls`].
     pub tls: bool,
     /// What kind of server certificate it is.
@@ -162,6 +164,10 @@ impl Cluster {
         if tls.is_some() {
             settings.extend(["ssl = on", "ssl_ca_file = 'ca.crt'"].map(str::to_owned));
         }
+        if options.cascaded > 0 {
+            // No base backup is taken of a standby without.
+            settings.push("full_page_writes = on".to_owned());
+        }
         settings.extend(options.settings.iter().cloned());
         let mut hba = options.hba.clone();
         hba.extend(
@@ -174,21 +180,22 @@ impl Cluster {
         let port = start_on_free_port(&programs, &data);
         let mut cluster = Self { folder, programs, port, tls, replicas: Vec::new(), _watchdog: watchdog };
         for number in 1..=options.replicas {
-            cluster.add_replica(number);
+            cluster.add_replica(number, port);
+        }
+        for number in 1..=options.cascaded {
+            let first = cluster.replicas[0].port();
+            cluster.add_replica(options.replicas + number, first);
         }
         cluster
     }
 
-    fn add_replica(&mut self, number: usize) {
+    /// A replica of the server on a port.
+    fn add_replica(&mut self, number: usize, port: u16) {
         let data = self.folder.join(format!("replica{number}"));
         run(as_server(&self.programs, "pg_basebackup")
             .arg("-D")
             .arg(&data)
-            .arg(format!(
-                "--dbname=host={} port={} user=postgres application_name=replica{number}",
-                self.folder.display(),
-                self.port
-            ))
+            .arg(format!("--dbname=host={} port={port} user=postgres application_name=replica{number}", self.folder.display()))
             .args(["-R", "-X", "stream", "--checkpoint=fast", "--no-sync", "-C", "-S"])
             .arg(format!("replica{number}")));
         let port = start_on_free_port(&self.programs, &data);

@@ -440,6 +440,7 @@ impl World {
                     Purged::Backups { backups, .. } => {
                         model.purged.extend(backups.iter().map(|purged| (locker, purged.backup)));
                     }
+                    Purged::Database { .. } => {}
                     Purged::Keys { keys } => {
                         for ((of, id), written) in &model.written {
                             let is_needed = *of == locker && keys.contains(&written.key_id) && model.done.contains(&(*of, *id));

@@ -138,7 +138,7 @@ async fn noted(lockers: &Lockers, tenant: &Tenant) {
     };
     let (installation, name_tag) = (lockers.installation(), tenant.record.name_tag);
     let (act, lockers_of, bound) = (PlannedAct::PurgeAll, vec![locker], Bound::default());
-    let plan = Plan { format: 1, installation, id, name_tag, act, lockers: lockers_of, created_at, bound };
+    let plan = Plan { format: 1, installation, id, name_tag, act, lockers: lockers_of, databases: Vec::new(), created_at, bound };
     lockers.vault.put_plan(&plan, &lockers.key("operator")).await.unwrap();
     let purged = Purged::All { keys: vec![tenant.record.key_id] };
     let note = PurgeNote { format: 1, installation, locker: tenant.locker(), id, name_tag, purged, created_at };

@@ -104,7 +104,7 @@ impl Dead {
                 let (is_whole, keys) = match note.purged {
                     Purged::All { keys } => (true, keys),
                     Purged::Keys { keys } => (false, keys),
-                    Purged::Backups { .. } => continue,
+                    Purged::Backups { .. } | Purged::Database { .. } => continue,
                 };
                 for key in keys {
                     if is_whole || !dead.keys.contains_key(&key) {

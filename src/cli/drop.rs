@@ -1,0 +1,170 @@
+//! `tenure drop`.
+
+use clap::ValueEnum;
+
+use super::{
+    clusters, confirm,
+    edge::{Edge, Ended},
+    installation::{Installation, read_signing_key},
+    table::{count, size, time},
+};
+use crate::{
+    config::store::Role,
+    format::act::ActCommand,
+    operation::{
+        drop::{DropReport, DropStatus, DropTenant, Intent},
+        failure::{Failure, FailureClass},
+        held::FleetLocks,
+        refused,
+    },
+    postgres::drop_database::Kind,
+    printable::{Printable, Word},
+    tenant::TenantName,
+};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Whose live database
+    tenant: TenantName,
+
+    /// Clear away what is in the way, instead of stopping there
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    clear: Vec<Obstacles>,
+
+    /// A receiver of the server's log that keeps no database, like pg_receivewal: its application name or its slot
+    #[arg(long, value_name = "NAME")]
+    accept: Vec<String>,
+
+    /// The tenant's name once more; without it a person at a terminal is asked
+    #[arg(long, value_name = "NAME")]
+    confirm: Option<String>,
+
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What may be in the way of a drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Obstacles {
+    /// Roll back prepared transactions
+    Prepared,
+    /// End who reads logical slots
+    Slots,
+    /// End subscriptions; the slot on the other side stays, and is named
+    Subscriptions,
+    /// Take the mark of a template off
+    Template,
+}
+
+impl Obstacles {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Prepared => Kind::Prepared,
+            Self::Slots => Kind::Slots,
+            Self::Subscriptions => Kind::Subscriptions,
+            Self::Template => Kind::Template,
+        }
+    }
+}
+
+pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let installation = Installation::open(edge, Role::Eraser).await?;
+    let Installation { config, vault, keyring } = &installation;
+    let (tenant, progress) = (&args.tenant, edge.progress());
+    let clusters = clusters::fleet(config)?;
+    let drop = DropTenant {
+        vault,
+        keyring,
+        clusters: &clusters,
+        servers: &clusters::servers(config)?,
+        locks: &FleetLocks { clusters: &clusters, installation: vault.root().installation },
+        operator: &read_signing_key(config, "operator")?,
+        eraser: &read_signing_key(config, "eraser")?,
+        approvals: config.approvals.needed("drop"),
+        clear: args.clear.iter().map(|obstacles| obstacles.kind()).collect(),
+        accept: args.accept.clone(),
+        clock: &chrono::Utc::now,
+        progress: &*progress,
+        cancel: &edge.stop,
+    };
+    let (about, now) = ([keyring.tag(tenant)], edge.now());
+    let outcome = go(&args, edge, &drop).await;
+    let signer = Some(drop.eraser).filter(|_| !args.dry_run);
+    let report = refused::noted(vault, ActCommand::Drop, &about, signer, now, outcome).await?;
+    edge.output.report("drop", &report, text)?;
+    Ok(Ended { worst: (!report.open.is_empty()).then_some(FailureClass::SomeTenants) })
+}
+
+async fn go(args: &Args, edge: &Edge, drop: &DropTenant<'_>) -> Result<DropReport, Failure> {
+    let tenant = &args.tenant;
+    let Some(intent) = drop.look(tenant).await? else { return Ok(DropTenant::nothing(tenant)) };
+    edge.output.announce(&format!("{}\n", first_line(&intent)));
+    if args.dry_run {
+        return drop.describe(tenant, &intent).await;
+    }
+    for note in intent.notes(&drop.clear) {
+        edge.output.announce(&format!("note: {note}\n"));
+    }
+    confirm::tenant(edge, tenant, args.confirm.as_deref(), &command(args))?;
+    drop.carry_out(tenant, &intent).await
+}
+
+/// The same command, without its confirmation.
+fn command(args: &Args) -> String {
+    let mut command = format!("drop {}", Word(args.tenant.as_str()));
+    if !args.clear.is_empty() {
+        let kinds: Vec<String> =
+            args.clear.iter().filter_map(|kind| Some(kind.to_possible_value()?.get_name().to_owned())).collect();
+        command.push_str(&format!(" --clear {}", kinds.join(",")));
+    }
+    args.accept.iter().for_each(|name| command.push_str(&format!(" --accept {}", Word(name))));
+    command
+}
+
+fn first_line(intent: &Intent) -> String {
+    let cluster = intent.plan.databases.first().map_or("", |database| database.cluster.as_str());
+    let what = match &intent.doomed {
+        Some(doomed) => {
+            let about: Vec<String> = doomed.bytes.map(size).into_iter().chain([count(doomed.sessions, "session")]).collect();
+            format!("the LIVE database {} on {cluster} ({}); backups stay", Printable(&doomed.name), about.join(", "))
+        }
+        None => format!("the database is gone from the primary of {cluster}; its replicas are asked; backups stay"),
+    };
+    match intent.is_resumed() {
+        true => format!("drop: going on with what was begun at {}: {what}", time(intent.planned_at())),
+        false => format!("drop: {what}"),
+    }
+}
+
+fn text(report: &DropReport) -> String {
+    let tenant = Printable(&report.tenant);
+    if report.plan.is_none() && !report.dry_run {
+        return format!("{tenant}: its database was dropped before; there is nothing to do\n");
+    }
+    let mut text = String::new();
+    for note in &report.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    if report.dry_run {
+        text.push_str("nothing was done\n");
+        return text;
+    }
+    for node in &report.nodes {
+        let replayed = node.replay_lsn.as_ref().map(|lsn| format!(", replayed up to {lsn}")).unwrap_or_default();
+        text.push_str(&format!("{}: {}{replayed}\n", node.node, node.state));
+    }
+    for item in &report.open {
+        text.push_str(&format!("open: {}: {}\n", item.object, item.what));
+    }
+    let at = report.drop_lsn.as_deref().unwrap_or_default();
+    text.push_str(&match report.status {
+        DropStatus::Closed => format!("{tenant}: dropped, on the primary and every replica ({at}); its backups stay\n"),
+        DropStatus::Dropped => {
+            format!("{tenant}: gone from the primary ({at}); NOT known to be gone everywhere: not closed yet\n")
+        }
+        DropStatus::Requested => format!("{tenant}: not dropped\n"),
+    });
+    text
+}

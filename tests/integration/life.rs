@@ -54,13 +54,25 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 /// Of one life.
 const NIGHTS: u64 = 400;
 
+/// Of one life in which the vault locks what it is given.
+const LOCKED_NIGHTS: u64 = 40;
+
 #[test]
 fn many_nights() {
+    lives(false, number("TENURE_TEST_LIFE_NIGHTS", NIGHTS));
+}
+
+#[test]
+fn many_nights_with_object_lock() {
+    lives(true, number("TENURE_TEST_LIFE_NIGHTS", LOCKED_NIGHTS));
+}
+
+fn lives(locks: bool, nights: u64) {
     let runtime = runtime();
     let _entered = runtime.enter();
     let first = number("TENURE_TEST_LIFE_SEED", 1);
     for seed in first..first + number("TENURE_TEST_LIFE", 1) {
-        let window = (number("TENURE_TEST_LIFE_LOCKS", 0) > 0).then(|| "governance 4 days".parse().unwrap());
+        let window = locks.then(|| "governance 4 days".parse().unwrap());
         let kind = Kind { page: Some(7), mirrors: 1, window, versions: seed % 3 < 2 };
         let mut world = now(World::new(first_night(), 2, kind));
         for (n, keep) in ["10 days", "1 month", "2 weeks", "40 days"].iter().enumerate() {
@@ -70,7 +82,7 @@ fn many_nights() {
             world.keeps.insert(tenant(&format!("acme{n}")), "3 weeks".parse().unwrap());
         }
         let mut life = Life::new(&world, seed, first_night(), 4);
-        for _ in 0..number("TENURE_TEST_LIFE_NIGHTS", NIGHTS) {
+        for _ in 0..nights {
             life.night();
         }
         now(world.check(true));
@@ -309,7 +321,8 @@ fn schedules_of_hold_and_purge() {
         assert!(!(is_held && is_purged), "held and purged");
         if is_held {
             // Nothing was destroyed, and nothing is until the release.
-            world.model.borrow_mut().held.insert(tenant("acme"));
+            let lockers = world.lockers(&tenant("acme"));
+            world.model.borrow_mut().held.extend(lockers);
             let (held, kinds) = (world.model.borrow().written.clone(), ["vault", "keyring"]);
             for written in held.values() {
                 let board = lock(&world.board);

@@ -222,7 +222,7 @@ impl<'w> Life<'w> {
         self.remember(format!("{jobs:?}"));
         for job in &jobs {
             match job {
-                Job::Release(n) => _ = world.model.borrow_mut().held.remove(&self.fleet[*n].tenant),
+                Job::Release(n) => world.is_held(&self.fleet[*n].tenant, false),
                 Job::Purge(n) => _ = self.purging.insert(*n),
                 _ => {}
             }
@@ -312,7 +312,7 @@ impl<'w> Life<'w> {
             match (&job, &ended) {
                 // A release at the same time may be of this hold or not.
                 (Job::Hold(n), Some(Ok(()))) if !releases => {
-                    world.model.borrow_mut().held.insert(self.fleet[*n].tenant.clone());
+                    world.is_held(&self.fleet[*n].tenant, true);
                 }
                 (Job::Purge(n), Some(Ok(()))) => _ = self.purging.remove(n),
                 // Closed, and what was backed up since stays.
@@ -342,7 +342,7 @@ impl<'w> Life<'w> {
             }
             Job::Expire => {
                 // Purges that are not through are said each time.
-                assert!(done || !self.purging.is_empty() || !self.world.model.borrow().gone.is_empty(), "{ended:?}");
+                assert!(done || self.world.has_open_plan() || !self.world.model.borrow().gone.is_empty(), "{ended:?}");
                 if done {
                     self.world.check_expired();
                 }

@@ -102,8 +102,8 @@ pub struct Model {
     pub gone: BTreeSet<Locker>,
     /// Keys that notes name.
     pub destroyed: BTreeSet<KeyId>,
-    /// Tenants that a hold binds: `hold` said that it is placed, and nobody has begun to release it.
-    pub held: BTreeSet<TenantName>,
+    /// Lockers that a hold binds: `hold` said that it is placed, and nobody has begun to release it.
+    pub held: BTreeSet<Locker>,
     /// Whose lockers, and which keys of each, by every record that there ever was.
     pub records: BTreeMap<Locker, (TenantName, BTreeSet<KeyId>)>,
     /// Calls that took place.
@@ -480,6 +480,24 @@ impl World {
         Written { expires_at: manifest.expires_at, key_id: manifest.key_id, names }
     }
 
+    /// Whether a purge was begun and is not closed.
+    pub fn has_open_plan(&self) -> bool {
+        let board = lock(&self.board);
+        let plans = board.disks[VAULT].objects.keys().filter_map(|name| name.strip_prefix("plans/")?.strip_suffix("/plan.json"));
+        plans.into_iter().any(|id| !board.disks[VAULT].objects.contains_key(&format!("plans/{id}/closed.json")))
+    }
+
+    /// A hold on a tenant begins, or ends. What was let go of before it binds nobody.
+    pub fn is_held(&self, tenant: &TenantName, held: bool) {
+        for locker in self.lockers(tenant) {
+            let mut model = self.model.borrow_mut();
+            match held && !model.gone.contains(&locker) {
+                true => model.held.insert(locker),
+                false => model.held.remove(&locker),
+            };
+        }
+    }
+
     fn removed(&self, model: &Model, place: usize, name: &ObjectName) {
         let text = name.to_string();
         if place != VAULT {
@@ -489,7 +507,7 @@ impl World {
             return;
         };
         assert!(!text.contains("/gone/"), "a purge note was removed: {text}");
-        let held = model.records.get(&locker).is_some_and(|(tenant, _)| model.held.contains(tenant));
+        let held = model.held.contains(&locker);
         let now = clock();
         for ((of, id), written) in model.written.range((locker, oldest())..).take_while(|((of, _), _)| *of == locker) {
             // One that has not said yet that it is done may look again, and call itself void; until then nobody counts on it.

@@ -133,6 +133,36 @@ async fn a_hold_stops_what_a_purge_before_a_time_has_left_to_do() {
     assert_eq!((code, document["notes"].as_array().unwrap().len()), (0, 0), "{document}{said}");
 }
 
+/// A hold that comes when the manifests are gone keeps what they needed, and the purge that is at work says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_comes_before_the_sweep_stops_it() {
+    let (lockers, acme, _) = three_nights().await;
+    let folder = lockers.folder().to_owned();
+    let is_held = std::sync::atomic::AtomicBool::new(false);
+    let vault = Arc::new(FaultStore::new(lockers_store(&lockers, "vault").await));
+    let hold = move |operation, name: &str| {
+        // All manifests go before the first signature.
+        let is_time = operation == Operation::Delete && name.contains("/b/") && name.ends_with(".sig");
+        if is_time && !is_held.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            let mut hold = std::process::Command::new(env!("CARGO_BIN_EXE_tenure"));
+            let output = hold.args(["hold", "acme", "--reason", "a law suit"]).current_dir(&folder).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        false
+    };
+    vault.fail_where(hold, 1, Fault::Lost);
+    let (keyring, mirror) = (lockers_store(&lockers, "keyring").await, lockers_store(&lockers, "mirror").await);
+    let (vault, keyring) = lockers.through(vault, keyring, vec![mirror]).await;
+    let chunks = || stored(&lockers).into_keys().filter(|name| name.contains("/c/") && of(&lockers, &acme)(name)).count();
+    let (before, what) = (chunks(), What::Before(at("2026-11-03")));
+    let now = Utc::now() + TimeDelta::days(4);
+    let failure = purge_in(&lockers, (&vault, &keyring), ("acme", what), true, now).await.unwrap_err();
+    assert_eq!((failure.class, failure.kind, chunks()), (FailureClass::Refused, "on-hold", before), "{failure:?}");
+    assert_eq!(program(&lockers, &["release", "acme"]).0, 0);
+    let report = purge_in(&lockers, (&vault, &keyring), ("acme", what), true, now).await.unwrap();
+    assert!(report.status == PurgeStatus::Closed && chunks() < before, "{report:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_backed_up_since_is_purged_anew_while_the_first_purge_is_open() {
     let (lockers, ..) = three_nights().await;

@@ -32,7 +32,8 @@ pub struct Args {
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     clear: Vec<Obstacles>,
 
-    /// A receiver of the server's log that keeps no database, like pg_receivewal: its application name or its slot
+    /// What may stay: a receiver of the server's log that keeps no database, like pg_receivewal, by its application name or its slot; a copy
+    /// that a restore made, by its database
     #[arg(long, value_name = "NAME")]
     accept: Vec<String>,
 

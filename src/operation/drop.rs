@@ -4,6 +4,7 @@
 //! asked. Each step marks itself, and each may be repeated: a run that was killed is gone on with by the next one, by the same plan.
 //! Until the last look nothing is lost, and a run that is refused or stopped opens the database again.
 
+mod copies;
 mod nodes;
 mod plan;
 mod steps;
@@ -71,7 +72,7 @@ pub struct DropTenant<'a> {
     pub approvals: u32,
     /// What of the things in the way is cleared away; all others stop it.
     pub clear: BTreeSet<Kind>,
-    /// Receivers of the log, by application name or slot, that a person says keep no database.
+    /// What may stay, by its name: receivers of the log, by application name or slot, that a person says keep no database; and copies.
     pub accept: Vec<String>,
     /// The host's clock.
     pub clock: &'a (dyn Fn() -> DateTime<Utc> + Sync),

@@ -194,6 +194,29 @@ async fn in_the_way(admin: &Client, doomed: &mut Doomed) -> Result<(), Statement
     Ok(())
 }
 
+/// Roles that own or may do something in a database, and nothing anywhere else: nobody is a member of theirs, and they of nobody. Superusers
+/// and PostgreSQL's own are none.
+///
+/// # Errors
+/// What the server says.
+pub async fn own_roles(admin: &Client, oid: u32) -> Result<Vec<String>, StatementError> {
+    let (what, whom) = ("looking for the roles of the database with OID", &oid.to_string());
+    let rows = admin
+        .query(
+            "SELECT r.rolname::text FROM pg_catalog.pg_roles r
+              WHERE NOT r.rolsuper AND r.rolname !~ '^pg_' AND r.rolname NOT IN (current_user, session_user)
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE r.oid IN (m.roleid, m.member))
+                AND (SELECT pg_catalog.bool_and(s.dbid = $1 OR (s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass AND s.objid = $1))
+                       FROM pg_catalog.pg_shdepend s
+                      WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.refobjid = r.oid)
+              ORDER BY 1",
+            &[&oid],
+        )
+        .await
+        .failed(what, whom)?;
+    rows.iter().map(|row| row.try_get(0).failed(what, whom)).collect()
+}
+
 /// Lets nobody into a database any more, or lets them in again. Gives whether the name was that database's: if not, nothing has changed.
 ///
 /// # Errors

@@ -83,6 +83,15 @@ impl Vault {
         Ok(Sources { current, unreadable })
     }
 
+    /// Every database that was ever recorded as the tenant's, as far as the records can be trusted.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub async fn every_source(&self, locker: Locker) -> Result<Vec<Source>, DocumentError> {
+        let records = self.records::<Source>(locker, "s").await?;
+        Ok(records.into_iter().filter_map(|(_, _, read)| Some(read.ok()?.value)).collect())
+    }
+
     /// Records a tenant's source.
     ///
     /// # Errors

@@ -53,6 +53,7 @@ impl DropTenant<'_> {
         let lsn = self.dropped(&session, plan, database, done).await?;
         self.progress.stage(tenant, "asking replicas");
         self.ask_replicas(&session, database, &lsn, done).await?;
+        self.name_copies(plan, database, done).await?;
         if done.open.is_empty() {
             self.mark(plan, Step::Closed, Found { nodes: done.found.clone(), ..Found::default() }).await?;
             done.is_closed = true;
@@ -111,8 +112,20 @@ impl DropTenant<'_> {
         if doomed.obstacles.contains(&Obstacle::Template) && !doomed.is_invalid {
             drop_database::no_template(session, &doomed.name).await?;
         }
+        // Afterwards nobody knows any more whose they were.
+        let roles = drop_database::own_roles(session, doomed.oid).await?;
         match drop_database::drop_database(session, doomed.oid, &doomed.name).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                done.notes.extend(roles.iter().map(|role| {
+                    let quoted = postgres_protocol::escape::escape_identifier(role);
+                    format!(
+                        "role {} had this database and nothing else, and stays: DROP ROLE {};",
+                        Printable(role),
+                        Printable(&quoted)
+                    )
+                }));
+                Ok(())
+            }
             Err(DropError::Statement(error)) => Err(Failure::from(error)),
             Err(error) => Err(Failure::new(FailureClass::Refused, "another-database", tenant, error.to_string())
                 .hint("Find out who renamed it.")),

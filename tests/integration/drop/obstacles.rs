@@ -107,3 +107,55 @@ fn an_interrupted_drop_is_finished_and_a_closed_database_too() {
     assert_eq!(site.run_drop("initech", &[]).0, 4);
     assert_eq!((site.run_drop("initech", &["--clear", "prepared"]).0, site.state("initech")), (0, None));
 }
+
+#[test]
+fn copies_and_roles_that_are_left_are_named() {
+    let site = Site::new(&Options::default(), &["acme", "globex"]);
+    site.cluster.sql(
+        "postgres",
+        "CREATE ROLE \"only acme's\"; CREATE ROLE shared; CREATE ROLE grouped; CREATE ROLE crowd; GRANT crowd TO grouped",
+    );
+    for (database, role) in [("acme", "shared"), ("globex", "shared"), ("acme", "grouped")] {
+        site.cluster.sql(&format!("tenant_{database}"), &format!("GRANT SELECT ON t TO \"{role}\""));
+    }
+    let restore = ["restore", "acme", "--identity", "recovery-kit.txt"];
+    site.program.done(&[&restore[..], &["--into", "acme_copy"]].concat());
+    site.program.done(&[&restore[..], &["--into", "acme_other"]].concat());
+    let aside = site.program.done(&[&restore[..], &["--replace"]].concat())["replaced_as"].as_str().unwrap().to_owned();
+    // What a copy refers to as well is nobody's own.
+    site.cluster.sql("tenant_acme", "GRANT SELECT ON t TO \"only acme's\"");
+    site.cluster.sql("postgres", "ALTER DATABASE acme_other RENAME TO \"renamed \"\"by hand\"");
+    let (code, document) = site.run_drop("acme", &["--accept", "acme_copy"]);
+    assert_eq!((code, kinds(&document), site.state("acme")), (3, vec!["copy", "copy"], None), "{document:#}");
+    let open = document["open"].to_string();
+    assert!(open.contains(&aside) && open.contains("renamed") && !open.contains("acme_copy"), "{document:#}");
+    let notes = document["notes"].to_string();
+    assert!(notes.contains("DROP ROLE \\\"only acme's\\\";") && notes.contains("acme_copy"), "{document:#}");
+    assert!(!notes.contains("shared") && !notes.contains("grouped"), "{document:#}");
+
+    // They stay until somebody drops them; a later run closes it then.
+    assert_eq!(site.run_drop("acme", &[]).0, 3);
+    for name in ["acme_copy", "renamed \"by hand", &aside] {
+        site.cluster.sql("postgres", &format!("DROP DATABASE {}", crate::harness::postgres::quoted(name)));
+    }
+    let (code, document) = site.run_drop("acme", &[]);
+    assert_eq!((code, &document["status"]), (0, &"closed".into()), "{document:#}");
+    assert_eq!(site.state("globex"), Some(true));
+}
+
+#[test]
+fn operators_sign_first_where_that_is_asked_for() {
+    let site = Site::new(&Options::default(), &["acme", "globex"]);
+    site.configure("[limits]", "[approvals]\ndrop = 2\n\n[limits]");
+    let (code, document) = site.run_drop("acme", &[]);
+    assert_eq!((code, &document["error"]["kind"]), (4, &"approvals-wanting".into()), "{document:#}");
+    assert_eq!((site.state("acme"), site.acts()), (Some(true), vec!["refused".to_owned()]));
+    // The plan waits; it is the same one the next time, and nothing was touched.
+    let plan = document["error"]["object"].clone();
+    let (code, document) = site.run_drop("acme", &[]);
+    assert_eq!((code, &document["error"]["object"], site.state("acme")), (4, &plan, Some(true)), "{document:#}");
+    site.program.done(&["plans", "cancel", plan.as_str().unwrap()]);
+    let (_, document) = site.run_drop("acme", &[]);
+    assert_ne!(document["error"]["object"], plan);
+    assert_eq!(site.state("acme"), Some(true));
+}

@@ -118,7 +118,7 @@ impl Verify<'_> {
         let mut report = VerifyReport { opened: self.identity.is_some(), ..VerifyReport::default() };
         let secrets = self.keyring.secret_halves().await?;
         let lockers = self.lockers(which, &mut report).await?;
-        let mut survey = self.survey(which, &lockers, &mut report).await?;
+        let mut survey = self.survey(which, &lockers, now, &mut report).await?;
         for (locker, keys) in lockers {
             if self.cancel.is_cancelled() {
                 return Err(Failure::new(FailureClass::Interrupted, "interrupted", "verify", "stopped before it was through"));
@@ -190,6 +190,7 @@ impl Verify<'_> {
         &self,
         which: &Which,
         lockers: &[(Locker, Option<TenantKeys>)],
+        now: DateTime<Utc>,
         report: &mut VerifyReport,
     ) -> Result<Survey, Failure> {
         let store = self.vault.store();
@@ -212,7 +213,7 @@ impl Verify<'_> {
         let problems = survey.check_signers(self.vault).await?;
         let mut outside: Vec<_> = problems.into_iter().chain(survey.tampered_in(None)).collect();
         if matches!(which, Which::All) {
-            self.plans(report).await?;
+            self.plans(now, report).await?;
             let erased = erased::everybody(self.vault, self.keyring).await?;
             let doubtful = erased.values().flat_map(Erasures::doubtful);
             outside.extend(doubtful.map(|(object, why)| (object.to_owned(), why.to_owned())));

@@ -5,13 +5,14 @@ use futures_util::TryStreamExt as _;
 
 use super::{Verify, VerifyProblem, VerifyReport, look::Look};
 use crate::{
-    format::purge_note::Purged,
+    format::{plan::Step, purge_note::Purged},
     id::Locker,
     keyring::TenantKeys,
     object_name::{Document, prefix},
     operation::{
         again::{Purges, There},
         failure::{Failure, settle_plan},
+        plans::tally::Tally,
     },
     signed::{self, DocumentError},
     vault::{gone::Gone, history::History},
@@ -70,7 +71,7 @@ impl Verify<'_> {
     }
 
     /// Plans of purges, and their steps, that are not to be trusted: while one is there, no tenant is purged.
-    pub(super) async fn plans(&self, report: &mut VerifyReport) -> Result<(), Failure> {
+    pub(super) async fn plans(&self, now: DateTime<Utc>, report: &mut VerifyReport) -> Result<(), Failure> {
         let plans = match self.vault.listed_plans(|_| true).await {
             Err(error) if error.is_denied() => {
                 report.not_looked_at.push(signed::locate(self.vault.store(), &prefix::PLANS));
@@ -78,8 +79,12 @@ impl Verify<'_> {
             }
             plans => plans?,
         };
-        let mut wrong = Vec::new();
+        let (mut wrong, mut approvals) = (Vec::new(), Vec::new());
         for listed in plans {
+            // Of one that has begun, or is over, nobody asks any more who signed it.
+            if listed.plan.is_ok() && !listed.is_begun() && !listed.steps.contains(&Step::Closed) {
+                approvals.extend(Tally::of(self.vault, listed.id, now).await?.bad);
+            }
             wrong.extend(listed.plan.err());
             for step in listed.steps {
                 match self.vault.mark(listed.id, step).await {
@@ -102,6 +107,12 @@ impl Verify<'_> {
             backup: None,
             object: lost.error.object().to_owned(),
             problem: lost.what(),
+        }));
+        report.problems.extend(approvals.into_iter().map(|(object, what)| VerifyProblem {
+            tenant: None,
+            backup: None,
+            object,
+            problem: format!("no approval that counts: {what}; while it is there its plan does not begin"),
         }));
         report.problems.extend(wrong.into_iter().map(|error| VerifyProblem {
             tenant: None,

@@ -143,6 +143,8 @@ async fn what_somebody_lays_beside_a_plan_is_named_and_stops_it() {
         );
         let (code, listed) = office.run(&["plans", "list"]);
         assert!(code == 5 && listed["problems"][0].as_str().unwrap().contains("approvals/"), "{listed:#}");
+        let (code, verified) = office.run(&["verify", "--all"]);
+        assert!(code == 5 && verified["problems"][0]["object"].as_str().unwrap().contains("/approvals/"), "{verified:#}");
     };
     // Another's signature under a name that is not its key's; one for something else; one by nobody; one spoilt; none at all.
     let elsewhere = folder.join(format!("{}.sig", "0".repeat(64)));

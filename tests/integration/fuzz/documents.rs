@@ -4,10 +4,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use tenure::{
     backup_id::BackupId,
     format::{
+        act::Act,
         description::Description,
         index_page::IndexPage,
         key_record::{KeyRecord, Rewrapping},
         manifest::Manifest,
+        plan::{Milestone, Plan},
         record::Source,
         root::{KeyringRoot, VaultRoot},
     },
@@ -71,12 +73,27 @@ fn small_documents() {
     let mut corpus = golden_all("/s/", ".json");
     corpus.extend([golden("vault/vault.json"), golden("keyring/keyring.json")]);
     corpus.push(br#"{"format":1,"installation":"fdf11d02db7cca539bf39eb7ee43f491","key_id":"11d259abb54c98c6e6eeb5d2b248ed9d","name_tag":"6da54407ce192d441339ac07ccefb53d0533b02b4d9502221aca555c18377ad5","wrapping":2,"sha256":"a7fb0d31b83e98d9b532e8f4b2850490a95f6efa1987b2f90a3cce5354754bd4","created_at":"2026-11-22T02:14:16Z"}"#.to_vec());
+    for document in [
+        r#"{"format":1,"installation":"fdf11d02db7cca539bf39eb7ee43f491","id":"11d259abb54c98c6e6eeb5d2b248ed9d","name_tag":"6da54407ce192d441339ac07ccefb53d0533b02b4d9502221aca555c18377ad5","act":{"act":"keys","change":"rewrap"},"lockers":[{"locker":"fdf11d02db7cca539bf39eb7ee43f491","cluster":null,"keys":["11d259abb54c98c6e6eeb5d2b248ed9d"],"manifests":0,"backups":[]}],"created_at":"2026-11-22T02:14:16Z","bound":{"recipients":["age1x"]}}"#,
+        r#"{"format":1,"installation":"fdf11d02db7cca539bf39eb7ee43f491","plan":"11d259abb54c98c6e6eeb5d2b248ed9d","what":"cancelled","at":"2026-11-22T02:14:16Z"}"#,
+        r#"{"format":1,"installation":"fdf11d02db7cca539bf39eb7ee43f491","id":"11d259abb54c98c6e6eeb5d2b248ed9d","command":"purge","plan":null,"started_at":"2026-11-22T02:14:16Z","ended_at":"2026-11-22T02:14:16Z","outcome":"refused","lockers":[],"certificate":null,"about":["6da54407ce192d441339ac07ccefb53d0533b02b4d9502221aca555c18377ad5"],"reason":"on-hold"}"#,
+    ] {
+        assert!(
+            stable::<Plan>(document.as_bytes()).is_some()
+                || stable::<Milestone>(document.as_bytes()).is_some()
+                || stable::<Act>(document.as_bytes()).is_some()
+        );
+        corpus.push(document.as_bytes().to_vec());
+    }
     each("documents::small_documents", 2_000, &corpus, |bytes| {
         let read = [
             stable::<Source>(bytes).is_some(),
             stable::<VaultRoot>(bytes).is_some(),
             stable::<KeyringRoot>(bytes).is_some(),
             stable::<Rewrapping>(bytes).is_some(),
+            stable::<Plan>(bytes).is_some(),
+            stable::<Milestone>(bytes).is_some(),
+            stable::<Act>(bytes).is_some(),
         ];
         assert!(read.iter().filter(|read| **read).count() <= 1, "one document is never two things");
         read.contains(&true)
@@ -105,6 +122,7 @@ fn object_names() {
         format!("erased/{TAG}/{ID}.json"),
         format!("k/{ID}.1.age"),
         format!("plans/{ID}/plan.json"),
+        format!("plans/{ID}/approvals/{TAG}.sig"),
         format!("runs/2026/11/21/{ID}.json"),
         BACKUP.to_owned(),
     ]

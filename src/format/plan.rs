@@ -165,12 +165,6 @@ impl PlannedAct {
     pub fn noted(self) -> Step {
         if self == Self::Drop { Step::Dropped } else { Step::Noted }
     }
-
-    /// Whether an operator carries it out, and marks its beginning and end; an eraser marks the steps of every other act.
-    #[must_use]
-    pub fn is_operators(self) -> bool {
-        matches!(self, Self::Release | Self::Admit | Self::Keys { .. })
-    }
 }
 
 /// That an operator's plan was begun, that it ended, or that any plan was cancelled: `plans/<id>/<what>.json`, signed by an operator.

@@ -25,7 +25,7 @@ struct Office {
 }
 
 /// A key pair by OpenSSH itself; gives the public half as a line of its own.
-fn new_key(folder: &Path, name: &str) -> String {
+pub(crate) fn new_key(folder: &Path, name: &str) -> String {
     let file = folder.join(name);
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&file).status().unwrap();
     assert!(made.success());
@@ -35,6 +35,19 @@ fn new_key(folder: &Path, name: &str) -> String {
 /// A line of `allowed_signers`.
 fn may_sign_plans(principal: &str, options: &str, key: &str) -> String {
     format!("{principal} namespaces=\"tenure-plan\"{options} {key}\n")
+}
+
+/// Ann's key, `ann`, in a folder where `init` was run with directories as stores; and a list of signers with her, signed by OpenSSH.
+pub(crate) fn let_ann_in(folder: &Path) {
+    let ann = new_key(folder, "ann");
+    let signers = std::fs::read_to_string(folder.join("allowed_signers")).unwrap();
+    std::fs::write(folder.join("list"), format!("{signers}{}", may_sign_plans("ann", "", &ann))).unwrap();
+    let mut sign = Command::new("ssh-keygen");
+    sign.args(["-q", "-Y", "sign", "-n", "tenure-root", "-f", "keys/operator", "list"]).current_dir(folder);
+    assert!(sign.status().unwrap().success());
+    for (from, to) in [("list.sig", "2.sig"), ("list", "2")] {
+        std::fs::rename(folder.join(from), folder.join("vault/signers").join(to)).unwrap();
+    }
 }
 
 impl Office {

@@ -1,5 +1,6 @@
 //! A tenant's live database: gone from the primary and from every replica, or it is said where it is not; and nobody else's.
 
+mod approvals;
 mod obstacles;
 mod refusals;
 mod replicas;

@@ -125,9 +125,7 @@ async fn changes_of_keys_wait_and_are_of_the_keys_that_were_signed() {
 /// With a server, because new keys are made under its lock, and databases are admitted that it has.
 #[test]
 fn a_rotation_and_an_admission_wait_as_well() {
-    let (server, stem, program) =
-        (shared(), unique("approvals"), Program::set_up(shared(), &format!("{}_{{tenant}}", unique("approve"))));
-    drop(stem);
+    let (server, program) = (shared(), Program::set_up(shared(), &format!("{}_{{tenant}}", unique("approve"))));
     let config = std::fs::read_to_string(program.path("tenure.toml")).unwrap();
     let pattern = config.lines().find_map(|line| line.strip_prefix("databases = \"")).unwrap().trim_end_matches('"').to_owned();
     let database = pattern.replace("{tenant}", "acme");
@@ -135,17 +133,7 @@ fn a_rotation_and_an_admission_wait_as_well() {
     server.sql(&database, "CREATE TABLE t AS SELECT generate_series(1, 10) n");
     program.done(&["backup", "--all"]);
     std::fs::write(program.path("tenure.toml"), format!("{config}\n[approvals]\nadmit = 2\nkeys = 2\n")).unwrap();
-    let ann = new_key(program.folder(), "ann");
-    let signers = std::fs::read_to_string(program.path("allowed_signers")).unwrap();
-    std::fs::write(program.path("signers2"), format!("{signers}{}", may_sign_plans("ann", "", &ann))).unwrap();
-    let signed = Command::new("ssh-keygen")
-        .args(["-q", "-Y", "sign", "-n", "tenure-root", "-f", "keys/operator", "signers2"])
-        .current_dir(program.folder())
-        .status()
-        .unwrap();
-    assert!(signed.success());
-    std::fs::rename(program.path("signers2.sig"), program.path("vault/signers/2.sig")).unwrap();
-    std::fs::rename(program.path("signers2"), program.path("vault/signers/2")).unwrap();
+    let_ann_in(program.folder());
 
     let approve = |arguments: &[&str]| {
         let error = program.refused(4, arguments);

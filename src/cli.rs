@@ -11,6 +11,7 @@ mod config;
 mod confirm;
 mod drop;
 pub mod edge;
+mod erase;
 mod expire;
 pub mod global;
 mod hold;
@@ -87,6 +88,8 @@ pub enum Command {
     Admit(admit::Args),
     /// Drop a tenant's live database, on its primary and every replica; its backups stay
     Drop(drop::Args),
+    /// Erase a tenant: its live database, every backup and its keys; it never comes back
+    Erase(erase::Args),
     /// Let go of a tenant's backups before their time: of all and its keys, or of the older ones
     Purge(purge::Args),
     /// Keep a tenant's backups and keys from expiring and from being purged
@@ -138,6 +141,7 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
         Command::Restore(args) => restore::run(*args, edge).await,
         Command::Admit(args) => admit::run(args, edge).await,
         Command::Drop(args) => drop::run(args, edge).await,
+        Command::Erase(args) => erase::run(args, edge).await,
         Command::Purge(args) => purge::run(args, edge).await,
         Command::Hold(args) => hold::run(args, edge).await,
         Command::Release(args) => release::run(args, edge).await,

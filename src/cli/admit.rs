@@ -13,6 +13,7 @@ use crate::{
     operation::{
         admit::{Admit, AdmitReport, Which},
         failure::Failure,
+        newcomer::{AdmitNew, AdmittedNew},
         refused,
     },
     printable::Printable,
@@ -27,8 +28,12 @@ pub struct Args {
     tenants: Vec<TenantName>,
 
     /// Admit the database that each tenant is found in now as its source
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "new")]
     source: bool,
+
+    /// The names answer to tombstones, and are new customers' now; what was erased stays erased
+    #[arg(long, conflicts_with_all = ["source", "all"])]
+    new: bool,
 
     /// Every known tenant that is found on --cluster
     #[arg(long, requires = "cluster")]
@@ -40,6 +45,9 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    if args.new {
+        return new(&args.tenants, edge).await;
+    }
     // A plan is an operator's to write.
     let role = if edge.config()?.approvals.needed("admit") > 0 { Role::Operator } else { Role::Writer };
     let installation = Installation::open(edge, role).await?;
@@ -59,6 +67,35 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let outcome = admit.run(&which, edge.now()).await;
     let report = refused::noted(vault, ActCommand::Admit, &about, Some(admit.signer), edge.now(), outcome).await?;
     edge.output.report("admit", &report, text)?;
+    Ok(Ended::default())
+}
+
+async fn new(tenants: &[TenantName], edge: &Edge) -> Result<Ended, Failure> {
+    let Installation { config, vault, keyring } = &Installation::open(edge, Role::Eraser).await?;
+    let admit = AdmitNew {
+        vault,
+        keyring,
+        clusters: &clusters::fleet(config)?,
+        operator: &read_signing_key(config, "operator")?,
+        eraser: &read_signing_key(config, "eraser")?,
+        approvals: config.approvals.needed("admit"),
+    };
+    let mut report = AdmitReport::default();
+    for tenant in tenants {
+        let outcome = admit.run(tenant, edge.now()).await;
+        let about = [keyring.tag(tenant)];
+        report.new.push(refused::noted(vault, ActCommand::Admit, &about, Some(admit.eraser), edge.now(), outcome).await?);
+    }
+    edge.output.report("admit", &report, |report| {
+        let line = |new: &AdmittedNew| {
+            let where_it_is = new
+                .database
+                .as_ref()
+                .map_or_else(|| "no database answers to it yet".to_owned(), |database| format!("database {database}"));
+            format!("{}: a new customer's now ({where_it_is}): the next `tenure backup` takes it in\n", Printable(&new.tenant))
+        };
+        report.new.iter().map(line).collect()
+    })?;
     Ok(Ended::default())
 }
 

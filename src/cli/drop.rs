@@ -60,7 +60,7 @@ pub enum Obstacles {
 }
 
 impl Obstacles {
-    fn kind(self) -> Kind {
+    pub(super) fn kind(self) -> Kind {
         match self {
             Self::Prepared => Kind::Prepared,
             Self::Slots => Kind::Slots,
@@ -84,6 +84,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         operator: &read_signing_key(config, "operator")?,
         eraser: &read_signing_key(config, "eraser")?,
         approvals: config.approvals.needed("drop"),
+        within_erasure: false,
         clear: args.clear.iter().map(|obstacles| obstacles.kind()).collect(),
         accept: args.accept.clone(),
         clock: &chrono::Utc::now,
@@ -108,20 +109,21 @@ async fn go(args: &Args, edge: &Edge, drop: &DropTenant<'_>) -> Result<DropRepor
     for note in intent.notes(&drop.clear) {
         edge.output.announce(&format!("note: {note}\n"));
     }
-    confirm::tenant(edge, tenant, args.confirm.as_deref(), &command(args))?;
+    confirm::tenant(
+        edge,
+        tenant,
+        args.confirm.as_deref(),
+        &format!("drop {}{}", Word(tenant.as_str()), clear_words(&args.clear, &args.accept)),
+    )?;
     drop.carry_out(tenant, &intent).await
 }
 
-/// The same command, without its confirmation.
-fn command(args: &Args) -> String {
-    let mut command = format!("drop {}", Word(args.tenant.as_str()));
-    if !args.clear.is_empty() {
-        let kinds: Vec<String> =
-            args.clear.iter().filter_map(|kind| Some(kind.to_possible_value()?.get_name().to_owned())).collect();
-        command.push_str(&format!(" --clear {}", kinds.join(",")));
-    }
-    args.accept.iter().for_each(|name| command.push_str(&format!(" --accept {}", Word(name))));
-    command
+/// What of the command line is about things in the way, as it is typed.
+pub(super) fn clear_words(clear: &[Obstacles], accept: &[String]) -> String {
+    let kinds: Vec<String> = clear.iter().filter_map(|kind| Some(kind.to_possible_value()?.get_name().to_owned())).collect();
+    let mut words = if kinds.is_empty() { String::new() } else { format!(" --clear {}", kinds.join(",")) };
+    accept.iter().for_each(|name| words.push_str(&format!(" --accept {}", Word(name))));
+    words
 }
 
 fn first_line(intent: &Intent) -> String {

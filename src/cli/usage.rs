@@ -93,13 +93,12 @@ const OF_MANY: [&str; 7] = [
 ];
 
 /// Commands of later versions.
-const NOT_BUILT: [&str; 17] = [
+const NOT_BUILT: [&str; 16] = [
     "status",
     "export",
     "drill",
     "expire",
     "purge",
-    "erase",
     "plans",
     "approve",
     "hold",

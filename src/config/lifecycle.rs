@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::TimeDelta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,11 +28,21 @@ impl Approvals {
 pub struct Erasure {
     /// How long an erasure can still be undone.
     pub grace: Span,
+    /// How many may begin within a day: a guard against accidents.
+    pub per_day: u32,
+}
+
+impl Erasure {
+    /// The grace, as what is added to a time.
+    #[must_use]
+    pub fn grace(&self) -> TimeDelta {
+        TimeDelta::from_std(self.grace.get()).unwrap_or(TimeDelta::MAX)
+    }
 }
 
 impl Default for Erasure {
     fn default() -> Self {
-        Self { grace: Span::from_secs(7 * 86_400) }
+        Self { grace: Span::from_secs(7 * 86_400), per_day: 10 }
     }
 }
 

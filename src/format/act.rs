@@ -51,6 +51,8 @@ pub enum ActCommand {
     Purge,
     /// A live database was dropped.
     Drop,
+    /// A tenant was erased, or its erasure was begun or withdrawn.
+    Erase,
     /// A hold was placed.
     Hold,
     /// Holds were released.
@@ -95,6 +97,7 @@ impl ActCommand {
             Self::Expire => "expire",
             Self::Purge => "purge",
             Self::Drop => "drop",
+            Self::Erase => "erase",
             Self::Hold => "hold",
             Self::Release => "release",
             Self::KeysRotate => "keys rotate",

@@ -89,7 +89,7 @@ impl Plan {
             PlannedAct::PurgeAll | PlannedAct::PurgeReturned => Purged::All { keys: planned.keys.clone() },
             PlannedAct::PurgeBefore { .. } if planned.backups.is_empty() => return None,
             PlannedAct::PurgeBefore { before } => Purged::Backups { before, backups: planned.backups.clone() },
-            PlannedAct::Release | PlannedAct::Admit | PlannedAct::Keys { .. } => return None,
+            PlannedAct::Erase { .. } | PlannedAct::Release | PlannedAct::Admit | PlannedAct::Keys { .. } => return None,
             PlannedAct::Drop => {
                 let PlannedDatabase { system_identifier, database_oid, .. } = self.databases.first()?.clone();
                 Purged::Database { system_identifier, database_oid }
@@ -122,6 +122,11 @@ pub enum PlannedAct {
     },
     /// The live database, on its primary and every replica. Backups and keys stay.
     Drop,
+    /// The live database, all backups and the keys, by a drop and a purge with plans of their own; and a tombstone that lasts.
+    Erase {
+        /// Nothing is destroyed before this time, and it can be withdrawn.
+        grace_until: DateTime<Utc>,
+    },
     /// Holds end.
     Release,
     /// Other databases become tenants' sources.
@@ -154,6 +159,7 @@ impl PlannedAct {
         match self {
             Self::PurgeAll | Self::PurgeReturned | Self::PurgeBefore { .. } => "purge",
             Self::Drop => "drop",
+            Self::Erase { .. } => "erase",
             Self::Release => "release",
             Self::Admit => "admit",
             Self::Keys { .. } => "keys",
@@ -262,7 +268,7 @@ pub struct Mark {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// Every locker has its purge note.
+    /// Every locker has its purge note; of an erasure, the tombstone is there.
     Noted,
     /// Nobody is let into the database any more: from now on it is dropped, or opened again.
     Closing,

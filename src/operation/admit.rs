@@ -9,6 +9,7 @@ use super::{
     failure::{Failure, FailureClass},
     fleet::{Cluster, Fleet, Known, Resident},
     lost,
+    newcomer::AdmittedNew,
     plans::by_operator::{self, Planning, Wanted},
 };
 use crate::{
@@ -25,11 +26,13 @@ use crate::{
     vault::{Vault, records::Sources},
 };
 
-/// What `admit --source` says.
-#[derive(Debug, Serialize, JsonSchema)]
+/// What `admit` says.
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct AdmitReport {
     /// Tenants whose source changed, and those where it was right already.
     pub admitted: Vec<Admitted>,
+    /// Names of erased tenants that are new customers' now.
+    pub new: Vec<AdmittedNew>,
 }
 
 /// One tenant's new source.
@@ -121,7 +124,7 @@ impl Admit<'_> {
             now,
         };
         let planned = planning.begin(&self.wanted(which, &known, &changes)?).await?;
-        let (mut report, mut acts) = (AdmitReport { admitted: Vec::new() }, Vec::new());
+        let (mut report, mut acts) = (AdmitReport::default(), Vec::new());
         for (resident, locker, sources, changed) in changes {
             let mut notes: Vec<String> =
                 sources.unreadable.iter().map(|(_, error)| format!("{error}, and never counts again")).collect();

@@ -28,6 +28,7 @@ pub use reuse::Reuse;
 
 use super::{
     budget::Budget,
+    erased,
     failure::{Failure, FailureClass},
     fleet::{Cluster, Fleet, Known, Resident},
     lost, mirrors,
@@ -163,7 +164,13 @@ impl Backup {
                 report.note_fleet(&fleet, &known);
                 fleet.residents().into_values().collect()
             }
-            Which::Named(names) => named(names, &fleet, &known)?,
+            Which::Named(names) => {
+                let residents = fleet.residents();
+                for name in names.iter().filter(|name| !residents.contains_key(name)) {
+                    erased::refuse(&self.vault, &self.keyring, name).await?;
+                }
+                named(names, &fleet, &known)?
+            }
         };
         let queue = largest_first(residents);
         self.progress.planned(queue.len(), queue.iter().filter_map(|resident| resident.found.bytes).sum());

@@ -32,7 +32,12 @@ use crate::{
     },
     id::RecordId,
     keyring::Keyring,
-    postgres::{Session, Target, drop_database::Kind, replication::OWN_DISK, session_settings},
+    postgres::{
+        Session, Target,
+        drop_database::{self, Kind},
+        replication::OWN_DISK,
+        session_settings,
+    },
     printable::Word,
     signature::SigningKey,
     signed::FORMAT,
@@ -70,6 +75,8 @@ pub struct DropTenant<'a> {
     pub eraser: &'a SigningKey,
     /// How many operators must have signed a plan before it begins; 0 where that is not asked for.
     pub approvals: u32,
+    /// Whether it is a part of an erasure: then a tombstone does not stop it.
+    pub within_erasure: bool,
     /// What of the things in the way is cleared away; all others stop it.
     pub clear: BTreeSet<Kind>,
     /// What may stay, by its name: receivers of the log, by application name or slot, that a person says keep no database; and copies.
@@ -292,6 +299,36 @@ impl DropTenant<'_> {
                 .hint("Nothing was dropped. Correct `primary` and `admin`, or add target_session_attrs=primary."));
         }
         Ok(session)
+    }
+
+    /// Lets nobody in any more, and ends sessions; nothing is lost. Of a database that is gone nothing is left to close.
+    ///
+    /// # Errors
+    /// The server cannot be asked, or it has another database under that number.
+    pub async fn suspend(&self, tenant: &TenantName, database: &PlannedDatabase) -> Result<(), Failure> {
+        let session = self.connect(database).await?;
+        let Some(doomed) = drop_database::look(&session, database.database_oid).await?.filter(|doomed| !doomed.is_invalid) else {
+            return Ok(());
+        };
+        self.refuse_another(tenant, &session, &doomed).await?;
+        if !drop_database::allow_connections(&session, doomed.oid, &doomed.name, false).await? {
+            let message = format!("the database of tenant {tenant} changed while it was looked at");
+            return Err(Failure::new(FailureClass::Failed, "changed-meanwhile", tenant, message).hint("Run it again."));
+        }
+        drop_database::end_sessions(&session, doomed.oid).await?;
+        Ok(())
+    }
+
+    /// Lets everybody in again who was let in when it was planned.
+    ///
+    /// # Errors
+    /// The server cannot be asked, or the database is gone.
+    pub async fn resume(&self, database: &PlannedDatabase) -> Result<(), Failure> {
+        if self.open_again(database).await? {
+            return Ok(());
+        }
+        let message = format!("the database with OID {} on {} is gone", database.database_oid, database.cluster);
+        Err(Failure::new(FailureClass::Failed, "database-gone", &database.cluster, message).hint("Somebody dropped it by hand."))
     }
 
     fn stop_if_asked(&self, tenant: &TenantName) -> Result<(), Failure> {

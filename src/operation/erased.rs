@@ -86,6 +86,22 @@ impl Erasures {
         self.doubtful.iter().filter(move |(_, (id, _))| !is_known(id)).map(|(object, (_, why))| (object.as_str(), why.as_str()))
     }
 
+    /// Until when nothing is destroyed, by the tombstones that count.
+    #[must_use]
+    pub fn grace_until(&self) -> Option<DateTime<Utc>> {
+        let until = self.counting().filter_map(|note| match note.says {
+            ErasureSays::Erased { grace_until, .. } => Some(grace_until),
+            _ => None,
+        });
+        until.max()
+    }
+
+    /// Whether somebody withdrew an erasure, by its tombstone.
+    #[must_use]
+    pub fn is_withdrawn(&self, tombstone: RecordId) -> bool {
+        self.notes.values().any(|note| note.says == ErasureSays::Withdrawn { tombstone })
+    }
+
     /// Whether the name is refused: a tombstone counts, or what may be one.
     #[must_use]
     pub fn is_refused(&self) -> bool {

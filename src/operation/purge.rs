@@ -344,6 +344,7 @@ pub(super) fn command(tenant: Option<&TenantName>, act: PlannedAct) -> String {
         PlannedAct::PurgeAll => format!("`tenure purge {name}`"),
         PlannedAct::PurgeReturned => format!("`tenure purge {name} --returned`"),
         PlannedAct::Drop => format!("`tenure drop {name}`"),
+        PlannedAct::Erase { .. } => format!("`tenure erase {name}`"),
         PlannedAct::PurgeBefore { before } => {
             format!("`tenure purge {name} --before {}`", before.to_rfc3339_opts(SecondsFormat::AutoSi, true))
         }

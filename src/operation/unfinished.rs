@@ -47,6 +47,10 @@ pub(super) async fn purges(
             Some(tenant) => Some(tenant.clone()),
             None => name_in_mirrors(keyring, plan.name_tag).await,
         };
+        // Before its grace is over it waits for nobody.
+        if matches!(plan.act, PlannedAct::Erase { grace_until } if grace_until > now) {
+            continue;
+        }
         let failure = match is_locked(vault, &plan, &listed.steps, now).await {
             Ok(true) => continue,
             Ok(false) => still_open(vault, &plan, &listed.steps, tenant.as_ref()),
@@ -76,7 +80,7 @@ async fn name_in_mirrors(keyring: &Keyring, tag: NameTag) -> Option<TenantName> 
 /// Whether locks alone keep a purge from its end.
 async fn is_locked(vault: &Vault, plan: &Plan, steps: &BTreeSet<Step>, now: DateTime<Utc>) -> Result<bool, DocumentError> {
     let is_through = steps.contains(&Step::KeysDestroyed) && steps.contains(&Step::Emptied);
-    if !is_through || matches!(plan.act, PlannedAct::PurgeBefore { .. } | PlannedAct::Drop) {
+    if !is_through || matches!(plan.act, PlannedAct::PurgeBefore { .. } | PlannedAct::Drop | PlannedAct::Erase { .. }) {
         return Ok(false);
     }
     // By what the eraser signed, not by the names alone.
@@ -93,13 +97,21 @@ fn still_open(vault: &Vault, plan: &Plan, steps: &BTreeSet<Step>, tenant: Option
         PlannedAct::PurgeReturned => "of what was put back".to_owned(),
         PlannedAct::PurgeBefore { before } => format!("of the backups taken before {}", shown(before)),
         PlannedAct::Drop => "of the live database".to_owned(),
+        PlannedAct::Erase { grace_until } => format!("that nothing kept from going on since {}", shown(grace_until)),
         _ => "of everything".to_owned(),
     };
     let command = command(tenant, plan.act);
-    let destroys_keys = !matches!(plan.act, PlannedAct::PurgeBefore { .. } | PlannedAct::Drop);
+    let destroys_keys = !matches!(plan.act, PlannedAct::PurgeBefore { .. } | PlannedAct::Drop | PlannedAct::Erase { .. });
     let is_drop = plan.act == PlannedAct::Drop;
-    let (verb, kind) = if is_drop { ("drop", "drop-open") } else { ("purge", "purge-open") };
-    let so_far = if is_drop && steps.contains(&Step::Dropped) {
+    let (verb, kind) = match plan.act.verb() {
+        "drop" => ("drop", "drop-open"),
+        "erase" => ("erasure", "erasure-open"),
+        _ => ("purge", "purge-open"),
+    };
+    let is_erasure = matches!(plan.act, PlannedAct::Erase { .. });
+    let so_far = if is_erasure && steps.contains(&Step::Destroying) {
+        "its live database or its backups are not all gone"
+    } else if is_drop && steps.contains(&Step::Dropped) {
         "it is gone from the primary, and may live on on a replica"
     } else if is_drop {
         "it may be there, and may let nobody in"

@@ -14,9 +14,9 @@ use crate::harness::{
 };
 
 /// A server with its replicas, and an installation for its tenants.
-struct Site {
-    cluster: Cluster,
-    program: Program,
+pub struct Site {
+    pub cluster: Cluster,
+    pub program: Program,
 }
 
 /// What a tenant has.
@@ -24,11 +24,11 @@ const ROWS: &str = "CREATE TABLE t (n int, s text); INSERT INTO t SELECT n, md5(
 
 impl Site {
     /// With a database for each tenant, backed up once.
-    fn new(options: &Options, tenants: &[&str]) -> Self {
+    pub fn new(options: &Options, tenants: &[&str]) -> Self {
         Self::on(Cluster::start(options), tenants)
     }
 
-    fn on(cluster: Cluster, tenants: &[&str]) -> Self {
+    pub fn on(cluster: Cluster, tenants: &[&str]) -> Self {
         let program = Program::new();
         let mut words = program.init(&cluster.description(), "tenant_{tenant}");
         for replica in &cluster.replicas {
@@ -44,14 +44,14 @@ impl Site {
         site
     }
 
-    fn create(&self, tenant: &str) {
+    pub fn create(&self, tenant: &str) {
         let name = format!("tenant_{tenant}");
         self.cluster.create_database(&name);
         self.cluster.sql(&name, ROWS);
     }
 
     /// Puts one text for another in the configuration.
-    fn configure(&self, from: &str, to: &str) {
+    pub fn configure(&self, from: &str, to: &str) {
         let file = self.program.path("tenure.toml");
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains(from), "{text}");
@@ -59,7 +59,7 @@ impl Site {
     }
 
     /// Drops a tenant's database: exit code and document.
-    fn run_drop(&self, tenant: &str, more: &[&str]) -> (i32, Value) {
+    pub fn run_drop(&self, tenant: &str, more: &[&str]) -> (i32, Value) {
         let confirm = format!("--confirm={tenant}");
         let mut words = vec!["drop", &confirm];
         words.extend(more);
@@ -75,7 +75,7 @@ impl Site {
     }
 
     /// Whether the primary has the database, and lets anybody in.
-    fn state(&self, tenant: &str) -> Option<bool> {
+    pub fn state(&self, tenant: &str) -> Option<bool> {
         let name = format!("tenant_{tenant}").replace('\'', "''");
         let said = self
             .cluster
@@ -86,19 +86,19 @@ impl Site {
         }
     }
 
-    fn oid(&self, tenant: &str) -> String {
+    pub fn oid(&self, tenant: &str) -> String {
         self.cluster.sql("postgres", &format!("SELECT oid FROM pg_database WHERE datname = 'tenant_{tenant}'")).trim().to_owned()
     }
 
     /// How a tenant is, by `tenants`.
-    fn tenant(&self, tenant: &str) -> String {
+    pub fn tenant(&self, tenant: &str) -> String {
         let said = self.program.done(&["tenants"]);
         let one = said["tenants"].as_array().unwrap().iter().find(|one| one["tenant"] == tenant).cloned();
         one.map_or_else(|| "not listed".to_owned(), |one| one["state"].as_str().unwrap().to_owned())
     }
 
     /// How the acts of dropping ended that are recorded, by time.
-    fn acts(&self) -> Vec<String> {
+    pub fn acts(&self) -> Vec<String> {
         let runs = self.program.path("vault/runs");
         let files = if runs.exists() { crate::harness::site::walk(&runs) } else { Vec::new() };
         let mut acts: Vec<Value> = files
@@ -112,7 +112,7 @@ impl Site {
     }
 }
 
-fn has(replica: &Replica, oid: &str) -> bool {
+pub fn has(replica: &Replica, oid: &str) -> bool {
     replica.sql("postgres", &format!("SELECT count(*) FROM pg_database WHERE oid = {oid}")).trim() == "1"
 }
 

@@ -11,6 +11,7 @@ mod check;
 mod command_line;
 mod connection;
 mod drop;
+mod erase;
 mod erasure;
 mod expire;
 mod fidelity;

@@ -9,6 +9,7 @@ use super::ambiguous_tenant;
 use crate::{
     id::RecordId,
     operation::{
+        erased::Erasures,
         failure::{Failure, FailureClass, SCHEMA_CHANGED, TABLE_LOCKED},
         fleet::{Cluster, Fleet, Known},
     },
@@ -232,6 +233,11 @@ impl BackupReport {
     /// Databases that let nobody in. Whoever has a history and is not read is a failure, whatever the reason.
     fn note_closed(&mut self, cluster: &Cluster, closed: &[Closed], known: &Known) {
         for Closed { tenant, because, .. } in closed {
+            let tag = known.census.tenants.get(tenant).map(|keys| keys.tag);
+            if tag.and_then(|tag| known.erased.get(&tag)).is_some_and(Erasures::is_refused) {
+                self.findings.push(format!("tenant {tenant} on {} is being erased, and is not backed up", cluster.name));
+                continue;
+            }
             let message = format!("tenant {tenant} on {} is not backed up: {because}", cluster.name);
             if known.sources.contains_key(tenant) {
                 let hint = "It has backups from before; they stay. Open the database again, or say that it is gone.";

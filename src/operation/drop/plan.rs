@@ -121,9 +121,11 @@ impl DropTenant<'_> {
     }
 
     async fn anew(&self, tenant: &TenantName, now: DateTime<Utc>) -> Result<Option<Intent>, Failure> {
+        if !self.within_erasure {
+            erased::refuse(self.vault, self.keyring, tenant).await?;
+        }
         let keys = living::known(self.vault, self.keyring, tenant).await?;
         let tag = self.keyring.tag(tenant);
-        erased::refuse(self.vault, self.keyring, tenant).await?;
         let mut known = Known::read(self.vault, self.keyring).await?;
         if let Some(at) = known.untrusted_sources.iter().position(|(of, _)| of == tenant) {
             return Err(known.untrusted_sources.swap_remove(at).1.into());
@@ -230,7 +232,7 @@ impl DropTenant<'_> {
 
     /// Stops when the planned OID belongs to a database that does not answer to the tenant: somebody renamed it, or a server was put back to
     /// an earlier state and gave the number away again.
-    async fn refuse_another(&self, tenant: &TenantName, session: &Session, doomed: &Doomed) -> Result<(), Failure> {
+    pub(super) async fn refuse_another(&self, tenant: &TenantName, session: &Session, doomed: &Doomed) -> Result<(), Failure> {
         let known = Known::read(self.vault, self.keyring).await?;
         let fleet = Fleet::discover(self.clusters, &known).await;
         let is_its = match self.place(tenant, &fleet, &known).await? {

@@ -251,7 +251,7 @@ impl DropTenant<'_> {
     }
 
     /// Gives whether it is there, and as it was.
-    async fn open_again(&self, database: &PlannedDatabase) -> Result<bool, Failure> {
+    pub(super) async fn open_again(&self, database: &PlannedDatabase) -> Result<bool, Failure> {
         let session = self.connect(database).await?;
         match drop_database::look(&session, database.database_oid).await? {
             None => Ok(false),

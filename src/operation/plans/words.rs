@@ -20,6 +20,7 @@ pub fn what(plan: &Plan, tenant: Option<&TenantName>) -> String {
         PlannedAct::PurgeReturned => format!("purge what was put back of what was purged {of}"),
         PlannedAct::PurgeBefore { before } => format!("purge the backups {of} taken before {}", shown(before)),
         PlannedAct::Drop => format!("drop the LIVE database {of}"),
+        PlannedAct::Erase { grace_until } => format!("erase everything {of} after {}", shown(grace_until)),
         PlannedAct::Release => format!("release holds {of}"),
         PlannedAct::Admit => format!("admit other databases as sources {of}"),
         PlannedAct::Keys { change: KeysChange::Rotate } => format!("make new keys {of}"),
@@ -45,6 +46,10 @@ pub fn details(plan: &Plan) -> Vec<String> {
         }
         PlannedAct::PurgeBefore { .. } => format!("{named} of {manifests} backups are removed; later ones and the keys stay"),
         PlannedAct::Drop => "the live database goes, on its primary and every replica; backups and keys stay".to_owned(),
+        PlannedAct::Erase { .. } => format!(
+            "the live database goes, on its primary and every replica; every copy of {keys} keys is destroyed, in the keyring and its mirrors; \
+             {manifests} backups were there, and none can ever be read again; the tenant never comes back"
+        ),
         PlannedAct::Release => format!("{} holds end: from then on backups may expire and be purged", plan.bound.holds.len()),
         PlannedAct::Admit => {
             format!("backups of {} tenants are taken from the databases below from then on", plan.bound.sources.len())

@@ -309,7 +309,7 @@ impl Purge<'_> {
     }
 
     /// Lockers or keys of the tenant that a plan does not name: then it is not what the tenant is any more.
-    pub(super) async fn not_in_plan(&self, tenant: &TenantName, plan: &Plan) -> Result<Option<String>, Failure> {
+    pub(in crate::operation) async fn not_in_plan(&self, tenant: &TenantName, plan: &Plan) -> Result<Option<String>, Failure> {
         let (keys, untrusted) = self.keyring.keys_and_untrusted(tenant).await?;
         if let Some((_, error)) = untrusted.into_iter().find(|(key, _)| !plan.keys().any(|planned| planned == *key)) {
             return Err(error.into());
@@ -366,7 +366,7 @@ fn open_for(tenant: &TenantName, what: What, open: Vec<Planned>) -> Result<Optio
                 return refuse(&planned, format!("{} finishes it.", command(Some(tenant), PlannedAct::PurgeAll)));
             }
             // What was put back is nothing of what is there now; a live database is no backup.
-            (_, PlannedAct::PurgeReturned | PlannedAct::Drop) => {}
+            (_, PlannedAct::PurgeReturned | PlannedAct::Drop | PlannedAct::Erase { .. }) => {}
             (What::Before(_), PlannedAct::PurgeBefore { .. }) => {
                 return refuse(&planned, format!("{} finishes it.", command(Some(tenant), planned.plan.act)));
             }

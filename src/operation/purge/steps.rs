@@ -101,7 +101,12 @@ impl Purge<'_> {
     }
 
     /// Stops while somebody holds any of the plan's lockers.
-    pub(super) async fn refuse_if_held(&self, tenant: &TenantName, plan: &Plan, noted: bool) -> Result<(), Failure> {
+    pub(in crate::operation) async fn refuse_if_held(
+        &self,
+        tenant: &TenantName,
+        plan: &Plan,
+        noted: bool,
+    ) -> Result<(), Failure> {
         let mut holds = Holds::default();
         // Of what an earlier purge has begun to destroy, a hold keeps nothing: it came too late, whatever became of its record.
         let begun: BTreeSet<Locker> = self.begun_before(tenant).await?.into_iter().map(|planned| planned.locker).collect();
@@ -306,7 +311,7 @@ impl Purge<'_> {
     }
 
     /// Stops where this host's clock is ahead of the store's: what it takes for old may not be.
-    pub(super) async fn refuse_clock_ahead(&self) -> Result<(), Failure> {
+    pub(in crate::operation) async fn refuse_clock_ahead(&self) -> Result<(), Failure> {
         match self.vault.store().clock_ahead_seconds().await? {
             Some(ahead) if -ahead > CLOCK_AHEAD_SECONDS => {
                 let message = format!("this host's clock is {} s ahead of {}'s", -ahead, self.vault.store().address());

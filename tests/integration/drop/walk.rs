@@ -68,6 +68,7 @@ async fn drop_through(site: &Site, vault: &Vault, description: &str, tenant: &st
         operator: &site.backup.signer,
         eraser: &site.backup.signer,
         approvals: 0,
+        within_erasure: false,
         clear: Default::default(),
         accept: Vec::new(),
         clock: &Utc::now,

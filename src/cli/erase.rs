@@ -1,0 +1,183 @@
+//! `tenure erase`.
+
+use chrono::{TimeDelta, Utc};
+
+use super::{
+    clusters, confirm,
+    drop::{Obstacles, clear_words},
+    edge::{Edge, Ended},
+    installation::{Installation, read_signing_key},
+    table::{count, size, time},
+};
+use crate::{
+    config::store::Role,
+    format::act::ActCommand,
+    operation::{
+        drop::DropTenant,
+        erase::{Erase, EraseReport, EraseStatus, Intent, Live},
+        failure::{Failure, FailureClass},
+        held::FleetLocks,
+        purge::Purge,
+        refused,
+    },
+    printable::{Printable, Word},
+    tenant::TenantName,
+};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Who is erased
+    tenant: TenantName,
+
+    /// Destroy at once instead of waiting for the grace to end
+    #[arg(long, conflicts_with = "undo")]
+    skip_grace: bool,
+
+    /// Withdraw an erasure whose grace lasts
+    #[arg(long)]
+    undo: bool,
+
+    /// Clear away what is in the way of dropping the database, instead of leaving it open
+    #[arg(long, value_name = "KIND", value_delimiter = ',', conflicts_with = "undo")]
+    clear: Vec<Obstacles>,
+
+    /// A receiver of the server's log that keeps no database, like pg_receivewal: its application name or its slot
+    #[arg(long, value_name = "NAME", conflicts_with = "undo")]
+    accept: Vec<String>,
+
+    /// The tenant's name once more; without it a person at a terminal is asked
+    #[arg(long, value_name = "NAME")]
+    confirm: Option<String>,
+
+    /// Say what would be done, and do nothing
+    #[arg(long, conflicts_with = "undo")]
+    dry_run: bool,
+}
+
+pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let Installation { config, vault, keyring } = &Installation::open(edge, Role::Eraser).await?;
+    let (clusters, servers) = (clusters::fleet(config)?, clusters::servers(config)?);
+    let (operator, eraser) = (read_signing_key(config, "operator")?, read_signing_key(config, "eraser")?);
+    let locks = FleetLocks { clusters: &clusters, installation: vault.root().installation };
+    let (progress, clock) = (edge.progress(), &Utc::now);
+    // The plan of the erasure is what operators sign: what it consists of asks for nothing more.
+    let approvals = 0;
+    let (operator, eraser, cancel) = (&operator, &eraser, &edge.stop);
+    let clear = args.clear.iter().map(|obstacles| obstacles.kind()).collect();
+    let grace = if args.skip_grace { TimeDelta::zero() } else { config.erasure.grace() };
+    let erase = Erase {
+        drop: DropTenant {
+            vault,
+            keyring,
+            clusters: &clusters,
+            servers: &servers,
+            locks: &locks,
+            operator,
+            eraser,
+            approvals,
+            within_erasure: true,
+            clear,
+            accept: args.accept.clone(),
+            clock,
+            progress: &*progress,
+            cancel,
+        },
+        purge: Purge { vault, keyring, locks: &locks, operator, eraser, approvals, clock, progress: &*progress, cancel },
+        approvals: config.approvals.needed("erase"),
+        grace,
+        per_day: config.erasure.per_day,
+    };
+    let about = [keyring.tag(&args.tenant)];
+    let outcome = go(&args, edge, &erase).await;
+    let signer = Some(eraser).filter(|_| !args.dry_run);
+    let report = refused::noted(vault, ActCommand::Erase, &about, signer, edge.now(), outcome).await?;
+    edge.output.report("erase", &report, text)?;
+    let is_open = !report.open.is_empty() && !report.dry_run;
+    Ok(Ended { worst: is_open.then_some(FailureClass::SomeTenants) })
+}
+
+async fn go(args: &Args, edge: &Edge, erase: &Erase<'_>) -> Result<EraseReport, Failure> {
+    let tenant = &args.tenant;
+    let name = Word(tenant.as_str());
+    if args.undo {
+        confirm::tenant(edge, tenant, args.confirm.as_deref(), &format!("erase {name} --undo"))?;
+        return erase.undo(tenant).await;
+    }
+    let intent = erase.look(tenant).await?;
+    edge.output.announce(&format!("{}\n", first_line(tenant, &intent)));
+    if args.dry_run {
+        return Ok(erase.describe(tenant, &intent));
+    }
+    let mut command = format!("erase {name}");
+    command.push_str(if args.skip_grace { " --skip-grace" } else { "" });
+    command.push_str(&clear_words(&args.clear, &args.accept));
+    confirm::tenant(edge, tenant, args.confirm.as_deref(), &command)?;
+    erase.carry_out(tenant, &intent).await
+}
+
+fn first_line(tenant: &TenantName, intent: &Intent) -> String {
+    let cluster = intent.plan.databases.first().map_or("", |database| database.cluster.as_str());
+    let live = match &intent.live {
+        Live::Known(Some(drop)) => match &drop.doomed {
+            Some(doomed) => {
+                let about: Vec<String> = doomed.bytes.map(size).into_iter().chain([count(doomed.sessions, "session")]).collect();
+                format!("the LIVE database {} on {cluster} ({})", Printable(&doomed.name), about.join(", "))
+            }
+            None => format!("what replicas of {cluster} may still have of its dropped database"),
+        },
+        Live::Known(None) => "no live database any more".to_owned(),
+        Live::Unknown(why) => format!("NOT now its live database ({})", why.one_line()),
+    };
+    let days = intent.taken.map(|(oldest, newest)| format!(" ({} – {})", oldest.format("%Y-%m-%d"), newest.format("%Y-%m-%d")));
+    let backups = format!("all {} of {tenant}{}", count(intent.backups, "backup"), days.unwrap_or_default());
+    let when = match intent.is_destroying() || intent.grace_until() <= intent.plan.created_at {
+        true => "at once".to_owned(),
+        false => format!("after {}", time(intent.grace_until())),
+    };
+    let what = format!("{live}, {backups} and its keys, {when}; it never comes back");
+    match intent.is_resumed() {
+        true => format!("erase: going on with what was begun at {}: {what}", time(intent.plan.created_at)),
+        false => format!("erase: {what}"),
+    }
+}
+
+fn text(report: &EraseReport) -> String {
+    let tenant = Printable(&report.tenant);
+    let mut text: String = report.notes.iter().map(|note| format!("note: {note}\n")).collect();
+    if report.dry_run {
+        text.push_str("nothing was done\n");
+        return text;
+    }
+    for node in &report.nodes {
+        let replayed = node.replay_lsn.as_ref().map(|lsn| format!(", replayed up to {lsn}")).unwrap_or_default();
+        text.push_str(&format!("{}: {}{replayed}\n", node.node, node.state));
+    }
+    for copy in &report.key_copies {
+        text.push_str(&match copy.destroyed_at {
+            Some(at) => format!("keys destroyed in {}, read back as absent at {}\n", copy.store, time(at)),
+            None => format!("keys NOT destroyed in {}\n", copy.store),
+        });
+    }
+    if report.objects_removed > 0 {
+        text.push_str(&format!("removed {}, {}\n", count(report.objects_removed, "object"), size(report.bytes_removed)));
+    }
+    for item in &report.open {
+        text.push_str(&format!("open: {}: {}\n", item.object, item.what));
+    }
+    text.push_str(&match report.status {
+        EraseStatus::Requested => format!("{tenant}: refused by every command from now on; NOT erased yet\n"),
+        EraseStatus::Suspended => {
+            format!("{tenant}: closed, and refused by every command; nothing is destroyed before {}\n", time(report.grace_until))
+        }
+        EraseStatus::LiveErased => format!("{tenant}: its live database is gone everywhere; its backups are NOT yet\n"),
+        EraseStatus::KeysDestroyed => {
+            format!(
+                "{tenant}: its live database is gone everywhere, and nothing that is still stored can be read; not closed yet\n"
+            )
+        }
+        EraseStatus::Closed => format!("{tenant}: erased: no database, no backup and no key is left\n"),
+        EraseStatus::Withdrawn => format!("{tenant}: the erasure is withdrawn; nothing was destroyed\n"),
+    });
+    text
+}

@@ -1,0 +1,196 @@
+//! What is to be erased: the plan that is open, or a new one.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Erase;
+use crate::{
+    format::{
+        erasure_note::{ErasedDatabase, ErasureNote, ErasureSays},
+        plan::{Plan, PlannedAct, PlannedDatabase, Step},
+    },
+    id::{NameTag, RecordId},
+    operation::{
+        drop, erased,
+        failure::{Failure, FailureClass},
+        purge::What,
+    },
+    printable::Word,
+    signed::FORMAT,
+    tenant::TenantName,
+    vault::plans::Planned,
+};
+
+/// What will be done.
+pub struct Intent {
+    /// The plan.
+    pub plan: Plan,
+    /// The steps that it has come past; `None` while it is not written.
+    pub(super) steps: Option<BTreeSet<Step>>,
+    /// The live database.
+    pub live: Live,
+    /// Backups, as far as they are listed.
+    pub backups: u64,
+    /// When the oldest and the newest were taken, by their names.
+    pub taken: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+/// What is known of a tenant's live database.
+pub enum Live {
+    /// What a drop would do; `None` where tenure dropped it before.
+    Known(Option<Box<drop::Intent>>),
+    /// Why that cannot be said now.
+    Unknown(Failure),
+}
+
+impl Intent {
+    /// Whether an earlier run wrote the plan.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.steps.is_some()
+    }
+
+    /// Whether it has begun to destroy.
+    #[must_use]
+    pub fn is_destroying(&self) -> bool {
+        self.is_past(Step::Destroying)
+    }
+
+    /// Nothing is destroyed before this time.
+    #[must_use]
+    pub fn grace_until(&self) -> DateTime<Utc> {
+        match self.plan.act {
+            PlannedAct::Erase { grace_until } => grace_until,
+            _ => self.plan.created_at,
+        }
+    }
+
+    fn is_past(&self, step: Step) -> bool {
+        self.steps.as_ref().is_some_and(|steps| steps.contains(&step))
+    }
+
+    /// What keeps the tenant from coming back. A second run writes the same bytes.
+    pub(super) fn tombstone(&self) -> ErasureNote {
+        let plan = &self.plan;
+        let database = |planned: &PlannedDatabase| ErasedDatabase {
+            system_identifier: planned.system_identifier.clone(),
+            database_oid: planned.database_oid,
+        };
+        ErasureNote {
+            format: FORMAT,
+            installation: plan.installation,
+            id: plan.id,
+            name_tag: plan.name_tag,
+            says: ErasureSays::Erased {
+                lockers: plan.lockers.iter().map(|planned| planned.locker).collect(),
+                keys: plan.keys().collect(),
+                databases: plan.databases.iter().map(database).collect(),
+                grace_until: self.grace_until(),
+            },
+            created_at: plan.created_at,
+        }
+    }
+}
+
+impl Erase<'_> {
+    /// Finds the open plan for this tenant, or makes a new one, and writes nothing.
+    ///
+    /// # Errors
+    /// A tenant that is unknown (1), on hold, or was erased before (4); keys, plans or tombstones that cannot be read or trusted (5).
+    pub async fn look(&self, tenant: &TenantName) -> Result<Intent, Failure> {
+        let purge = &self.purge;
+        if let Some(Planned { plan, steps, .. }) = self.open(purge.keyring.tag(tenant)).await? {
+            let live = self.live(tenant, Some(&plan)).await?;
+            let backups = plan.lockers.iter().map(|planned| planned.manifests).sum();
+            return Ok(Intent { plan, steps: Some(steps), live, backups, taken: None });
+        }
+        erased::refuse(purge.vault, purge.keyring, tenant).await?;
+        let now = self.now();
+        self.refuse_too_many(now).await?;
+        let found = purge.look(tenant, What::All, false).await?;
+        let live = self.live(tenant, None).await?;
+        let databases = match &live {
+            Live::Known(Some(drop)) => drop.plan.databases.clone(),
+            // What is recorded of it is enough to know it again.
+            _ => self.recorded(&found.plan).await?,
+        };
+        let act = PlannedAct::Erase { grace_until: now + self.grace };
+        let plan = Plan { id: RecordId::random(), act, databases, created_at: now, ..found.plan };
+        let taken = found.summary.oldest.zip(found.summary.newest);
+        Ok(Intent { plan, steps: None, live, backups: found.summary.backups, taken })
+    }
+
+    /// The open plan to erase a tenant, the oldest of several.
+    pub(super) async fn open(&self, tag: NameTag) -> Result<Option<Planned>, Failure> {
+        let open = self.purge.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
+        Ok(open.into_iter().find(|planned| matches!(planned.plan.act, PlannedAct::Erase { .. })))
+    }
+
+    /// What a drop would do now. A server that cannot be asked, or a database that is not the one that was planned, stops no erasure of
+    /// backups: it is said, and nothing is dropped.
+    async fn live(&self, tenant: &TenantName, plan: Option<&Plan>) -> Result<Live, Failure> {
+        match self.drop.look(tenant).await {
+            Ok(Some(drop)) => match plan {
+                Some(plan) if !binds(plan, &drop.plan) => Ok(Live::Unknown(another(tenant))),
+                _ => Ok(Live::Known(Some(Box::new(drop)))),
+            },
+            Ok(None) => Ok(Live::Known(None)),
+            Err(failure) if failure.class == FailureClass::Failed => Ok(Live::Unknown(failure)),
+            Err(failure) if plan.is_some() && failure.class == FailureClass::Refused => Ok(Live::Unknown(failure)),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Where the vault says that a tenant lives.
+    async fn recorded(&self, plan: &Plan) -> Result<Vec<PlannedDatabase>, Failure> {
+        let mut databases: Vec<PlannedDatabase> = Vec::new();
+        for planned in &plan.lockers {
+            let Some(source) = self.purge.vault.source(planned.locker).await? else { continue };
+            let database = PlannedDatabase {
+                cluster: source.cluster,
+                system_identifier: source.system_identifier,
+                database_oid: source.database_oid,
+                allowed_connections: true,
+            };
+            if !databases.contains(&database) {
+                databases.push(database);
+            }
+        }
+        Ok(databases)
+    }
+
+    /// Stops when more were begun within a day than somebody would do on purpose.
+    async fn refuse_too_many(&self, now: DateTime<Utc>) -> Result<(), Failure> {
+        let mut begun = 0;
+        for listed in self.purge.vault.listed_plans(|steps| steps.contains(&Step::Noted)).await? {
+            let plan = listed.plan?;
+            let is_erasure = matches!(plan.act, PlannedAct::Erase { .. });
+            begun += u32::from(is_erasure && plan.created_at > now - TimeDelta::days(1));
+        }
+        if begun < self.per_day {
+            return Ok(());
+        }
+        let message = format!("{begun} erasures were begun within the last day, and no more than {} may be", self.per_day);
+        Err(Failure::new(FailureClass::Refused, "too-many-erasures", "erase", message).hint(
+            "Nothing was done. This guards against accidents: wait, or, if all of them are meant, set `per_day` below [erasure].",
+        ))
+    }
+}
+
+/// Whether everything that a drop's plan would drop is in the plan of the erasure.
+pub(super) fn binds(plan: &Plan, drop: &Plan) -> bool {
+    let is_same = |one: &PlannedDatabase, other: &PlannedDatabase| {
+        (&one.system_identifier, one.database_oid) == (&other.system_identifier, other.database_oid)
+    };
+    drop.databases.iter().all(|live| plan.databases.iter().any(|planned| is_same(planned, live)))
+}
+
+/// Another database has the tenant's name now.
+pub(super) fn another(tenant: &TenantName) -> Failure {
+    let message = format!("another database answers to tenant {tenant} than the one that was to be erased");
+    Failure::new(FailureClass::Refused, "another-database", tenant, message).hint(format!(
+        "It is not touched. `tenure tenants` shows it; if it is a new customer's, {} must have another name.",
+        Word(tenant.as_str())
+    ))
+}

@@ -1,0 +1,204 @@
+//! The steps of an erasure, in their order.
+
+use chrono::SecondsFormat;
+
+use super::{
+    Done, Erase, Intent,
+    plan::{another, binds},
+};
+use crate::{
+    format::plan::{Found, Plan, PlannedAct, PlannedLocker, Step},
+    id::RecordId,
+    operation::{
+        drop::DropStatus,
+        erased,
+        failure::{Failure, FailureClass},
+        plans,
+        purge::{OpenItem, PurgeStatus, What},
+    },
+    printable::Word,
+    tenant::TenantName,
+};
+
+impl Erase<'_> {
+    pub(super) async fn steps(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
+        let (plan, purge) = (&intent.plan, &self.purge);
+        if !intent.is_destroying() {
+            self.prepare(tenant, intent).await?;
+        }
+        // Every run writes it where it is missing.
+        erased::put(purge.vault, purge.keyring, &intent.tombstone(), purge.eraser).await?;
+        if !intent.is_destroying() {
+            self.mark(plan, Step::Noted, Found::default()).await?;
+            if self.now() < intent.grace_until() {
+                return self.suspend(tenant, intent, done).await;
+            }
+            // By a clock that is ahead its grace is over too early.
+            purge.refuse_clock_ahead().await?;
+            purge.refuse_if_held(tenant, plan, false).await?;
+            self.mark(plan, Step::Destroying, Found::default()).await?;
+        }
+        // Whoever withdrew it before this look finds the mark, and whoever comes later finds that it destroys.
+        self.refuse_withdrawn(tenant, plan).await?;
+        self.drop_live(tenant, intent, done).await?;
+        self.purge_all(tenant, intent, done).await?;
+        let is_purged = done.purged.as_ref().is_none_or(|purged| purged.status == PurgeStatus::Closed);
+        let is_open = !done.open.is_empty() || done.purged.as_ref().is_some_and(|purged| !purged.open.is_empty());
+        if done.live_is_erased && is_purged && !is_open {
+            self.mark(plan, Step::Closed, Found::default()).await?;
+            done.is_closed = true;
+        }
+        Ok(())
+    }
+
+    /// What must hold before the tombstone is written. Nothing is destroyed.
+    async fn prepare(&self, tenant: &TenantName, intent: &Intent) -> Result<(), Failure> {
+        let (plan, purge) = (&intent.plan, &self.purge);
+        // As a purge of everything would look at it.
+        let whole = Plan { act: PlannedAct::PurgeAll, ..plan.clone() };
+        if let Some(other) = purge.not_in_plan(tenant, &whole).await? {
+            if intent.is_resumed() {
+                let void = Some(format!("{other} is not in the plan"));
+                self.mark(plan, Step::Closed, Found { void, ..Found::default() }).await?;
+            }
+            let message = format!("{other} of tenant {tenant} is not in the plan {}", plan.id);
+            return Err(Failure::new(FailureClass::Refused, "plan-void", plan.id, message).hint(format!(
+                "Nothing was destroyed, and the plan is given up: `tenure erase {}` makes a new one.",
+                Word(tenant.as_str())
+            )));
+        }
+        if !intent.is_resumed() {
+            purge.vault.put_plan(plan, purge.operator).await?;
+        }
+        plans::require(purge.vault, plan, Some(tenant), self.approvals, self.now()).await?;
+        self.refuse_withdrawn(tenant, plan).await?;
+        purge.refuse_if_held(tenant, plan, false).await
+    }
+
+    /// While its grace lasts: the database lets nobody in.
+    async fn suspend(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
+        self.refuse_withdrawn(tenant, &intent.plan).await?;
+        let until = intent.grace_until();
+        done.is_suspended = true;
+        for database in &intent.plan.databases {
+            if let Err(failure) = self.drop.suspend(tenant, database).await {
+                done.is_suspended = false;
+                done.open.push(OpenItem {
+                    kind: "live",
+                    object: format!("the live database on {}", database.cluster),
+                    what: format!("it may still let sessions in: {}", failure.one_line()),
+                    until: None,
+                });
+            }
+        }
+        done.open.push(OpenItem {
+            kind: "grace",
+            object: format!("the grace of {tenant}"),
+            what: format!(
+                "nothing is destroyed before {}: after that the same command goes on; until then `tenure erase {} --undo` gives everything back",
+                until.to_rfc3339_opts(SecondsFormat::Secs, true),
+                Word(tenant.as_str())
+            ),
+            until: Some(until),
+        });
+        Ok(())
+    }
+
+    async fn refuse_withdrawn(&self, tenant: &TenantName, plan: &Plan) -> Result<(), Failure> {
+        let erasures = erased::read_both(self.purge.vault, self.purge.keyring, plan.name_tag).await?;
+        if !erasures.is_withdrawn(plan.id) {
+            return Ok(());
+        }
+        let void = Some("withdrawn".to_owned());
+        self.mark(plan, Step::Closed, Found { void, ..Found::default() }).await?;
+        let message = format!("the erasure of tenant {tenant} was withdrawn");
+        Err(Failure::new(FailureClass::Refused, "plan-void", plan.id, message)
+            .hint("Nothing was destroyed, and the plan is given up."))
+    }
+
+    /// The live part. What keeps it from being dropped is left open, and keeps no backup from going: the tombstone stands.
+    async fn drop_live(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
+        let report = match self.drop.look(tenant).await {
+            Ok(None) => {
+                done.live_is_erased = true;
+                return Ok(());
+            }
+            Ok(Some(live)) if !binds(&intent.plan, &live.plan) => Err(another(tenant)),
+            Ok(Some(live)) => self.drop.carry_out(tenant, &live).await,
+            Err(failure) => Err(failure),
+        };
+        match report {
+            Ok(report) => {
+                done.live_is_erased = report.status == DropStatus::Closed;
+                done.nodes = report.nodes;
+                done.open.extend(report.open);
+                done.notes.extend(report.notes);
+                Ok(())
+            }
+            Err(failure)
+                if failure.kind != "on-hold" && matches!(failure.class, FailureClass::Failed | FailureClass::Refused) =>
+            {
+                self.plan_drop(intent).await?;
+                done.open.push(OpenItem {
+                    kind: "live",
+                    object: format!("the live database of {tenant}"),
+                    what: format!("{}. {}", failure.one_line(), failure.hint),
+                    until: None,
+                });
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Writes the plan of a drop that cannot begin now: once the keys are gone, nothing else says which database it was.
+    async fn plan_drop(&self, intent: &Intent) -> Result<(), Failure> {
+        let (plan, vault) = (&intent.plan, self.purge.vault);
+        let planned = vault.plans(plan.name_tag, |_| true).await?;
+        let is_of_this =
+            |other: &Plan| other.act == PlannedAct::Drop && other.created_at >= plan.created_at && binds(plan, other);
+        if plan.databases.is_empty() || planned.iter().any(|planned| is_of_this(&planned.plan)) {
+            return Ok(());
+        }
+        let lockers = plan.lockers.iter().map(|locker| PlannedLocker { keys: Vec::new(), ..locker.clone() }).collect();
+        let drop = Plan { id: RecordId::random(), act: PlannedAct::Drop, lockers, created_at: self.now(), ..plan.clone() };
+        Ok(vault.put_plan(&drop, self.purge.operator).await?)
+    }
+
+    async fn purge_all(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
+        let purge = &self.purge;
+        if self.is_purged(&intent.plan).await? {
+            return Ok(());
+        }
+        let found = purge.look(tenant, What::All, false).await?;
+        let is_planned = |locker| intent.plan.lockers.iter().any(|planned| planned.locker == locker);
+        if let Some(other) = found.plan.lockers.iter().find(|found| !is_planned(found.locker)) {
+            let message = format!("locker {} of tenant {tenant} is not in the plan {}", other.locker, intent.plan.id);
+            return Err(Failure::new(FailureClass::Refused, "plan-changed", intent.plan.id, message).hint(format!(
+                "It came after the plan was signed: find out how. `tenure purge {}` lets go of it, and then this command goes on.",
+                Word(tenant.as_str())
+            )));
+        }
+        done.purged = Some(purge.carry_out(tenant, &found).await?);
+        Ok(())
+    }
+
+    /// Whether a purge of everything that this plan names is closed.
+    async fn is_purged(&self, plan: &Plan) -> Result<bool, Failure> {
+        let vault = self.purge.vault;
+        let is_whole = |other: &Plan| {
+            let has = |locker| other.lockers.iter().any(|planned| planned.locker == locker);
+            other.act == PlannedAct::PurgeAll && plan.lockers.iter().all(|planned| has(planned.locker))
+        };
+        let closed =
+            |steps: &std::collections::BTreeSet<Step>| steps.contains(&Step::KeysDestroyed) && steps.contains(&Step::Closed);
+        for planned in vault.plans(plan.name_tag, closed).await?.into_iter().filter(|planned| is_whole(&planned.plan)) {
+            // By what the eraser signed, not by the names alone.
+            let mark = vault.mark(planned.plan.id, Step::Closed).await?;
+            if mark.is_some_and(|mark| mark.found.void.is_none()) && vault.keys_are_destroyed(planned.plan.id).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

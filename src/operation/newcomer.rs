@@ -1,0 +1,142 @@
+//! `admit --new`: an operator says that a name which answers to a tombstone is a new customer's. What was erased stays erased.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    erased,
+    failure::{Failure, FailureClass},
+    fleet::{Cluster, Fleet, Known},
+    plans::by_operator::{Planning, Wanted},
+};
+use crate::{
+    format::{
+        act::{Act, ActCommand, ActOutcome},
+        erasure_note::{ErasureNote, ErasureSays},
+        plan::{Bound, PlannedAct},
+    },
+    id::RecordId,
+    keyring::Keyring,
+    object_name::Document,
+    printable::{Printable, Word},
+    signature::{Namespace, SigningKey},
+    signed::FORMAT,
+    tenant::TenantName,
+    vault::Vault,
+};
+
+/// What `admit --new` works with.
+pub struct AdmitNew<'a> {
+    /// Where tombstones are.
+    pub vault: &'a Vault,
+    /// And where they are as well.
+    pub keyring: &'a Keyring,
+    /// The fleet.
+    pub clusters: &'a [Cluster],
+    /// Signs the plan, where operators must sign one.
+    pub operator: &'a SigningKey,
+    /// Signs the admission.
+    pub eraser: &'a SigningKey,
+    /// How many operators must sign the plan; 0 where nobody is asked.
+    pub approvals: u32,
+}
+
+/// A name that is a new customer's.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AdmittedNew {
+    /// The name.
+    pub tenant: String,
+    /// The tombstones that it answered to: ids.
+    pub tombstones: Vec<String>,
+    /// The database that answers to it now, as `cluster/database`; null where none does yet.
+    pub database: Option<String>,
+}
+
+impl AdmitNew<'_> {
+    /// Admits a name.
+    ///
+    /// # Errors
+    /// No tombstone answers to it (1); its grace still lasts, or the database that answers to it is the erased one (4); a tombstone that
+    /// cannot be trusted (5).
+    pub async fn run(&self, tenant: &TenantName, now: DateTime<Utc>) -> Result<AdmittedNew, Failure> {
+        let (vault, keyring) = (self.vault, self.keyring);
+        for namespace in [Namespace::Erasure, Namespace::Run] {
+            vault.check_signer(self.eraser, namespace, now).map_err(|error| Failure::key_not_allowed("eraser", error))?;
+        }
+        let (tag, name) = (keyring.tag(tenant), Word(tenant.as_str()));
+        let erasures = erased::read_both(vault, keyring, tag).await?;
+        if let Some((object, why)) = erasures.doubtful().next() {
+            let message = format!("what is said of tenant {tenant} cannot be trusted: {object}: {why}");
+            return Err(Failure::new(FailureClass::Integrity, "untrusted-tombstone", object, message)
+                .hint("Nobody is admitted. Find out who changed it, and put it back from the other store."));
+        }
+        let tombstones: BTreeSet<RecordId> = erasures.counting().map(|note| note.id).collect();
+        if tombstones.is_empty() {
+            let message = format!("no tombstone answers to tenant {tenant}");
+            return Err(Failure::new(FailureClass::Failed, "not-erased", tenant, message)
+                .hint("Nothing keeps it out: the next `tenure backup` takes it in."));
+        }
+        if let Some(until) = erasures.grace_until().filter(|until| *until > now) {
+            let message = format!(
+                "the erasure of tenant {tenant} waits until {}",
+                until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+            );
+            return Err(Failure::new(FailureClass::Refused, "tenant-erased", tenant, message)
+                .hint(format!("`tenure erase {name} --undo` gives the tenant back; a new customer comes after it is erased.")));
+        }
+        let known = Known::read(vault, keyring).await?;
+        let fleet = Fleet::discover(self.clusters, &known).await;
+        if let Some(places) = fleet.ambiguous().get(tenant) {
+            return Err(super::backup::ambiguous_tenant(tenant, places));
+        }
+        let resident = fleet.residents().remove(tenant);
+        if let Some(at) = resident.as_ref().filter(|at| known.is_erased(&at.system_identifier, at.found.oid)) {
+            let message = format!("database {} on {} is the one that was erased", Printable(&at.found.database), at.cluster.name);
+            return Err(Failure::new(FailureClass::Refused, "database-erased", tenant, message)
+                .hint("Somebody put an old copy of the server back. It is no new customer's."));
+        }
+        let planning = Planning { vault, keyring: Some(keyring), operator: self.operator, needed: self.approvals, now };
+        let objects = tombstones.iter().map(|id| Document::Tombstone(tag, *id).to_string()).collect();
+        let bound = Bound { objects, ..Bound::default() };
+        let wanted = Wanted { tenant: Some(tenant.clone()), act: PlannedAct::Admit, lockers: Vec::new(), bound };
+        let plan = planning.begin(&wanted).await?;
+        let note = ErasureNote {
+            format: FORMAT,
+            installation: vault.root().installation,
+            id: RecordId::random(),
+            name_tag: tag,
+            says: ErasureSays::Admitted { tombstones: tombstones.iter().copied().collect() },
+            created_at: now,
+        };
+        self.record(&note, plan.as_ref().map(|plan| plan.id), ActOutcome::Begun).await?;
+        erased::put(vault, keyring, &note, self.eraser).await?;
+        self.record(&note, plan.as_ref().map(|plan| plan.id), ActOutcome::Done).await?;
+        planning.end(plan.as_ref()).await?;
+        Ok(AdmittedNew {
+            tenant: tenant.as_str().to_owned(),
+            tombstones: tombstones.iter().map(ToString::to_string).collect(),
+            database: resident.map(|at| format!("{}/{}", at.cluster.name, Printable(&at.found.database))),
+        })
+    }
+
+    async fn record(&self, note: &ErasureNote, plan: Option<RecordId>, outcome: ActOutcome) -> Result<(), Failure> {
+        let act = Act {
+            format: FORMAT,
+            installation: note.installation,
+            id: RecordId::random(),
+            command: ActCommand::Admit,
+            plan,
+            started_at: note.created_at,
+            ended_at: note.created_at,
+            outcome,
+            lockers: Vec::new(),
+            certificate: None,
+            about: vec![note.name_tag],
+            reason: None,
+        };
+        Ok(self.vault.put_act(&act, self.eraser).await?)
+    }
+}

@@ -1,0 +1,187 @@
+//! A tenant is gone, live and in every backup, and does not come back; and while its grace lasts nothing is lost.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::{
+    drop::Site,
+    harness::{
+        postgres::{Cluster, Options},
+        site::walk,
+    },
+};
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for path in walk(from) {
+        let target = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(path, target).unwrap();
+    }
+}
+
+impl Site {
+    fn erase(&self, tenant: &str, more: &[&str]) -> (i32, Value) {
+        self.program.run(&[&["erase", tenant, "--confirm", tenant], more].concat())
+    }
+
+    /// What a command about the tenant is refused with.
+    fn refused(&self, command: &[&str]) -> String {
+        let (code, document) = self.program.run(command);
+        assert_eq!(code, 4, "{command:?}: {document:#}");
+        document["error"]["kind"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// What one tenant's outcome is refused with.
+    fn refused_by_name(&self, command: &[&str]) -> String {
+        let (_, document) = self.program.run(command);
+        let kind = document["error"]["kind"].as_str().or(document["results"][0]["error"]["kind"].as_str());
+        kind.unwrap_or_else(|| panic!("{command:?}: {document:#}")).to_owned()
+    }
+
+    /// Files of a store whose names contain all of these.
+    fn files(&self, store: &str, parts: &[&str]) -> usize {
+        let files = walk(&self.program.path(store));
+        files.iter().filter(|path| parts.iter().all(|part| path.to_string_lossy().contains(part))).count()
+    }
+
+    fn outcome(&self, tenant: &str) -> (i32, String, String) {
+        let (code, report) = self.program.run(&["backup", "--all"]);
+        let results = report["results"].as_array().unwrap_or_else(|| panic!("{report:#}"));
+        let Some(result) = results.iter().find(|result| result["tenant"] == tenant) else {
+            return (code, "not there".to_owned(), String::new());
+        };
+        let kind = result["error"]["kind"].as_str().unwrap_or_default();
+        (code, result["outcome"].as_str().unwrap().to_owned(), kind.to_owned())
+    }
+}
+
+#[test]
+fn while_the_grace_lasts_nothing_is_lost_and_everybody_refuses() {
+    let site = Site::new(&Options::default(), &["acme", "acme_2"]);
+    let program = &site.program;
+    // Nobody is meant by accident.
+    let (code, planned) = program.run(&["erase", "acme", "--dry-run"]);
+    assert_eq!((code, &planned["dry_run"], &planned["plan"]), (0, &json!(true), &json!(null)), "{planned:#}");
+    assert_eq!(site.refused(&["erase", "acme"]), "not-confirmed");
+    assert_eq!(site.refused(&["erase", "acme", "--confirm", "acme_2"]), "not-confirmed");
+    assert_eq!(program.refused(1, &["erase", "nobody", "--confirm", "nobody"])["kind"], "unknown-tenant");
+    program.done(&["hold", "acme", "--reason", "a letter"]);
+    assert_eq!(site.refused(&["erase", "acme", "--confirm", "acme"]), "on-hold");
+    program.done(&["release", "acme"]);
+    assert_eq!((site.state("acme"), site.files("vault", &["erased"])), (Some(true), 0));
+
+    let (code, report) = site.erase("acme", &[]);
+    assert_eq!((code, &report["status"]), (3, &json!("suspended")), "{report:#}");
+    assert_eq!(report["open"][0]["kind"], "grace", "{report:#}");
+    assert_eq!(site.state("acme"), Some(false), "it lets nobody in");
+    assert_eq!((site.files("vault", &["erased"]), site.files("keyring", &["erased"])), (2, 2));
+    let (code, outcome, _) = site.outcome("acme");
+    assert_eq!((code, outcome.as_str()), (0, "not there"), "it keeps no night from being a good one");
+    assert_eq!(site.outcome("acme_2").1, "done");
+    assert_eq!(site.refused_by_name(&["backup", "acme"]), "tenant-erased");
+    for command in [
+        &["restore", "acme", "--into", "acme_copy", "--identity", "recovery-kit.txt"][..],
+        &["admit", "--source", "acme"],
+        &["admit", "--new", "acme"],
+        &["drop", "acme", "--confirm", "acme"],
+    ] {
+        assert_eq!(site.refused(command), "tenant-erased", "{command:?}");
+    }
+    let (code, rotated) = program.run(&["keys", "rotate", "acme"]);
+    assert_eq!((code, &rotated["results"][0]["error"]["kind"]), (4, &json!("tenant-erased")), "{rotated:#}");
+    assert_eq!(site.tenant("acme"), "erased");
+    // Once more is the same plan, and still nothing is lost.
+    let (code, again) = site.erase("acme", &["--skip-grace"]);
+    assert_eq!((code, &again["plan"], &again["status"]), (3, &report["plan"], &json!("suspended")), "{again:#}");
+    assert_eq!(again["grace_until"], report["grace_until"]);
+
+    let (code, undone) = site.erase("acme", &["--undo"]);
+    assert_eq!((code, &undone["status"]), (0, &json!("withdrawn")), "{undone:#}");
+    assert_eq!(site.state("acme"), Some(true));
+    assert_eq!(site.outcome("acme"), (0, "done".to_owned(), String::new()));
+    assert_eq!(program.refused(1, &["erase", "acme", "--undo", "--confirm", "acme"])["kind"], "nothing-to-undo");
+    program.done(&["verify", "--all", "--identity", "recovery-kit.txt"]);
+    program.done(&["tenants"]);
+}
+
+#[test]
+fn everything_goes_from_everywhere_and_does_not_come_back() {
+    let site = Site::new(&Options { replicas: 1, ..Options::default() }, &["acme", "acme_2", "acmeology"]);
+    let program = &site.program;
+    for store in ["vault", "keyring"] {
+        copy(&program.path(store), &program.path(&format!("{store}.old")));
+    }
+    let oid = site.oid("acme");
+    let (code, report) = site.erase("acme", &["--skip-grace"]);
+    assert_eq!((code, &report["status"], &report["open"]), (0, &json!("closed"), &json!([])), "{report:#}");
+    assert!(report["objects_removed"].as_u64().unwrap() > 0, "{report:#}");
+    assert_eq!(report["nodes"].as_array().unwrap().len(), 2, "{report:#}");
+    assert!(report["key_copies"].as_array().unwrap().iter().all(|copy| !copy["destroyed_at"].is_null()), "{report:#}");
+    assert_eq!(site.state("acme"), None);
+    assert!(!crate::drop::has(&site.cluster.replicas[0], &oid));
+    // Nothing but the notes and tombstones; the neighbours have all that they had.
+    let (code, again) = site.erase("acme", &[]);
+    assert_eq!((code, &again["error"]["kind"]), (4, &json!("tenant-erased")), "{again:#}");
+    program.done(&["backup", "--all"]);
+    program.done(&["verify", "--all", "--identity", "recovery-kit.txt"]);
+    assert_eq!((site.state("acme_2"), site.state("acmeology")), (Some(true), Some(true)));
+
+    // Old copies of both stores put back beside the tombstones: nobody opens anything.
+    for store in ["vault", "keyring"] {
+        copy(&program.path(&format!("{store}.old")), &program.path(store));
+    }
+    let restore = ["restore", "acme", "--into", "acme_copy", "--identity", "recovery-kit.txt"];
+    assert_eq!(site.refused(&restore), "tenant-erased");
+    // In one store alone the tombstone is enough.
+    for store in ["vault", "keyring"] {
+        let (erased, aside) = (program.path(store).join("erased"), program.path("aside"));
+        fs::rename(&erased, &aside).unwrap();
+        assert_eq!(site.refused(&restore), "tenant-erased", "{store}");
+        fs::rename(&aside, &erased).unwrap();
+    }
+    let (_, purged) = program.run(&["purge", "acme", "--returned", "--confirm", "acme"]);
+    assert_eq!(purged["status"], "closed", "{purged:#}");
+
+    // A database with the old name: alarmed, not backed up, never dropped, until somebody says that it is a new customer's.
+    site.create("acme");
+    assert_eq!(site.outcome("acme"), (4, "refused".to_owned(), "tenant-erased".to_owned()));
+    assert_eq!(site.refused(&["erase", "acme", "--confirm", "acme"]), "tenant-erased");
+    assert_eq!(site.refused(&["drop", "acme", "--confirm", "acme"]), "tenant-erased");
+    assert_eq!(site.state("acme"), Some(true));
+    assert_eq!(program.refused(1, &["admit", "--new", "acme_2"])["kind"], "not-erased");
+    let admitted = program.done(&["admit", "--new", "acme"]);
+    assert_eq!(admitted["new"][0]["database"], "here/tenant_acme", "{admitted:#}");
+    assert_eq!(site.outcome("acme"), (0, "done".to_owned(), String::new()));
+    assert_eq!(program.done(&["list", "acme"])["backups"].as_array().unwrap().len(), 1);
+    program.done(&["keys", "check", "--identity", "recovery-kit.txt"]);
+}
+
+#[test]
+fn a_server_that_is_down_keeps_no_backup() {
+    let site = Site::on(Cluster::start(&Options::default()), &["acme"]);
+    site.cluster.stop("fast");
+    let (code, report) = site.erase("acme", &["--skip-grace"]);
+    assert_eq!(code, 3, "{report:#}");
+    let open = report["open"].as_array().unwrap();
+    assert!(open.iter().any(|item| item["kind"] == "live"), "{report:#}");
+    assert_eq!(report["status"], "requested", "the last stage with nothing open before it: {report:#}");
+    assert!(report["key_copies"].as_array().unwrap().iter().all(|copy| !copy["destroyed_at"].is_null()), "{report:#}");
+    assert_eq!(site.files("keyring", &["/k/"]), 0);
+    site.cluster.start_again();
+    let (code, report) = site.erase("acme", &[]);
+    assert_eq!((code, &report["status"]), (0, &json!("closed")), "{report:#}");
+    assert_eq!(site.state("acme"), None);
+}
+
+#[test]
+fn too_many_a_day_are_an_accident() {
+    let site = Site::new(&Options::default(), &["acme", "globex"]);
+    let file = site.program.path("tenure.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}\n[erasure]\nper_day = 1\n")).unwrap();
+    assert_eq!(site.erase("acme", &[]).0, 3);
+    assert_eq!(site.refused(&["erase", "globex", "--confirm", "globex"]), "too-many-erasures");
+    // What was begun may be finished.
+    assert_eq!(site.erase("acme", &["--undo"]).0, 0);
+}

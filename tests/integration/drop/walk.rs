@@ -24,7 +24,7 @@ use tenure::{
     store::{
         Store, StoreErrorKind,
         directory::DirectoryStore,
-        fault::{Fault, FaultStore},
+        fault::{Fault, FaultStore, Operation},
     },
     tenant::TenantName,
     vault::Vault,
@@ -251,6 +251,27 @@ async fn every_call_fails_or_is_the_last() {
     }
     eprintln!("walk: {walked} runs of a drop failed or ended, one call at a time, of {calls}");
     assert!(walked >= 20);
+}
+
+/// A step of which only the signature was written: the next run's has another name, and the plan comes to its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_without_its_step_is_no_end() {
+    let steps = [Step::Closing, Step::Destroying, Step::Dropped, Step::Closed];
+    let site = fleet(steps.len()).await;
+    for (nth, step) in steps.into_iter().enumerate() {
+        let (tenant, before) = (name(nth), databases(&site));
+        let store = FaultStore::new(Arc::new(DirectoryStore::open(&site.folder().join("vault")).await.unwrap()));
+        let mark = format!("/{}", step.file());
+        store.fail_where(
+            move |operation, object: &str| operation == Operation::Put && object.ends_with(&mark),
+            1,
+            Fault::Refused(StoreErrorKind::Denied),
+        );
+        let vault = Vault::open(Arc::new(store), &AllowedSigners::parse(&site.signers).unwrap()).await.unwrap();
+        let ended = drop_through(&site, &vault, &site.cluster.description(), &tenant).await;
+        assert!(ended.is_err(), "{step:?}: {ended:?}");
+        finish(&site, &tenant, &before, &format!("{step:?}")).await;
+    }
 }
 
 /// A hold that comes after the first look, and before the last: the database is open again, and nothing is lost.

@@ -56,6 +56,8 @@ pub struct TenantKeys {
     pub without_secret: Vec<KeyRecord>,
     /// The highest number under which each key's secret half is listed.
     pub wrappings: BTreeMap<KeyId, u32>,
+    /// Those of [`TenantKeys::dead`] that were destroyed alone, because newer ones took their place: the tenant's locker lives.
+    pub pruned: BTreeSet<KeyId>,
     /// Records of keys that were to be destroyed, where the vault was asked: never used.
     pub dead: Vec<KeyRecord>,
 }
@@ -370,5 +372,5 @@ fn assemble(tenant: TenantName, tag: NameTag, records: Vec<KeyRecord>, secrets: 
     let (mut records, without): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| secrets.contains_key(&record.key_id));
     // Ascending, so that the last one seals: the highest sequence, and among equals the lowest id.
     records.sort_by(|a, b| a.sequence.cmp(&b.sequence).then(b.key_id.cmp(&a.key_id)));
-    TenantKeys { tenant, tag, records, without_secret: without, wrappings, dead: Vec::new() }
+    TenantKeys { tenant, tag, records, without_secret: without, wrappings, pruned: BTreeSet::new(), dead: Vec::new() }
 }

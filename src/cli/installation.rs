@@ -45,7 +45,7 @@ impl Installation {
     /// # Errors
     /// A store that is not reached.
     pub async fn lost_keys(&self, edge: &Edge, problems: &mut Vec<String>) -> Result<Option<Failure>, Failure> {
-        let lost = lost::incomplete(&self.vault, &self.keyring).await?;
+        let lost = lost::old_copy(&self.vault, &self.keyring).await?;
         if edge.output.is_json() {
             problems.extend(lost.iter().map(|lost| format!("{} ({})", lost.message, lost.hint)));
         }

@@ -64,6 +64,8 @@ pub async fn set_aside(vault: &Vault, keys: &mut TenantKeys) -> Result<BTreeMap<
     let is_dead = |record: &mut KeyRecord| gone.get(&record.locker).is_some_and(|gone| gone.names_key(record.key_id));
     keys.dead.extend(keys.records.extract_if(.., is_dead));
     keys.dead.extend(keys.without_secret.extract_if(.., is_dead));
+    let is_alone = |record: &&KeyRecord| gone.get(&record.locker).is_some_and(|gone| !gone.is_purged());
+    keys.pruned.extend(keys.dead.iter().filter(is_alone).map(|record| record.key_id));
     Ok(gone)
 }
 
@@ -97,8 +99,10 @@ pub fn returned(keys: &TenantKeys) -> impl Iterator<Item = String> {
     keys.dead.iter().map(move |record| {
         let key = record.key_id;
         let name = Word(tenant.as_str());
-        format!(
-            "key {key} of tenant {tenant} is there, and was to be destroyed: nothing uses it; `tenure purge {name} --returned` destroys it"
-        )
+        let again = match keys.pruned.contains(&key) {
+            true => format!("`tenure keys prune {name}` destroys it again"),
+            false => format!("`tenure purge {name} --returned` destroys it"),
+        };
+        format!("key {key} of tenant {tenant} is there, and was to be destroyed: nothing uses it; {again}")
     })
 }

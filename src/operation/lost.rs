@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, SecondsFormat, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::failure::{Failure, FailureClass};
+use super::{
+    failure::{Failure, FailureClass},
+    living,
+};
 use crate::{
     format::{
         plan::{PlannedAct, Step},
@@ -147,6 +150,29 @@ pub async fn incomplete(vault: &Vault, keyring: &Keyring) -> Result<Option<Failu
     }
     // A first backup, or one with a new key, may have ended between the two listings.
     lost(vault, keyring, &keyring.census().await?, "").await
+}
+
+/// As [`incomplete`]; and a keyring that lost nothing, and has a key again that `keys prune` destroyed: that is an old copy, too. Nothing uses such a
+/// key, so nobody has to stop for it.
+///
+/// # Errors
+/// As [`incomplete`].
+pub async fn old_copy(vault: &Vault, keyring: &Keyring) -> Result<Option<Failure>, Failure> {
+    if let Some(lost) = incomplete(vault, keyring).await? {
+        return Ok(Some(lost));
+    }
+    for mut keys in keyring.census().await?.tenants.into_values() {
+        living::set_aside_dead(vault, &mut keys).await?;
+        if let Some(key) = keys.pruned.first() {
+            let (tenant, name) = (&keys.tenant, Word(keys.tenant.as_str()));
+            let message = format!("the keyring has key {key} of tenant {tenant} again, which was destroyed");
+            return Ok(Some(Failure::new(FailureClass::Integrity, INCOMPLETE, key, message).hint(format!(
+                "The keyring was put back from an old copy, or a run of `keys prune` is at it. Nothing uses that key; `tenure keys prune {name}` destroys it \
+                 again."
+            ))));
+        }
+    }
+    Ok(None)
 }
 
 /// What the keyring, as it was listed, lost.

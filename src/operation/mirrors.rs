@@ -7,7 +7,7 @@ use futures_util::TryStreamExt as _;
 use super::failure::{Failure, FailureClass};
 use crate::{
     id::KeyId,
-    keyring::{Keyring, read_root, secret_halves},
+    keyring::{Keyring, SecretHalves, read_root, secret_halves},
     object_name::{Document, ObjectName, prefix},
     signed::DocumentError,
     store::Store,
@@ -30,8 +30,9 @@ pub async fn look(vault: &Vault, keyring: &Keyring, dead: &BTreeSet<KeyId>) -> R
     // A key's record is written to the mirrors first: what the keyring lists was in all of them.
     let mut records = records(keyring.store()).await?;
     records.retain(|(_, key_id)| !dead.contains(key_id));
+    let newest = keyring.secret_halves().await?;
     for mirror in keyring.mirrors() {
-        match lacks(vault, &**mirror, &records).await {
+        match lacks(vault, &**mirror, (&records, &newest)).await {
             Ok(0) => {}
             Ok(lost) => {
                 let message = format!(
@@ -61,12 +62,23 @@ fn not_whole(mirror: &dyn Store, kind: &'static str, message: String) -> Failure
         .hint("`tenure keys repair` puts back what is missing from the keyring.")
 }
 
-/// How many of the keyring's keys a mirror does not have.
-async fn lacks(vault: &Vault, mirror: &dyn Store, records: &BTreeSet<(String, KeyId)>) -> Result<usize, DocumentError> {
+/// How many of the keyring's keys a mirror does not have, or has only as they were wrapped before.
+async fn lacks(
+    vault: &Vault,
+    mirror: &dyn Store,
+    (records, newest): (&BTreeSet<(String, KeyId)>, &SecretHalves),
+) -> Result<usize, DocumentError> {
     read_root(mirror, vault.root()).await?;
     let there = self::records(mirror).await?;
     let halves = secret_halves(mirror).await?;
-    Ok(records.iter().filter(|record| !there.contains(record) || !halves.contains_key(&record.1)).count())
+    // Wrapped anew there first, and what is older goes there last.
+    let is_older =
+        |key_id: &KeyId| match (newest.get(key_id).and_then(BTreeSet::last), halves.get(key_id).and_then(BTreeSet::last)) {
+            (_, None) => true,
+            (Some(here), Some(there)) => here > there,
+            (None, Some(_)) => false,
+        };
+    Ok(records.iter().filter(|record| !there.contains(record) || is_older(&record.1)).count())
 }
 
 /// The key records that are listed: name and key.

@@ -150,7 +150,7 @@ impl Verify<'_> {
                     }
                     lockers.extend(keys.lockers().into_iter().map(|locker| (locker, Some(keys.clone()))));
                 }
-                if let Some(lost) = lost::incomplete(self.vault, self.keyring).await? {
+                if let Some(lost) = lost::old_copy(self.vault, self.keyring).await? {
                     report.problems.push(not_whole(lost));
                 }
             }

@@ -1,6 +1,6 @@
 //! Up to which number the keys of a locker were wrapped anew: what the vault remembers of the keyring.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Vault, list_named, records::Record};
 use crate::{
@@ -13,13 +13,24 @@ use crate::{
 
 /// The records of a locker's wrappings, by their names alone.
 #[derive(Debug, Default)]
-pub struct Wrappings(Vec<(KeyId, u32, Document)>);
+pub struct Wrappings {
+    listed: Vec<(KeyId, u32, Document)>,
+    /// Of which only the signature is there: somebody removed the record, which is written right after it and never removed.
+    lost: Vec<(KeyId, u32)>,
+}
 
 impl Wrappings {
+    /// Whether a record of this one is there, and not its signature alone.
+    #[must_use]
+    pub fn has_record(&self, key_id: KeyId, number: u32) -> bool {
+        self.listed.iter().any(|(key, recorded, _)| (*key, *recorded) == (key_id, number))
+    }
+
     /// The numbers that are recorded for one key.
     #[must_use]
     pub fn of(&self, key_id: KeyId) -> BTreeSet<u32> {
-        self.0.iter().filter(|(key, ..)| *key == key_id).map(|(_, number, _)| *number).collect()
+        let listed = self.listed.iter().map(|(key, number, _)| (*key, *number));
+        listed.chain(self.lost.iter().copied()).filter(|(key, _)| *key == key_id).map(|(_, number)| number).collect()
     }
 }
 
@@ -32,20 +43,36 @@ impl Vault {
         let folder = prefix::in_locker(locker, "w");
         let (named, _) =
             list_named(self.store(), &folder).await.map_err(|error| signed::store_error(self.store(), &folder, error))?;
-        let records = named.into_iter().filter_map(|(name, _)| match name {
-            ObjectName::Document(document @ Document::Rewrapped(_, key_id, number, _)) => Some((key_id, number, document)),
-            _ => None,
-        });
-        Ok(Wrappings(records.collect()))
+        let (mut wrappings, mut signed) = (Wrappings::default(), BTreeMap::new());
+        for (name, _) in named {
+            match name {
+                ObjectName::Document(document @ Document::Rewrapped(_, key_id, number, _)) => {
+                    wrappings.listed.push((key_id, number, document));
+                }
+                ObjectName::Signature(Document::Rewrapped(_, key_id, number, id)) => _ = signed.insert(id, (key_id, number)),
+                _ => {}
+            }
+        }
+        for (_, _, document) in &wrappings.listed {
+            if let Document::Rewrapped(.., id) = document {
+                signed.remove(id);
+            }
+        }
+        wrappings.lost.extend(signed.into_values());
+        Ok(wrappings)
     }
 
     /// Whether an operator signed that a key was wrapped anew since it was wrapped as `number`. Reads records only where their names say so;
-    /// those that cannot be trusted say nothing here: `verify` names them.
+    /// those that cannot be trusted say nothing here: `verify` names them. One of which only the signature is left says it: where its write was
+    /// cut short, the keyring has what it speaks of.
     ///
     /// # Errors
     /// [`DocumentError::Store`].
     pub async fn is_replaced(&self, wrappings: &Wrappings, key_id: KeyId, number: u32) -> Result<bool, DocumentError> {
-        for (_, _, document) in wrappings.0.iter().filter(|(key, recorded, _)| *key == key_id && *recorded > number) {
+        if wrappings.lost.iter().any(|(key, recorded)| *key == key_id && *recorded > number) {
+            return Ok(true);
+        }
+        for (_, _, document) in wrappings.listed.iter().filter(|(key, recorded, _)| *key == key_id && *recorded > number) {
             match self.rewrapped(document).await {
                 Ok(_) => return Ok(true),
                 Err(error @ DocumentError::Store { .. }) => return Err(error),

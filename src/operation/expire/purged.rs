@@ -155,7 +155,7 @@ impl Run<'_> {
         if self.expire.cancel.is_cancelled() {
             return;
         }
-        match lost::incomplete(self.expire.vault, self.expire.keyring).await {
+        match lost::old_copy(self.expire.vault, self.expire.keyring).await {
             Ok(Some(lost)) if !self.report.problems.iter().any(|problem| problem.object == lost.object) => {
                 self.report.fail(None, &lost);
             }

@@ -27,6 +27,7 @@ use crate::{
     object_name::{Document, ObjectName},
     operation::{
         failure::{Failure, FailureClass},
+        lost,
         plans::by_operator::{Planning, Wanted},
     },
     signature::{Namespace, SigningKey},
@@ -276,6 +277,13 @@ impl Round<'_> {
                     "it holds backups, and neither the keyring nor a mirror that was read has a key record for it",
                 );
             }
+        }
+        let census = self.keys.census().await?;
+        if self.write == Write::WhereFree
+            && let Some(lost) = lost::replaced_wrapping(self.vault, &self.keys, &census).await?
+        {
+            report
+                .problem(lost.object, format!("{}, and no store that was read has the newer one ({})", lost.message, lost.hint));
         }
         self.roots(report).await
     }

@@ -179,8 +179,10 @@ impl Purge<'_> {
         }
         if lockers.is_empty() {
             let message = format!("nothing of tenant {tenant} was ever purged as a whole");
-            return Err(Failure::new(FailureClass::Failed, "not-purged", tenant, message)
-                .hint(format!("`tenure purge {}` purges what it has.", Word(tenant.as_str()))));
+            return Err(Failure::new(FailureClass::Failed, "not-purged", tenant, message).hint(format!(
+                "Nothing was destroyed. Where a single key was put back, `tenure keys prune {}` destroys it again.",
+                Word(tenant.as_str())
+            )));
         }
         self.planned(tenant, lockers).await
     }

@@ -10,7 +10,7 @@ use tenure::{
             prune::{Prune, PruneReport},
             repair::Repair,
         },
-        living,
+        living, lost,
     },
     store::{fault::Operation, s3::S3Store},
 };
@@ -444,6 +444,16 @@ async fn a_copy_from_before_a_key_was_destroyed_is_an_old_copy_and_no_purge() {
     let copies = old.copies(&lockers);
     let report = in_july(&lockers).await.prune(&named("acme"), false).await.unwrap();
     assert_eq!(outcomes(&report), ["done"], "{report:?}");
+    // Put back beside the one that took its place: nothing is lost, and it is said.
+    let ring = Ring::new(&lockers).await;
+    assert!(lost::old_copy(&ring.vault, &ring.keyring).await.unwrap().is_none());
+    let pruned = content(lockers.folder());
+    set(lockers.folder(), &pruned.iter().chain(&copies).map(|(name, bytes)| (name.clone(), bytes.clone())).collect());
+    let said = lost::old_copy(&ring.vault, &ring.keyring).await.unwrap().unwrap();
+    assert!(said.class.code() == 5 && said.hint.contains("`tenure keys prune acme`"), "{said:?}");
+    assert!(lost::incomplete(&ring.vault, &ring.keyring).await.unwrap().is_none());
+    set(lockers.folder(), &pruned);
+
     let mut before = content(lockers.folder());
     let newer = old.tenant.record.key_id.to_string();
     before.retain(|name, _| name.starts_with("vault/") || !name.contains(&newer));

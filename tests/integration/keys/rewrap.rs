@@ -388,4 +388,12 @@ async fn only_an_operator_says_that_a_key_was_wrapped_anew() {
         let check = ring.check().await;
         assert_eq!(check.problems.is_empty(), !believed, "{signer}: {check:?}");
     }
+    // Somebody removes what the operator signed: its signature still says it.
+    let folder = lockers.folder().join(format!("vault/t/{}/w", acme.record.locker));
+    for path in files(&folder).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+        std::fs::remove_file(path).unwrap();
+    }
+    let wrappings = ring.vault.wrappings(acme.record.locker).await.unwrap();
+    assert!(ring.vault.is_replaced(&wrappings, acme.record.key_id, 1).await.unwrap());
+    assert!(!ring.vault.is_replaced(&wrappings, acme.record.key_id, 9).await.unwrap());
 }

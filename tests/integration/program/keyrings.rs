@@ -325,6 +325,13 @@ fn a_copy_from_before_keys_were_wrapped_anew_is_told_until_that_is_mended() {
         program.done(&[&["keys", "rewrap", "--all"], &kit[..]].concat());
         assert_eq!(fleet.content("keyring"), whole);
     });
+    // A mirror alone that is as old is named, and mended.
+    fleet.instead("mirror0", &before_mirror, || {
+        let (code, report) = program.run(&["check"]);
+        assert!(code == 1 && said(&report, "it lacks 2 of the 2 keys"), "{report:#}");
+        program.done(&["keys", "repair"]);
+        program.done(&["check"]);
+    });
     // No copy has the newer wrapping: the keys are wrapped anew once more, under numbers that were never used.
     let (keyring, mirror) = (fleet.path("keyring"), fleet.path("mirror0"));
     for (old, store) in [(&before, &keyring), (&before_mirror, &mirror)] {
@@ -332,6 +339,8 @@ fn a_copy_from_before_keys_were_wrapped_anew_is_told_until_that_is_mended() {
         copy(old, store);
     }
     said_by_all("with an old mirror");
+    let (code, report) = program.run(&["keys", "repair"]);
+    assert!(code == 5 && said(&report["problems"], WORDS), "there is nothing to repair it from, and that is said: {report:#}");
     let hint = program.refused(5, &["backup", "--all"])["hint"].to_string();
     assert!(hint.contains("`tenure keys rewrap --all --identity FILE --accept-lost-keys`"), "{hint}");
     let (code, report) = program.run(&[&["keys", "rewrap", "--all", "--accept-lost-keys"], &kit[..]].concat());

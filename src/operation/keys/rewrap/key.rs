@@ -156,7 +156,7 @@ impl Rewrap<'_> {
     /// Records in the vault that the wrapping is there, before an older one goes: a keyring without it was put back from an old copy.
     async fn remember(&self, record: &KeyRecord, number: u32) -> Result<(), Failure> {
         let change = &self.change;
-        if number == 1 || change.vault.wrappings(record.locker).await?.of(record.key_id).contains(&number) {
+        if number == 1 || change.vault.wrappings(record.locker).await?.has_record(record.key_id, number) {
             return Ok(());
         }
         let rewrapped = Rewrapped {

@@ -166,6 +166,12 @@ impl PlannedAct {
         }
     }
 
+    /// Whether an operator carries it out, and marks its beginning and end; an eraser marks the steps of every other act.
+    #[must_use]
+    pub fn is_operators(self) -> bool {
+        matches!(self, Self::Release | Self::Admit | Self::Keys { .. })
+    }
+
     /// The step that a plan has come past when its notes are there.
     #[must_use]
     pub fn noted(self) -> Step {

@@ -198,6 +198,12 @@ impl Audit<'_> {
             });
             about(&mut planned);
             drafts.push(planned);
+            drafts.extend(listed.wrong.iter().map(|error| {
+                let mut draft = blank(error.object().to_owned(), listed.stored_at, "unknown", "");
+                draft.entry.problem = Some(error.what());
+                about(&mut draft);
+                draft
+            }));
             for step in &listed.steps {
                 let Some(read) = self.record::<Mark>(id, step.file(), listed.stored_at).await? else { continue };
                 let mut draft = self.draft(read, |mark, draft| {

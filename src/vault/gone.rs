@@ -3,11 +3,12 @@
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Vault, records::Record};
+use super::{Vault, plans::ExpectedNote, records::Record};
 use crate::{
     backup_id::BackupId,
     format::{
         act::ActCommand,
+        plan::PlannedAct,
         purge_note::{PurgeNote, Purged, PurgedBackup},
     },
     id::{KeyId, Locker, RecordId, Sha256Digest},
@@ -134,8 +135,8 @@ impl Vault {
                 Err(error) => gone.unreadable.push(error),
             }
         }
-        for (note, noted_at) in expected.get(&locker).into_iter().flatten() {
-            if gone.notes.contains(note) {
+        for ExpectedNote { note, act, noted_at } in expected.get(&locker).into_iter().flatten() {
+            if gone.notes.contains(note) || !self.was_noted(note.id, *act).await? {
                 continue;
             }
             let object = signed::locate(self.store(), &note.document());
@@ -164,21 +165,28 @@ impl Vault {
         Ok(gone)
     }
 
+    /// Whether a plan has come past writing its notes, where one is missed: a name that the eraser did not sign says nothing.
+    async fn was_noted(&self, plan: RecordId, act: PlannedAct) -> Result<bool, DocumentError> {
+        match self.has_noted(plan, act).await {
+            Err(error @ DocumentError::Store { .. }) => Err(error),
+            noted => Ok(noted.unwrap_or(false)),
+        }
+    }
+
     /// What a note said of which only the signature is there: its plan knows, or the record of the act that began to write it.
     async fn alone(&self, locker: Locker, id: RecordId, stored_at: DateTime<Utc>) -> Result<Alone, DocumentError> {
         match self.plan(id).await {
             Ok(plan) => {
                 let note = plan.lockers.iter().find(|planned| planned.locker == locker).and_then(|planned| plan.note(planned));
-                let is_noted = match self.mark(id, plan.act.noted()).await {
+                let is_noted = match self.has_noted(id, plan.act).await {
                     Err(error @ DocumentError::Store { .. }) => return Err(error),
-                    Ok(mark) => mark.is_some(),
-                    // A mark that is not to be trusted is one.
-                    Err(_) => true,
+                    is_noted => is_noted.ok(),
                 };
-                return Ok(match note {
-                    Some(note) if is_noted => Alone::Note(note),
-                    Some(_) => Alone::Nothing,
-                    None => Alone::Unknown,
+                return Ok(match (note, is_noted) {
+                    (Some(note), Some(true)) => Alone::Note(note),
+                    (Some(_), Some(false)) => Alone::Nothing,
+                    // Nothing is removed because of a mark that the eraser did not sign, and nothing is read in spite of it.
+                    _ => Alone::Unknown,
                 });
             }
             Err(DocumentError::Missing { .. }) => {}

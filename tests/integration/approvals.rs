@@ -1,6 +1,7 @@
 //! Plans that operators sign: whose signatures count, and what waits for them.
 
 mod acts;
+mod forged;
 mod refusals;
 mod stores;
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{find, is_begun, refuse_over, tally::Tally, words};
 use crate::{
-    format::plan::{EVERYBODY, Plan, Step},
+    format::plan::{EVERYBODY, Plan, Reached, Step},
     keyring::Keyring,
     operation::failure::{Failure, FailureClass},
     printable::Word,
@@ -80,11 +80,11 @@ pub async fn look(vault: &Vault, text: &str, whom: Whom, now: DateTime<Utc>) -> 
             "Nothing was signed. Ask who made the plan whom it is about, by another way than the plan.",
         );
     }
-    if vault.mark(id, Step::Closed).await?.is_some() || vault.milestone(id, crate::format::plan::Reached::Ended).await?.is_some()
-    {
+    let has_ended = plan.act.is_operators() && vault.milestone(id, Reached::Ended).await?.is_some();
+    if has_ended || vault.mark(id, Step::Closed).await?.is_some() {
         return refuse("plan-closed", format!("plan {id} is closed"), "Nothing was signed: nothing is left to do by it.");
     }
-    if is_begun(vault, id).await? {
+    if is_begun(vault, &plan).await? {
         return refuse(
             "plan-begun",
             format!("plan {id} has begun"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{is_begun, require};
+use super::require;
 use crate::{
     format::plan::{Bound, EVERYBODY, Milestone, Plan, PlannedAct, PlannedLocker, Reached, Step},
     id::{KeyId, Locker, RecordId},
@@ -82,7 +82,7 @@ impl Planning<'_> {
             if planned.plan.act != wanted.act {
                 continue;
             }
-            if planned.is_begun() && is_begun(self.vault, planned.plan.id).await? {
+            if planned.is_begun() {
                 if goes_on(&planned.plan, wanted) {
                     return Ok(Some(planned.plan));
                 }

@@ -30,8 +30,13 @@ pub async fn cancel(vault: &Vault, text: &str, operator: &SigningKey, now: DateT
     vault.check_signer(operator, Namespace::Plan, now).map_err(|error| Failure::key_not_allowed("operator", error))?;
     let id = find(vault, text).await?;
     let refuse = |kind, message: String, hint: &str| Err(Failure::new(FailureClass::Refused, kind, id, message).hint(hint));
-    let listed =
-        async || -> Result<_, Failure> { Ok(vault.listed_plans(|_| true).await?.into_iter().find(|listed| listed.id == id)) };
+    // Of what lies there in the place of a step nobody knows whether it was one.
+    let listed = async || -> Result<_, Failure> {
+        match vault.listed_plan(id).await? {
+            Some(mut listed) if !listed.wrong.is_empty() => Err(listed.wrong.swap_remove(0).into()),
+            listed => Ok(listed),
+        }
+    };
     let begun = "It is finished by the command that made it; what it has destroyed, nothing brings back.";
     match listed().await? {
         Some(listed) if listed.is_begun() => return refuse("plan-begun", format!("plan {id} has begun"), begun),

@@ -145,6 +145,7 @@ impl Plans<'_> {
         let mut report = PlansReport { plans: Vec::new(), problems: Vec::new() };
         let names = self.names(&mut report.problems).await?;
         for listed in self.vault.listed_plans(|_| true).await? {
+            report.problems.extend(listed.wrong.iter().map(|error| format!("{}: {}", error.object(), error.what())));
             match &listed.plan {
                 Err(error) => report.problems.push(format!("{}: {}", error.object(), error.what())),
                 Ok(plan) => {
@@ -168,8 +169,8 @@ impl Plans<'_> {
         let id = find(self.vault, text).await?;
         let mut problems = Vec::new();
         let names = self.names(&mut problems).await?;
-        let listed = self.vault.listed_plans(|_| true).await?.into_iter().find(|listed| listed.id == id);
-        let Some(listed) = listed else { return Err(gone(id)) };
+        let Some(listed) = self.vault.listed_plan(id).await? else { return Err(gone(id)) };
+        problems.extend(listed.wrong.iter().map(|error| format!("{}: {}", error.object(), error.what())));
         let plan = self.vault.plan(id).await?;
         let tally = Tally::of(self.vault, id, self.now).await?;
         problems.extend(tally.bad.iter().map(|(object, what)| format!("{object}: {what}")));

@@ -86,20 +86,7 @@ impl Verify<'_> {
                 approvals.extend(Tally::of(self.vault, listed.id, now).await?.bad);
             }
             wrong.extend(listed.plan.err());
-            for step in listed.steps {
-                match self.vault.mark(listed.id, step).await {
-                    Ok(_) => {}
-                    Err(error @ DocumentError::Store { .. }) => return Err(error.into()),
-                    Err(error) => wrong.push(error),
-                }
-            }
-            for what in listed.reached {
-                match self.vault.milestone(listed.id, what).await {
-                    Ok(_) => {}
-                    Err(error @ DocumentError::Store { .. }) => return Err(error.into()),
-                    Err(error) => wrong.push(error),
-                }
-            }
+            wrong.extend(listed.wrong);
         }
         let lost = self.vault.lost_notes().await?;
         report.problems.extend(lost.iter().map(|lost| VerifyProblem {

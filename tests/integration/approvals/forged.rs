@@ -1,0 +1,98 @@
+//! Somebody who may write below `plans/`, or has one operator's key, and puts there what the eraser or another operator did not sign.
+
+use super::*;
+
+/// The only locker of a tenant by its backups, as files.
+fn backups_of(office: &Office, locker: &str) -> Vec<PathBuf> {
+    files(&office.folder().join(format!("vault/t/{locker}/b")))
+}
+
+fn backups_listed(office: &Office, tenant: &str) -> usize {
+    office.done(&["list", tenant])["backups"].as_array().unwrap().len()
+}
+
+const STEPS: [&str; 3] = ["1-noted.json", "2-destroying.json", "3-keys-destroyed.json"];
+
+/// Whoever looks at plans names the object.
+fn is_named(office: &Office, name: &str) {
+    for arguments in [&["verify", "--all"][..], &["check"], &["expire"], &["plans", "list"]] {
+        let (code, document) = office.run(arguments);
+        assert_eq!(code, 5, "{arguments:?}: {document:#}");
+        assert!(document.to_string().contains(name), "{arguments:?}: {document:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_nobody_signed_destroys_nothing_and_closes_nothing() {
+    let before_2027 = ["purge", "acme", "--before", "2027-01-01T00:00:00Z", "--confirm", "acme"];
+    for (arguments, is_cancelled) in [(&before_2027[..], false), (&before_2027[..], true), (&PURGE[..], false), (&PURGE[..], true)] {
+        let office = Office::new().await;
+        office.refused(4, "approvals-wanting", arguments);
+        let id = office.id();
+        if is_cancelled {
+            office.done(&["plans", "cancel", &id]);
+        }
+        let locker = office.acme.locker().to_string();
+        let before = backups_of(&office, &locker);
+        for step in STEPS {
+            let file = office.folder().join(format!("vault/plans/{id}/{step}"));
+            std::fs::write(&file, "").unwrap();
+            is_named(&office, step);
+            assert_eq!(backups_of(&office, &locker), before, "{arguments:?}: {step}");
+            assert_eq!(backups_listed(&office, "acme"), 2, "{arguments:?}: {step}");
+            office.done(&["show", "acme", "latest"]);
+            let hold = office.done(&["hold", "acme", "--reason", "a law suit"])["hold"].as_str().unwrap().to_owned();
+            assert!(!hold.is_empty());
+            // Nobody goes on with it, and nobody gives it up, before that is looked at.
+            office.refused(5, "untrusted-plan", arguments);
+            office.refused(5, "untrusted-plan", &["plans", "cancel", &id]);
+            std::fs::remove_file(&file).unwrap();
+        }
+        assert_eq!(backups_of(&office, &locker), before);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lockers_that_one_operator_adds_to_a_plan_stay_whatever_step_lies_beside_it() {
+    let office = Office::new().await;
+    let before_2027 = ["purge", "acme", "--before", "2027-01-01T00:00:00Z", "--confirm", "acme"];
+    office.refused(4, "approvals-wanting", &before_2027);
+    let id = office.id();
+    let file = office.folder().join(format!("vault/plans/{id}/plan.json"));
+    let mut plan: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let others: Vec<String> = std::fs::read_dir(office.folder().join("vault/t"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|locker| *locker != office.acme.locker().to_string())
+        .collect();
+    assert_eq!(others.len(), 1);
+    let vault = &office.lockers.vault;
+    for locker in &others {
+        let history = vault.history(locker.parse().unwrap(), chrono::Utc::now()).await.unwrap();
+        let backups: Vec<Value> = history
+            .backups
+            .iter()
+            .map(|backup| {
+                serde_json::json!({
+                    "backup": backup.manifest.backup.to_string(),
+                    "sha256": backup.sha256.to_string(),
+                    "expires_at": backup.manifest.expires_at,
+                })
+            })
+            .collect();
+        assert!(!backups.is_empty());
+        let planned = serde_json::json!({
+            "locker": locker, "cluster": "eu-1", "keys": [], "manifests": backups.len(), "backups": backups,
+        });
+        plan["lockers"].as_array_mut().unwrap().push(planned);
+    }
+    std::fs::write(&file, serde_json::to_vec(&plan).unwrap()).unwrap();
+    office.sign_file(&file, "keys/operator", "tenure-plan");
+    std::fs::write(file.with_file_name("1-noted.json"), "").unwrap();
+    let before = office.stored();
+    let (code, document) = office.run(&["expire"]);
+    assert_eq!((code, &document["removed"]), (5, &serde_json::json!([])), "{document:#}");
+    let (left, there): (Vec<_>, Vec<_>) = (office.stored().into_iter().collect(), before.into_iter().collect());
+    assert_eq!(left, there);
+    assert_eq!((backups_listed(&office, "acme"), backups_listed(&office, "acme2")), (2, 1));
+}

@@ -32,14 +32,13 @@ pub fn is_stale(plan: &Plan, now: DateTime<Utc>) -> bool {
     now - plan.created_at > PLAN_AGE || plan.created_at - now > CLOCKS_DIFFER
 }
 
-/// Whether a plan was begun, by what was signed of it and not by names alone: by an operator what operators carry out, and by the eraser
-/// everything else.
+/// Whether the eraser began a plan, by what it signed and not by names alone. What operators carry out: see [`was_begun_by`].
 ///
 /// # Errors
 /// A step that cannot be read or trusted.
 pub async fn is_begun(vault: &Vault, plan: &Plan) -> Result<bool, DocumentError> {
     if plan.act.is_operators() {
-        return Ok(vault.milestone(plan.id, Reached::Begun).await?.is_some());
+        return Ok(false);
     }
     for step in Step::ALL.into_iter().filter(|step| *step != Step::Closed) {
         if vault.mark(plan.id, step).await?.is_some() {
@@ -47,6 +46,20 @@ pub async fn is_begun(vault: &Vault, plan: &Plan) -> Result<bool, DocumentError>
         }
     }
     Ok(false)
+}
+
+/// Whether an operator's plan was begun by enough operators: their signatures were there and counted when one of them wrote that it begins,
+/// and it was not too old then. What was begun long ago is not gone on with: who signed it would not know any more what it does.
+///
+/// # Errors
+/// A plan, or that it was begun, that cannot be read or trusted.
+pub async fn was_begun_by(vault: &Vault, plan: &Plan, needed: u32, now: DateTime<Utc>) -> Result<bool, Failure> {
+    let Some(begun) = vault.milestone(plan.id, Reached::Begun).await? else { return Ok(false) };
+    let then = begun.stored_at;
+    if is_stale(plan, then) || now - then > PLAN_AGE {
+        return Ok(false);
+    }
+    Ok(Tally::as_of(vault, plan.id, then).await?.have() >= needed)
 }
 
 /// Stops where fewer operators signed a plan than must. One that was begun may always be finished; without a number nothing is asked.
@@ -61,7 +74,14 @@ pub async fn require(
     needed: u32,
     now: DateTime<Utc>,
 ) -> Result<(), Failure> {
-    if needed == 0 || is_begun(vault, plan).await? {
+    if needed == 0 {
+        return Ok(());
+    }
+    let has_begun = match plan.act.is_operators() {
+        true => was_begun_by(vault, plan, needed, now).await?,
+        false => is_begun(vault, plan).await?,
+    };
+    if has_begun {
         return Ok(());
     }
     refuse_over(vault, plan, now).await?;

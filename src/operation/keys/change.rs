@@ -185,11 +185,11 @@ impl Change<'_> {
         Ok(chosen)
     }
 
-    /// The plan of this change, where operators must sign one and did. Who came after the plan is left out.
+    /// The plan of this change, where operators must sign one and did. Who came after the plan, or has other keys since, is left out.
     ///
     /// # Errors
-    /// As [`Planning::begin`]; several tenants named.
-    pub(super) async fn begin_plan(
+    /// As [`Planning::signed`]; several tenants named.
+    pub(super) async fn plan(
         &self,
         which: &Which,
         (change, recipients): (KeysChange, Vec<String>),
@@ -202,12 +202,22 @@ impl Change<'_> {
         };
         let lockers = chosen.tenants.iter().flat_map(by_operator::lockers).collect();
         let bound = Bound { recipients, ..Bound::default() };
-        let plan = planning.begin(&Wanted { tenant, act: PlannedAct::Keys { change }, lockers, bound }).await?;
+        let plan = planning.signed(&Wanted { tenant, act: PlannedAct::Keys { change }, lockers, bound }).await?;
         if let Some(plan) = &plan {
-            let planned = |locker: &Locker| plan.lockers.iter().any(|planned| planned.locker == *locker);
-            chosen.tenants.retain(|keys| keys.lockers().iter().all(planned));
+            chosen.tenants.retain(|keys| by_operator::lockers(keys).iter().all(|left| by_operator::names(plan, left)));
         }
         Ok(plan)
+    }
+
+    /// Says that the plan begins, when no guard stands against the first change that it is for.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) async fn start_plan(&self, plan: Option<&Plan>) -> Result<(), Failure> {
+        match self.planning() {
+            Some(planning) => planning.start(plan).await,
+            None => Ok(()),
+        }
     }
 
     /// Closes the plan where nothing is left to do by it.

@@ -14,7 +14,7 @@ use crate::{
     format::{
         act::{ActCommand, ActOn},
         key_record::KeyRecord,
-        plan::KeysChange,
+        plan::{KeysChange, Plan},
         purge_note::{PurgeNote, Purged},
     },
     id::{KeyId, Locker, RecordId},
@@ -107,7 +107,7 @@ impl Prune<'_> {
         let change = &self.change;
         let started_at = (change.clock)();
         let mut chosen = change.choose(which, &[Namespace::Erasure, Namespace::Run]).await?;
-        let plan = change.begin_plan(which, (KeysChange::Prune, Vec::new()), &mut chosen).await?;
+        let plan = change.plan(which, (KeysChange::Prune, Vec::new()), &mut chosen).await?;
         let mut report =
             PruneReport { run: None, dry_run: change.dry_run, results: Vec::new(), errors: chosen.errors, class: None };
         change.progress.planned(chosen.tenants.len(), 0);
@@ -123,7 +123,7 @@ impl Prune<'_> {
                 error: None,
                 acts: Vec::new(),
             };
-            match self.tenant(keys, &mut result).await {
+            match self.tenant(keys, plan.as_ref(), &mut result).await {
                 Ok(()) if !result.open.is_empty() => result.outcome = Outcome::Open,
                 Ok(()) if result.keys.is_empty() => {}
                 Ok(()) if change.dry_run => result.outcome = Outcome::Planned,
@@ -160,7 +160,7 @@ impl Prune<'_> {
         Ok(report)
     }
 
-    async fn tenant(&self, known: &TenantKeys, result: &mut Pruned) -> Result<(), Failure> {
+    async fn tenant(&self, known: &TenantKeys, plan: Option<&Plan>, result: &mut Pruned) -> Result<(), Failure> {
         let (change, tenant) = (&self.change, &known.tenant);
         change.go_on(tenant)?;
         let Some(sealing) = known.sealing() else { return Ok(()) };
@@ -173,7 +173,7 @@ impl Prune<'_> {
         let lock = if change.dry_run { None } else { Some(change.lock(self.locks, tenant, sealing.locker).await?) };
         // Again, now that no run of ours makes a key or a backup.
         let Some(keys) = living::keys(change.vault, change.keyring, tenant).await? else { return Ok(()) };
-        let (free, held) = self.free(&keys, result).await?;
+        let (free, held) = self.free(&keys, plan, result).await?;
         let mut destroyed: BTreeSet<KeyId> = free.iter().map(|record| record.key_id).collect();
         if left_of_noted {
             destroyed.extend(&noted);
@@ -184,6 +184,7 @@ impl Prune<'_> {
         result.keys = destroyed.iter().map(ToString::to_string).collect();
         let Some(lock) = lock else { return Ok(()) };
         lock.still_held().await?;
+        change.start_plan(plan).await?;
         let lockers: BTreeSet<Locker> = free.iter().map(|record| record.locker).collect();
         if !lockers.is_empty() {
             let (id, created_at) = (RecordId::random(), (change.clock)());
@@ -257,7 +258,12 @@ impl Prune<'_> {
     }
 
     /// The keys that may go; why others stay is written down. Where a hold alone keeps some, that is given as well.
-    async fn free(&self, keys: &TenantKeys, result: &mut Pruned) -> Result<(Vec<KeyRecord>, Option<Failure>), Failure> {
+    async fn free(
+        &self,
+        keys: &TenantKeys,
+        plan: Option<&Plan>,
+        result: &mut Pruned,
+    ) -> Result<(Vec<KeyRecord>, Option<Failure>), Failure> {
         let (change, now) = (&self.change, (self.change.clock)());
         let (mut free, mut held) = (Vec::new(), None);
         for (record, successor) in superseded(keys) {
@@ -270,6 +276,9 @@ impl Prune<'_> {
             }
             let settle = change.vault.root().settle_seconds;
             let mut because = needed(record, successor, &history, now, settle);
+            if because.is_none() && plan.is_some_and(|plan| !plan.keys().any(|key| key == record.key_id)) {
+                because = Some("the plan that was signed does not name it".to_owned());
+            }
             if because.is_none() && change.vault.holds(record.locker).await?.is_held() {
                 held = Some(on_hold(&keys.tenant));
                 because = Some("it is on hold".to_owned());

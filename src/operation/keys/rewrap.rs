@@ -117,7 +117,7 @@ impl Rewrap<'_> {
         let change = &self.change;
         let started_at = (change.clock)();
         let mut chosen = change.choose(which, &[Namespace::Key, Namespace::Root, Namespace::Run]).await?;
-        let plan = change.begin_plan(which, (KeysChange::Rewrap, self.recipients.sorted()), &mut chosen).await?;
+        let plan = change.plan(which, (KeysChange::Rewrap, self.recipients.sorted()), &mut chosen).await?;
         let mut report = RewrapReport {
             run: None,
             dry_run: change.dry_run,
@@ -139,7 +139,7 @@ impl Rewrap<'_> {
                 let open_before = report.open.len();
                 let is_whole =
                     |places: &[Place<'_>]| places.len() == change.removers.len() && places.iter().all(|place| !place.away);
-                match self.key(record, &mut places, &mut report.open).await {
+                match self.key(record, plan.as_ref(), &mut places, &mut report.open).await {
                     Ok(done) => {
                         result.wrapping = Some(done.wrapping);
                         result.removed = done.removed;

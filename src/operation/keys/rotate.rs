@@ -11,7 +11,7 @@ use crate::{
     format::{
         act::{ActCommand, ActOn},
         key_record::KeyRecord,
-        plan::KeysChange,
+        plan::{KeysChange, Plan},
     },
     id::RecordId,
     keyring::TenantKeys,
@@ -76,7 +76,7 @@ impl Rotate<'_> {
         let change = &self.change;
         let started_at = (change.clock)();
         let mut chosen = change.choose(which, &[Namespace::Key, Namespace::Root, Namespace::Run]).await?;
-        let plan = change.begin_plan(which, (KeysChange::Rotate, self.recipients.sorted()), &mut chosen).await?;
+        let plan = change.plan(which, (KeysChange::Rotate, self.recipients.sorted()), &mut chosen).await?;
         let mut report =
             RotateReport { run: None, dry_run: change.dry_run, results: Vec::new(), errors: chosen.errors, class: None };
         let mut acts: Vec<ActOn> = Vec::new();
@@ -85,7 +85,7 @@ impl Rotate<'_> {
             let tenant = keys.tenant.as_str().to_owned();
             let mut result = Rotated { tenant, outcome: Outcome::Failed, key: None, replaces: None, error: None };
             change.progress.tenant_started(&keys.tenant, 0);
-            match self.tenant(keys).await {
+            match self.tenant(keys, plan.as_ref()).await {
                 Ok((old, new)) => {
                     result.outcome = if new.is_some() { Outcome::Done } else { Outcome::Planned };
                     result.replaces = Some(old.key_id.to_string());
@@ -124,7 +124,7 @@ impl Rotate<'_> {
     }
 
     /// The key that sealed, and the one that seals now.
-    async fn tenant(&self, known: &TenantKeys) -> Result<(KeyRecord, Option<KeyRecord>), Failure> {
+    async fn tenant(&self, known: &TenantKeys, plan: Option<&Plan>) -> Result<(KeyRecord, Option<KeyRecord>), Failure> {
         let (change, tenant) = (&self.change, &known.tenant);
         change.go_on(tenant)?;
         let sealing = sealing(known)?;
@@ -136,6 +136,11 @@ impl Rotate<'_> {
         // Again, now that no other run of ours makes one.
         let Some(keys) = living::keys(change.vault, change.keyring, tenant).await? else { return Err(vanished(tenant)) };
         let old = self::sealing(&keys)?.clone();
+        if let Some(plan) = plan.filter(|plan| !plan.keys().any(|key| key == old.key_id)) {
+            let message = format!("key {} of tenant {tenant} seals by now, and is not in the plan {}", old.key_id, plan.id);
+            return Err(Failure::new(FailureClass::Refused, "plan-void", plan.id, message)
+                .hint("Nothing was changed: somebody made a new key meanwhile. The same command makes a new plan."));
+        }
         let sequence =
             keys.records.iter().chain(&keys.without_secret).chain(&keys.dead).map(|record| record.sequence).max().unwrap_or(0);
         let key = change
@@ -146,6 +151,7 @@ impl Rotate<'_> {
         let record = key.record().clone();
         lock.still_held().await?;
         self.confirm(&record).await?;
+        change.start_plan(plan).await?;
         change.keyring.publish_key(key, change.signer).await.map_err(|error| in_doubt(tenant, &record, error))?;
         self.confirm(&record).await?;
         // Where the lock was lost, somebody else may have made one too: the same one seals for everybody.

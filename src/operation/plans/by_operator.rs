@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::require;
+use super::{require, was_begun_by};
 use crate::{
     format::plan::{Bound, EVERYBODY, Milestone, Plan, PlannedAct, PlannedLocker, Reached, Step},
     id::{KeyId, Locker, RecordId},
@@ -44,12 +44,34 @@ pub struct Wanted {
 }
 
 impl Planning<'_> {
-    /// Finds the plan for this, or writes one, and begins it when enough operators signed. `None` where none must. Where everybody's keys are
-    /// meant, tenants that came after the plan are no part of it.
+    /// Finds the plan for this, or writes one, and begins it when enough operators signed. `None` where none must. For who has asked every
+    /// guard already.
+    ///
+    /// # Errors
+    /// As [`Planning::signed`]; that it begins cannot be written.
+    pub async fn begin(&self, wanted: &Wanted) -> Result<Option<Plan>, Failure> {
+        let plan = self.signed(wanted).await?;
+        self.start(plan.as_ref()).await?;
+        Ok(plan)
+    }
+
+    /// Says that a plan begins: before the first write, and when no guard stands against it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn start(&self, plan: Option<&Plan>) -> Result<(), Failure> {
+        match plan {
+            Some(plan) => self.reached(plan.id, Reached::Begun).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Finds the plan for this, or writes one, and gives it when enough operators signed. `None` where none must. Where everybody's keys are
+    /// meant, tenants that came after the plan, or have other keys since, are no part of it.
     ///
     /// # Errors
     /// As [`require`]; a plan that cannot be read or trusted.
-    pub async fn begin(&self, wanted: &Wanted) -> Result<Option<Plan>, Failure> {
+    pub async fn signed(&self, wanted: &Wanted) -> Result<Option<Plan>, Failure> {
         if self.needed == 0 {
             return Ok(None);
         }
@@ -60,7 +82,6 @@ impl Planning<'_> {
             None => self.write(wanted).await?,
         };
         require(self.vault, &plan, wanted.tenant.as_ref(), self.needed, self.now).await?;
-        self.reached(plan.id, Reached::Begun).await?;
         Ok(Some(plan))
     }
 
@@ -82,11 +103,11 @@ impl Planning<'_> {
             if planned.plan.act != wanted.act {
                 continue;
             }
-            if planned.is_begun() {
+            if was_begun_by(self.vault, &planned.plan, self.needed, self.now).await? {
                 if goes_on(&planned.plan, wanted) {
                     return Ok(Some(planned.plan));
                 }
-            } else if fits(&planned.plan, wanted) {
+            } else if !planned.reached.contains(&Reached::Cancelled) && fits(&planned.plan, wanted) {
                 // The newest of several: the older ones are the first to be too old.
                 waiting = Some(planned.plan);
             }
@@ -135,13 +156,27 @@ fn fits(plan: &Plan, wanted: &Wanted) -> bool {
     plan.bound == wanted.bound && (lockers || planned == there)
 }
 
-/// Whether a plan that has begun goes on by this command: what it has done already is not there to be named any more.
+/// Whether a plan that has begun goes on by this command: what it has done already is not there to be named any more, and nothing else is. Of
+/// everybody's keys something must be left that it names.
 fn goes_on(plan: &Plan, wanted: &Wanted) -> bool {
     let (planned, left) = (&plan.bound, &wanted.bound);
-    left.holds.iter().all(|hold| planned.holds.contains(hold))
+    let mut lockers = wanted.lockers.iter();
+    let are_named = match wanted.tenant {
+        Some(_) => lockers.all(|left| names(plan, left)),
+        None => wanted.lockers.is_empty() || lockers.any(|left| names(plan, left)),
+    };
+    are_named
+        && left.holds.iter().all(|hold| planned.holds.contains(hold))
         && left.sources.iter().all(|source| planned.sources.contains(source))
         && left.objects.iter().all(|object| planned.objects.contains(object))
         && left.recipients == planned.recipients
+}
+
+/// Whether a plan names a locker and every key of it.
+#[must_use]
+pub fn names(plan: &Plan, left: &PlannedLocker) -> bool {
+    let mut planned = plan.lockers.iter().filter(|planned| planned.locker == left.locker);
+    planned.any(|planned| left.keys.iter().all(|key| planned.keys.contains(key)))
 }
 
 fn ids(lockers: &[PlannedLocker]) -> BTreeSet<(Locker, BTreeSet<KeyId>)> {

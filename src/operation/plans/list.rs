@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{PLAN_AGE, find, is_stale, tally::Tally, words};
+use super::{PLAN_AGE, find, is_stale, tally::Tally, was_begun_by, words};
 use crate::{
     format::plan::{EVERYBODY, Plan, Reached, Step},
     id::{NameTag, RecordId},
@@ -250,10 +250,14 @@ impl Plans<'_> {
     ) -> Result<PlanLine, Failure> {
         let tenant = names.get(&plan.name_tag);
         let (signatures, needed) = (tally.map_or(0, Tally::have), (self.needed)(plan.act.verb()));
+        let has_begun = match plan.act.is_operators() && listed.is_begun() {
+            true => was_begun_by(self.vault, plan, needed, self.now).await?,
+            false => listed.is_begun(),
+        };
         let state = match self.is_void(listed).await {
             Ok(true) => PlanState::Void,
             Ok(false) if listed.steps.contains(&Step::Closed) => PlanState::Closed,
-            Ok(false) if listed.is_begun() => PlanState::Begun,
+            Ok(false) if has_begun => PlanState::Begun,
             Ok(false) if needed > 0 && is_stale(plan, self.now) => PlanState::Stale,
             Ok(false) if signatures < needed => PlanState::Waiting,
             Ok(false) => PlanState::Ready,

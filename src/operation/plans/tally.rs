@@ -38,13 +38,35 @@ impl Tally {
     /// # Errors
     /// The plan itself cannot be read or trusted; a store that cannot be reached.
     pub async fn of(vault: &Vault, plan: RecordId, now: DateTime<Utc>) -> Result<Self, Failure> {
+        Self::counted(vault, plan, now, None).await
+    }
+
+    /// Counts as of an earlier time: those that were there then, and counted.
+    ///
+    /// # Errors
+    /// As [`Tally::of`].
+    pub async fn as_of(vault: &Vault, plan: RecordId, then: DateTime<Utc>) -> Result<Self, Failure> {
+        Self::counted(vault, plan, then, Some(then)).await
+    }
+
+    async fn counted(
+        vault: &Vault,
+        plan: RecordId,
+        now: DateTime<Utc>,
+        stored_by: Option<DateTime<Utc>>,
+    ) -> Result<Self, Failure> {
+        let was_there = |at: DateTime<Utc>| stored_by.is_none_or(|by| at <= by);
         let whole = vault.signed_plan(plan).await?;
         let mut tally = Self { plan: whole, signers: Vec::new(), persons: Vec::new(), not_counted: Vec::new(), bad: Vec::new() };
         let own = vault.signers().verify(Namespace::Plan, &tally.plan.bytes, &tally.plan.signature, now);
         let object = signed::locate(vault.store(), &format!("{}{plan}/plan.json.sig", prefix::PLANS));
-        tally.add(object, own, tally.plan.stored_at);
+        if was_there(tally.plan.stored_at) {
+            tally.add(object, own, tally.plan.stored_at);
+        }
         for approval in vault.approvals(plan, &tally.plan.bytes, Some(now)).await? {
-            tally.add(approval.object, approval.signer, approval.stored_at);
+            if was_there(approval.stored_at) {
+                tally.add(approval.object, approval.signer, approval.stored_at);
+            }
         }
         let keys: BTreeSet<Sha256Digest> = tally.signers.iter().map(|(signer, _)| signer.key).collect();
         tally.persons = vault.signers().persons();

@@ -283,7 +283,9 @@ impl Vault {
     /// As [`Vault::mark`], where no step counts and one is not to be trusted.
     pub(in crate::vault) async fn has_noted(&self, plan: RecordId, act: PlannedAct) -> Result<bool, DocumentError> {
         let mut wrong = None;
-        for step in Step::ALL.into_iter().filter(|step| *step != Step::Closed && (act != PlannedAct::Drop || *step == act.noted())) {
+        for step in
+            Step::ALL.into_iter().filter(|step| *step != Step::Closed && (act != PlannedAct::Drop || *step == act.noted()))
+        {
             match self.mark(plan, step).await {
                 Ok(Some(_)) => return Ok(true),
                 Ok(None) => {}

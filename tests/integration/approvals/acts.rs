@@ -66,9 +66,14 @@ async fn a_release_that_was_interrupted_is_finished() {
     for end in ["ended.json", "ended.json.sig"] {
         std::fs::remove_file(office.folder().join(format!("vault/plans/{id}/{end}"))).unwrap();
     }
-    // Whoever signed is not asked again, even when nobody's signature counts any more.
-    let revoked = ",valid-before=\"20260101Z\"";
-    office.sign_list(3, &may_sign_plans("ann", revoked, &office.public("ann"))).await;
+    // Whoever signed is not asked again, even when that signature counts no more: it did when the release began.
+    let now = std::time::SystemTime::now();
+    let minutes_ago = |n: u64| now - std::time::Duration::from_secs(n * 60);
+    for path in files(&office.folder().join(format!("vault/plans/{id}"))) {
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(minutes_ago(4)).unwrap();
+    }
+    let revoked = chrono::DateTime::<chrono::Utc>::from(minutes_ago(2)).format(",valid-before=\"%Y%m%d%H%M%SZ\"").to_string();
+    office.sign_list(3, &may_sign_plans("ann", &revoked, &office.public("ann"))).await;
     let released = office.done(&["release", "acme", "--all"]);
     assert_eq!(released["released"].as_array().unwrap().len(), 1, "{released:#}");
     assert_eq!(office.done(&["plans", "show", &id])["state"], "closed");

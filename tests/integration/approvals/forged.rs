@@ -17,7 +17,8 @@ const STEPS: [&str; 3] = ["1-noted.json", "2-destroying.json", "3-keys-destroyed
 fn is_named(office: &Office, name: &str) {
     for arguments in [&["verify", "--all"][..], &["check"], &["expire"], &["plans", "list"]] {
         let (code, document) = office.run(arguments);
-        assert_eq!(code, 5, "{arguments:?}: {document:#}");
+        // `check` has other errors here, and one code for all of them.
+        assert!(code == 5 || code == 1 && arguments == ["check"], "{arguments:?}: {code}: {document:#}");
         assert!(document.to_string().contains(name), "{arguments:?}: {document:#}");
     }
 }
@@ -25,7 +26,9 @@ fn is_named(office: &Office, name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_nobody_signed_destroys_nothing_and_closes_nothing() {
     let before_2027 = ["purge", "acme", "--before", "2027-01-01T00:00:00Z", "--confirm", "acme"];
-    for (arguments, is_cancelled) in [(&before_2027[..], false), (&before_2027[..], true), (&PURGE[..], false), (&PURGE[..], true)] {
+    for (arguments, is_cancelled) in
+        [(&before_2027[..], false), (&before_2027[..], true), (&PURGE[..], false), (&PURGE[..], true)]
+    {
         let office = Office::new().await;
         office.refused(4, "approvals-wanting", arguments);
         let id = office.id();
@@ -95,4 +98,81 @@ async fn lockers_that_one_operator_adds_to_a_plan_stay_whatever_step_lies_beside
     let (left, there): (Vec<_>, Vec<_>) = (office.stored().into_iter().collect(), before.into_iter().collect());
     assert_eq!(left, there);
     assert_eq!((backups_listed(&office, "acme"), backups_listed(&office, "acme2")), (2, 1));
+}
+
+/// What one operator can write alone.
+async fn say_it_began(office: &Office, id: &str) {
+    let milestone = tenure::format::plan::Milestone {
+        format: 1,
+        installation: office.lockers.installation(),
+        plan: id.parse().unwrap(),
+        what: tenure::format::plan::Reached::Begun,
+        at: chrono::Utc::now(),
+    };
+    office.lockers.vault.put_milestone(&milestone, &office.lockers.key("operator")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_operator_begins_nothing_alone() {
+    let office = Office::new().await;
+    office.done(&["hold", "acme2", "--reason", "a law suit"]);
+    for (arguments, tenant) in [(&PURGE[..], "acme"), (&["release", "acme2"], "acme2")] {
+        office.refused(4, "approvals-wanting", arguments);
+        let id = office.id();
+        say_it_began(&office, &id).await;
+        let before = office.stored();
+        office.refused(4, "approvals-wanting", arguments);
+        assert_eq!((office.stored(), office.plan()["state"].as_str()), (before, Some("waiting")));
+        office.done(&["approve", &id, "--tenant", tenant, "--key", "ann"]);
+        let code = office.run(arguments).0;
+        assert_eq!(code, if tenant == "acme" { 3 } else { 0 }, "signed by two it is carried out");
+        if tenant == "acme" {
+            assert_eq!(office.plan()["state"], "begun");
+            office.lockers.vault.plan(id.parse().unwrap()).await.unwrap();
+            // Out of the way of the next one.
+            std::fs::remove_dir_all(office.folder().join(format!("vault/plans/{id}"))).unwrap();
+        }
+    }
+}
+
+/// A rewrap that was carried out but for its last word.
+fn interrupted_rewrap(office: &Office) -> (String, PathBuf) {
+    let rewrap = ["keys", "rewrap", "acme", "--identity", "recovery-kit.txt"];
+    office.refused(4, "approvals-wanting", &rewrap);
+    let id = office.id();
+    office.done(&["approve", &id, "--tenant", "acme", "--key", "ann"]);
+    office.done(&rewrap);
+    let folder = office.folder().join(format!("vault/plans/{id}"));
+    for file in ["ended.json", "ended.json.sig"] {
+        std::fs::remove_file(folder.join(file)).unwrap();
+    }
+    assert_eq!(office.plan()["state"], "begun");
+    (id, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_began_goes_on_with_its_signatures_and_with_the_keys_that_it_names() {
+    let rewrap = ["keys", "rewrap", "acme", "--identity", "recovery-kit.txt"];
+    let office = Office::new().await;
+    let (id, folder) = interrupted_rewrap(&office);
+    office.done(&rewrap);
+    assert_eq!(office.done(&["plans", "show", &id])["state"], "closed");
+    // Without those who signed it, nobody knows that it was theirs.
+    for file in ["ended.json", "ended.json.sig"] {
+        std::fs::remove_file(folder.join(file)).unwrap();
+    }
+    std::fs::rename(folder.join("approvals"), office.folder().join("approvals")).unwrap();
+    office.refused(4, "approvals-wanting", &rewrap);
+    std::fs::rename(office.folder().join("approvals"), folder.join("approvals")).unwrap();
+    office.done(&rewrap);
+
+    // A key that was made since is nothing that anybody signed for.
+    let office = Office::new().await;
+    let (id, _) = interrupted_rewrap(&office);
+    office.lockers.tenant("acme", at("2026-11-10")).await;
+    let before: Vec<_> = office.stored().into_iter().filter(|(path, _)| !path.to_str().unwrap().contains("/plans/")).collect();
+    let error = office.refused(4, "approvals-wanting", &rewrap);
+    assert_ne!(error["object"].as_str(), Some(&*id), "{error:#}");
+    let left: Vec<_> = office.stored().into_iter().filter(|(path, _)| !path.to_str().unwrap().contains("/plans/")).collect();
+    assert_eq!(left, before);
 }

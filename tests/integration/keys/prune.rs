@@ -464,3 +464,26 @@ async fn a_copy_from_before_a_key_was_destroyed_is_an_old_copy_and_no_purge() {
     let failure = living::known(&ring.vault, &ring.keyring, &old.tenant.record.tenant).await.err().unwrap();
     assert_eq!((failure.class.code(), failure.kind), (5, "keyring-incomplete"), "{failure:?}");
 }
+
+/// While a guard stands against it nothing has begun: what was signed is not there for later.
+#[tokio::test]
+async fn a_plan_that_a_guard_refuses_does_not_begin() {
+    let lockers = small().await;
+    let acme = Old::new(&lockers, "acme").await;
+    let operator = lockers.key("operator");
+    let begun = || content(lockers.folder()).into_keys().filter(|name| name.ends_with("/begun.json")).count();
+    let ring = in_july(&lockers).await;
+    let (locker, installation) = (acme.first.locker, lockers.installation());
+    let placed = hold(locker, installation, HoldAct::Placed { reason: "sealed".to_owned() });
+    ring.vault.put_hold(&placed, &operator).await.unwrap();
+    let (clock, cancel) = (|| ring.now, CancellationToken::new());
+    let prune = async || {
+        let change = Change { role: "eraser", approvals: Some((1, &operator)), ..ring.change(&clock, &cancel) };
+        Prune { change, locks: &ring.locks }.run(&named("acme")).await.unwrap()
+    };
+    assert_eq!((class(prune().await.class), begun()), (4, 0));
+    let released = hold(locker, installation, HoldAct::Released { hold: placed.id });
+    ring.vault.put_hold(&released, &operator).await.unwrap();
+    assert_eq!((class(prune().await.class), begun()), (0, 1));
+    assert!(acme.copies(&lockers).is_empty());
+}

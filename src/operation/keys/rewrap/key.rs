@@ -5,7 +5,10 @@ use futures_util::TryStreamExt as _;
 
 use super::{Done, Numbers, Place, Rewrap, wrapping_of};
 use crate::{
-    format::key_record::{KeyRecord, Rewrapped, Rewrapping},
+    format::{
+        key_record::{KeyRecord, Rewrapped, Rewrapping},
+        plan::Plan,
+    },
     id::{RecordId, Sha256Digest},
     keyring::{read_wrapping, secret_halves},
     object_name::{Document, ObjectName, prefix},
@@ -50,12 +53,14 @@ impl Rewrap<'_> {
     pub(super) async fn key(
         &self,
         record: &KeyRecord,
+        plan: Option<&Plan>,
         places: &mut [Place<'_>],
         open: &mut Vec<String>,
     ) -> Result<Done, Failure> {
         let change = &self.change;
         change.go_on(&record.tenant)?;
         change.refuse_if_named(&record.tenant, record.name_tag, record.locker, Some(record.key_id)).await?;
+        change.start_plan(plan).await?;
         let mut total = Done { wrapping: 0, wrapped: false, removed: 0 };
         let mut changed = 0;
         for nth in 1..=TRIES {

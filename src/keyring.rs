@@ -1,5 +1,6 @@
 //! The keyring: tenants' keys, and nothing else.
 
+pub mod claims;
 pub mod create;
 pub mod destroy;
 mod wrapped;

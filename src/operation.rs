@@ -34,3 +34,4 @@ pub mod show;
 pub mod tenants;
 mod unfinished;
 pub mod verify;
+mod whose;

@@ -185,3 +185,37 @@ fn too_many_a_day_are_an_accident() {
     // What was begun may be finished.
     assert_eq!(site.erase("acme", &["--undo"]).0, 0);
 }
+
+/// An operator alone adds a neighbour's locker or database to the plan of an erasure that waits: nothing goes on by it.
+#[test]
+fn a_plan_that_names_a_neighbours_locker_or_database_erases_nothing() {
+    let site = Site::new(&Options::default(), &["acme", "acme_2"]);
+    let program = &site.program;
+    assert_eq!(site.erase("acme", &[]).0, 3);
+    let plan = walk(&program.path("vault/plans")).into_iter().find(|path| path.ends_with("plan.json")).unwrap();
+    let signed = fs::read_to_string(&plan).unwrap();
+    let planned: Value = serde_json::from_str(&signed).unwrap();
+    let operator = tenure::signature::SigningKey::parse(&fs::read(program.path("keys/operator")).unwrap()).unwrap();
+    let lockers = fs::read_dir(program.path("vault/t")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let theirs = lockers.into_iter().find(|locker| !signed.contains(locker)).unwrap();
+    let source = walk(&program.path(&format!("vault/t/{theirs}/s"))).into_iter().find(|path| path.extension().unwrap() == "json");
+    let source: Value = serde_json::from_slice(&fs::read(source.unwrap()).unwrap()).unwrap();
+    let (old, new) = (planned["databases"][0]["database_oid"].to_string(), source["database_oid"].to_string());
+    assert_ne!(old, new);
+    let locker = format!(r#""lockers":[{{"locker":"{theirs}","cluster":null,"keys":[],"manifests":1,"backups":[]}},"#);
+    for changed in [
+        signed.replacen("\"lockers\":[", &locker, 1),
+        signed.replacen(&format!("\"database_oid\":{old}"), &format!("\"database_oid\":{new}"), 1),
+    ] {
+        assert_ne!(changed, signed);
+        fs::write(&plan, &changed).unwrap();
+        let signature = operator.sign(tenure::signature::Namespace::Plan, changed.as_bytes()).unwrap();
+        fs::write(plan.with_extension("json.sig"), signature).unwrap();
+        let before = (site.files("vault", &["/t/"]), site.files("keyring", &[""]), site.state("acme_2"));
+        assert_eq!(program.refused(5, &["erase", "acme", "--confirm", "acme"])["kind"], "plan-contradicted");
+        assert_eq!(program.refused(5, &["erase", "acme", "--dry-run"])["kind"], "plan-contradicted");
+        let after = (site.files("vault", &["/t/"]), site.files("keyring", &[""]), site.state("acme_2"));
+        assert_eq!(after, before);
+    }
+    assert_eq!(site.outcome("acme_2").0, 0);
+}

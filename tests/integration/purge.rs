@@ -11,6 +11,7 @@ mod stores;
 mod trust;
 mod untrusted;
 mod walk;
+mod whose;
 
 pub(crate) use refusals::lockers_store;
 

@@ -13,7 +13,7 @@ use crate::{
         erased,
         failure::{Failure, FailureClass},
         fleet::{Fleet, Known},
-        living, lost,
+        living, lost, whose,
     },
     postgres::{
         Session,
@@ -108,6 +108,7 @@ impl DropTenant<'_> {
         }
         let open = self.vault.plans(self.keyring.tag(tenant), |steps| !steps.contains(&Step::Closed)).await?;
         if let Some(Planned { plan, steps, .. }) = open.into_iter().find(|planned| planned.plan.act == PlannedAct::Drop) {
+            whose::refuse_others(self.vault, self.keyring, &plan).await?;
             let mut intent = Intent { plan, steps: Some(steps), doomed: None };
             let database = intent.database()?;
             let session = self.connect(database).await?;

@@ -11,6 +11,7 @@ use crate::{
         held::Held,
         plans,
         purge::{OpenItem, PurgedNode},
+        whose,
     },
     postgres::{
         Session,
@@ -31,6 +32,7 @@ impl DropTenant<'_> {
         done: &mut Done,
     ) -> Result<(), Failure> {
         let (plan, database) = (&intent.plan, intent.database()?);
+        whose::refuse_others_at_once(self.vault, self.keyring, plan).await?;
         let session = self.connect(database).await?;
         // As it is now, under the lock.
         match drop_database::look(&session, database.database_oid).await? {

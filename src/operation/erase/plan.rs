@@ -15,6 +15,7 @@ use crate::{
         drop, erased,
         failure::{Failure, FailureClass},
         purge::What,
+        whose,
     },
     printable::Word,
     signed::FORMAT,
@@ -101,6 +102,7 @@ impl Erase<'_> {
     pub async fn look(&self, tenant: &TenantName) -> Result<Intent, Failure> {
         let purge = &self.purge;
         if let Some(Planned { plan, steps, .. }) = self.open(purge.keyring.tag(tenant)).await? {
+            whose::refuse_others(purge.vault, purge.keyring, &plan).await?;
             let live = self.live(tenant, Some(&plan)).await?;
             let backups = plan.lockers.iter().map(|planned| planned.manifests).sum();
             return Ok(Intent { plan, steps: Some(steps), live, backups, taken: None });

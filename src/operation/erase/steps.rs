@@ -15,6 +15,7 @@ use crate::{
         failure::{Failure, FailureClass},
         plans,
         purge::{OpenItem, PurgeStatus, What},
+        whose,
     },
     printable::Word,
     tenant::TenantName,
@@ -23,6 +24,7 @@ use crate::{
 impl Erase<'_> {
     pub(super) async fn steps(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
         let (plan, purge) = (&intent.plan, &self.purge);
+        whose::refuse_others_at_once(purge.vault, purge.keyring, plan).await?;
         if !intent.is_destroying() {
             self.prepare(tenant, intent).await?;
         }

@@ -8,7 +8,10 @@ use super::{find, is_begun, refuse_over, tally::Tally, words};
 use crate::{
     format::plan::{EVERYBODY, Plan, Reached, Step},
     keyring::Keyring,
-    operation::failure::{Failure, FailureClass},
+    operation::{
+        failure::{Failure, FailureClass},
+        whose,
+    },
     printable::Word,
     signature::{Namespace, SignatureError},
     signed::{self, DocumentError},
@@ -61,15 +64,15 @@ pub enum Whom {
 /// Finds the plan, and compares whom it is about. Writes nothing.
 ///
 /// # Errors
-/// Another tenant's; one that has begun, is over, or is too old (4); one that is not to be trusted (5).
+/// Another tenant's; one that has begun, is over, or is too old (4); one that is not to be trusted, or names what is another's (5).
 pub async fn look(vault: &Vault, text: &str, whom: Whom, now: DateTime<Utc>) -> Result<ToApprove, Failure> {
     let id = find(vault, text).await?;
     let refuse = |kind, message: String, hint: &str| Err(Failure::new(FailureClass::Refused, kind, id, message).hint(hint));
     // As a record first: its place, its installation, its form.
     let plan = vault.plan(id).await?;
-    let (tag, tenant) = match whom {
-        Whom::Tenant(tenant, keyring) => (keyring.tag(&tenant), Some(tenant)),
-        Whom::All => (EVERYBODY, None),
+    let (tag, tenant, keyring) = match whom {
+        Whom::Tenant(tenant, keyring) => (keyring.tag(&tenant), Some(tenant), Some(keyring)),
+        Whom::All => (EVERYBODY, None, None),
     };
     if plan.name_tag != tag {
         let who = tenant.as_ref().map_or("every tenant".to_owned(), |tenant| format!("tenant {}", Word(tenant.as_str())));
@@ -92,6 +95,9 @@ pub async fn look(vault: &Vault, text: &str, whom: Whom, now: DateTime<Utc>) -> 
         );
     }
     refuse_over(vault, &plan, now).await?;
+    if let Some(keyring) = keyring {
+        whose::refuse_others(vault, &keyring, &plan).await?;
+    }
     let bytes = vault.signed_plan(id).await?.bytes;
     if signed::parse::<Plan>(&bytes, &id.to_string())? != plan {
         return refuse(

@@ -11,7 +11,10 @@ use crate::{
     format::plan::{EVERYBODY, Plan, Reached, Step},
     id::{NameTag, RecordId},
     keyring::Keyring,
-    operation::failure::{Failure, FailureClass},
+    operation::{
+        failure::{Failure, FailureClass},
+        whose,
+    },
     signed::DocumentError,
     tenant::TenantName,
     vault::{Vault, plans::ListedPlan},
@@ -175,6 +178,12 @@ impl Plans<'_> {
         let tally = Tally::of(self.vault, id, self.now).await?;
         problems.extend(tally.bad.iter().map(|(object, what)| format!("{object}: {what}")));
         let line = self.line(&plan, &listed, Some(&tally), &names, &mut problems).await?;
+        if let (Some(keyring), false) = (self.keyring, matches!(line.state, PlanState::Closed | PlanState::Void)) {
+            match whose::refuse_others(self.vault, keyring, &plan).await {
+                Err(failure) if failure.class == FailureClass::Integrity => problems.push(failure.one_line()),
+                looked => looked?,
+            }
+        }
         let mut steps = Vec::new();
         for step in &listed.steps {
             match self.vault.mark(id, *step).await {

@@ -14,7 +14,7 @@ use crate::{
     object_name::{Document, ObjectName, prefix},
     operation::{
         failure::{Failure, FailureClass},
-        living, lost,
+        living, lost, whose,
     },
     printable::Word,
     signature::Namespace,
@@ -128,6 +128,10 @@ impl Purge<'_> {
                 )
             }
         };
+        // What a plan says that lies in the vault, and what is taken by names alone, may be anybody's.
+        if steps.is_some() || !untrusted.is_empty() {
+            whose::refuse_others(self.vault, self.keyring, &plan).await?;
+        }
         let summary = Summary { untrusted, ..self.summary(&plan, measure).await? };
         let intent = Intent { plan, steps, summary };
         if !intent.is_past(Step::Destroying) {

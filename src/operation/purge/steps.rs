@@ -12,7 +12,7 @@ use crate::{
         failure::{Failure, FailureClass},
         held::Held,
         hold::cure,
-        living, plans,
+        living, plans, whose,
     },
     printable::Word,
     signed::DocumentError,
@@ -48,6 +48,7 @@ impl Purge<'_> {
     /// Plan, notes, and who has a say against it. Nothing is destroyed.
     async fn begin(&self, tenant: &TenantName, intent: &Intent) -> Result<(), Failure> {
         let plan = &intent.plan;
+        whose::refuse_others_at_once(self.vault, self.keyring, plan).await?;
         if intent.is_past(Step::Destroying) {
             return self.go_on(tenant, plan).await;
         }

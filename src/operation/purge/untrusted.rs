@@ -6,7 +6,11 @@ use super::Purge;
 use crate::{
     id::{KeyId, Locker},
     keyring::TenantKeys,
-    operation::failure::{Failure, FailureClass},
+    object_name::prefix,
+    operation::{
+        failure::{Failure, FailureClass},
+        lost,
+    },
     printable::Word,
     signed::DocumentError,
     tenant::TenantName,
@@ -17,7 +21,8 @@ impl Purge<'_> {
     /// the tenant's others.
     ///
     /// # Errors
-    /// One that another tenant has a record of (5): whoever wrote ours wants it destroyed. No locker that they could belong to (5).
+    /// One that another tenant has a record of (5): whoever wrote ours wants it destroyed. No locker that they could belong to (5). Anything of
+    /// others that the keyring lost, or that is not to be trusted (5).
     pub(super) async fn add_untrusted(
         &self,
         tenant: &TenantName,
@@ -33,14 +38,25 @@ impl Purge<'_> {
                 )));
             }
         }
-        let census = self.keyring.census().await?;
+        let mut census = self.keyring.census().await?;
+        let its = prefix::key_records(tag);
+        // What is wrong with others' records may be that they do not claim what is theirs.
+        if let Some(error) = census.problems.drain(..).find(|error| !error.object().contains(&its)) {
+            return Err(others_first(Failure::from(error)));
+        }
         let known: BTreeSet<Locker> = census.tenants.values().flat_map(TenantKeys::lockers).collect();
         let mut placed = Vec::new();
         for locker in self.vault.lockers().await?.into_iter().filter(|locker| !known.contains(locker)) {
             if let Some(key) = self.vault.newest_key(locker).await?.filter(|key| untrusted.contains(key)) {
                 lockers.entry(locker).or_default().insert(key);
                 placed.push((key, Some(locker)));
+            } else if self.vault.has_manifests(locker).await? && !self.vault.is_purged(locker).await? {
+                return Err(others_first(lost::keyring_incomplete(locker, "")));
             }
+        }
+        census.tenants.remove(tenant);
+        if let Some(lost) = lost::key_without_record(self.vault, &census).await? {
+            return Err(others_first(lost));
         }
         untrusted.retain(|key| !placed.iter().any(|(placed, _)| placed == key));
         let Some(mut first) = lockers.first_entry() else {
@@ -52,6 +68,12 @@ impl Purge<'_> {
         placed.extend(untrusted.into_iter().map(|key| (key, None)));
         Ok(placed)
     }
+}
+
+/// Whose a key or a locker is can be told by names alone only where everybody else's records are whole.
+fn others_first(failure: Failure) -> Failure {
+    let hint = format!("Nothing was done: what goes by its name may be another tenant's as long as that is so. {}", failure.hint);
+    failure.hint(hint)
 }
 
 /// Why a purge stops at such a record, and what gets past it.

@@ -184,6 +184,40 @@ async fn a_changed_plan_is_no_plan() {
     assert!(error["message"].as_str().unwrap().contains("does not fit the document"), "{error:#}");
 }
 
+/// An operator alone adds a neighbour to a plan of its own: nobody signs that, and nothing comes of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_names_another_tenants_locker_is_signed_by_nobody_and_destroys_nothing() {
+    let office = Office::new().await;
+    let purge = ["purge", "acme2", "--confirm", "acme2"];
+    office.refused(4, "approvals-wanting", &purge);
+    let id = office.id();
+    let (locker, key) = (office.acme.locker(), office.acme.record.key_id);
+    let file = office.folder().join(format!("vault/plans/{id}/plan.json"));
+    let planned = std::fs::read_to_string(&file).unwrap();
+    for (whose, keys) in [(locker.to_string(), format!("\"{key}\"")), (locker.to_string(), String::new())] {
+        let more =
+            format!(r#",{{"locker":"{whose}","cluster":"here","keys":[{keys}],"manifests":2,"backups":[]}}],"created_at""#);
+        let changed = planned.replace("],\"created_at\"", &more);
+        assert_ne!(changed, planned);
+        std::fs::write(&file, &changed).unwrap();
+        let signature = office.lockers.key("operator").sign(Namespace::Plan, changed.as_bytes()).unwrap();
+        std::fs::write(file.with_extension("json.sig"), signature).unwrap();
+        let before = office.stored();
+        for arguments in [&["approve", &id, "--tenant", "acme2", "--key", "bob"][..], &purge, &["purge", "acme2", "--dry-run"]] {
+            let error = office.refused(5, "plan-contradicted", arguments);
+            let (message, hint) = (error["message"].as_str().unwrap(), error["hint"].as_str().unwrap());
+            assert!(message.contains(&format!("locker {locker}, which is another tenant's")), "{error:#}");
+            assert!(hint.contains(&format!("`tenure plans cancel {id}`")), "{error:#}");
+        }
+        let (code, shown) = office.run(&["plans", "show", &id]);
+        assert!(code == 5 && shown["problems"][0].as_str().unwrap().contains("another tenant's"), "{shown:#}");
+        assert_eq!(office.stored(), before, "nothing was signed, noted or destroyed");
+    }
+    office.done(&["plans", "cancel", &id]);
+    assert_eq!(office.run(&["list", "acme"]).0, 0);
+    office.refused(4, "approvals-wanting", &purge);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_revoked_counts_no_more_until_it_has_begun() {
     let office = Office::new().await;

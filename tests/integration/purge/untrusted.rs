@@ -1,5 +1,7 @@
 //! Key records that cannot be trusted stop a purge, until somebody says that they go by their names.
 
+use tenure::object_name::{Document, ObjectName};
+
 use super::*;
 
 /// Files of a tenant's key records below a store, without their signatures.
@@ -75,4 +77,62 @@ async fn a_forged_record_costs_no_neighbour_its_key() {
     std::fs::remove_file(forged).unwrap();
     assert_eq!(purge(&lockers, "acme").await.unwrap().status, PurgeStatus::Closed);
     lockers.opens(&neighbours[0].0, &neighbours[0].1).await.unwrap();
+}
+
+/// A thief of a worker's key who may write: garbage in the tenant's folder, a neighbour's records spoilt or gone, and a backup of the neighbour's
+/// that says to be sealed with the tenant's garbage.
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_records_cost_no_neighbour_its_locker() {
+    let (lockers, acme, neighbours) = three_nights().await;
+    let mut beta = neighbours[0].0.clone();
+    beta.record.key_id = tenure::id::KeyId::random();
+    let own = records(&lockers, "keyring", &acme).remove(0);
+    for end in ["json", "json.sig"] {
+        std::fs::write(own.with_file_name(format!("{}.{end}", beta.record.key_id)), "garbage").unwrap();
+    }
+    let forged = lockers.night(&mut beta, at("2026-11-04"), &[1]).await;
+    let purge = ["purge", "acme", "--untrusted-keys", "--confirm", "acme"];
+    let refused = |why: &str| {
+        let before = stored(&lockers);
+        for arguments in [&purge[..], &["purge", "acme", "--untrusted-keys", "--dry-run"]] {
+            let (code, document, said) = program(&lockers, arguments);
+            assert_eq!((code, stored(&lockers)), (5, before.clone()), "{why} {arguments:?}: {document}{said}");
+            assert!(document["error"]["hint"].as_str().unwrap().starts_with("Nothing was done"), "{why}: {document}");
+        }
+    };
+    let whole = |store: &str| (store.to_owned(), records(&lockers, store, &beta).remove(0));
+    let [(_, keyring), (_, mirror)] = ["keyring", "mirror"].map(whole);
+    let bytes = std::fs::read(&keyring).unwrap();
+    std::fs::write(&keyring, "garbage").unwrap();
+    refused("the mirror has it whole");
+    std::fs::write(&mirror, "garbage").unwrap();
+    refused("no copy has it whole");
+    for path in [&keyring, &mirror] {
+        std::fs::remove_file(path).unwrap();
+    }
+    refused("only signatures are there");
+    std::fs::write(&mirror, &bytes).unwrap();
+    refused("only the mirror has it");
+    let signature = |path: &Path| path.with_extension("json.sig");
+    std::fs::rename(signature(&keyring), lockers.folder().join("aside")).unwrap();
+    refused("the keyring knows nothing of it");
+    std::fs::remove_file(&mirror).unwrap();
+    std::fs::remove_file(signature(&mirror)).unwrap();
+    refused("nobody knows anything of it");
+
+    // With the neighbour's record the garbage goes, and the tenant, and nothing else.
+    for path in [&keyring, &mirror] {
+        std::fs::write(path, &bytes).unwrap();
+        std::fs::copy(lockers.folder().join("aside"), signature(path)).unwrap();
+    }
+    refused("its newest backup names a key of which it has no record");
+    let forged = Document::Manifest(beta.locker(), forged.id());
+    for name in [ObjectName::Document(forged.clone()), ObjectName::Signature(forged)] {
+        std::fs::remove_file(lockers.path(&name)).unwrap();
+    }
+    let (code, document, said) = program(&lockers, &purge);
+    assert!([3, 5].contains(&code) && document["status"] == "keys-destroyed", "{document}{said}");
+    for (tenant, night) in &neighbours {
+        lockers.opens(tenant, night).await.unwrap();
+    }
 }

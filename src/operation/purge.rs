@@ -31,7 +31,7 @@ use crate::{
     keyring::Keyring,
     printable::Word,
     signature::SigningKey,
-    signed::FORMAT,
+    signed::{DocumentError, FORMAT},
     tenant::TenantName,
     vault::Vault,
 };
@@ -229,7 +229,21 @@ impl Purge<'_> {
 
     /// Writes that something is about to be destroyed: where nobody could be told that, nothing is.
     async fn record_begun(&self, plan: &Plan) -> Result<(), Failure> {
-        Ok(self.vault.put_act(&self.act(plan, (self.clock)(), ActOutcome::Begun), self.eraser).await?)
+        let on = plan.lockers.iter().map(|planned| ActOn {
+            locker: planned.locker,
+            name_tag: Some(plan.name_tag),
+            backups: planned.backups.iter().map(|purged| purged.backup).collect(),
+            keys: planned.keys.clone(),
+            holds: Vec::new(),
+            objects: 0,
+            bytes: 0,
+        });
+        let act = Act { lockers: on.collect(), ..self.act(plan, (self.clock)(), ActOutcome::Begun) };
+        // Under the plan's id, so that who misses the plan or its marks finds it; every other run under one of its own.
+        match self.vault.put_act(&Act { id: plan.id, ..act.clone() }, self.eraser).await {
+            Err(DocumentError::Exists { .. }) => Ok(self.vault.put_act(&act, self.eraser).await?),
+            written => Ok(written?),
+        }
     }
 
     fn act(&self, plan: &Plan, started_at: DateTime<Utc>, outcome: ActOutcome) -> Act {

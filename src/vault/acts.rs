@@ -1,14 +1,17 @@
 //! The signed records of what commands did, under `runs/`.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Vault, list_named, records::Record};
 use crate::{
-    format::act::Act,
+    format::act::{Act, ActCommand, ActOutcome},
     id::RecordId,
     object_name::{Document, ObjectName, prefix},
-    signature::SigningKey,
+    signature::{Namespace, SigningKey},
     signed::{self, DocumentError, Signed},
+    store::StoreErrorKind,
 };
 
 impl Vault {
@@ -47,6 +50,40 @@ impl Vault {
             Err(error @ DocumentError::Store { .. }) => Err(error),
             Err(_) => Ok(None),
         }
+    }
+
+    /// What the eraser wrote down before a purge destroyed anything; `None` where there is no such record, or somebody else signed it.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub(super) async fn begun_purge(&self, plan: RecordId) -> Result<Option<Act>, DocumentError> {
+        let signed = match self.signed_act(plan).await {
+            Ok(signed) => signed,
+            Err(error @ DocumentError::Store { .. }) if !error.is_denied() => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let erasers = self.signers().who_may(Namespace::Erasure, signed.stored_at);
+        let is_erasers = erasers.iter().any(|eraser| eraser.key == signed.signer.key);
+        let act = signed.value;
+        let is_it = (act.command, act.outcome, act.plan) == (ActCommand::Purge, ActOutcome::Begun, Some(plan));
+        Ok((is_it && is_erasers).then_some(act))
+    }
+
+    /// The ids of all records, by their names.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub(super) async fn act_ids(&self) -> Result<HashSet<RecordId>, DocumentError> {
+        let named = match list_named(self.store(), prefix::RUNS).await {
+            Ok((named, _)) => named,
+            Err(error) if error.kind == StoreErrorKind::Denied => return Ok(HashSet::new()),
+            Err(error) => return Err(signed::store_error(self.store(), &prefix::RUNS, error)),
+        };
+        let ids = named.into_iter().filter_map(|(name, _)| match name {
+            ObjectName::Document(Document::Run(_, id)) => Some(id),
+            _ => None,
+        });
+        Ok(ids.collect())
     }
 
     /// The record of an act and who signed it.

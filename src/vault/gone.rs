@@ -135,7 +135,7 @@ impl Vault {
                 Err(error) => gone.unreadable.push(error),
             }
         }
-        for ExpectedNote { note, act, noted_at } in expected.get(&locker).into_iter().flatten() {
+        for ExpectedNote { note, act, noted_at } in expected.notes.get(&locker).into_iter().flatten() {
             if gone.notes.contains(note) || !self.was_noted(note.id, *act).await? {
                 continue;
             }
@@ -147,6 +147,12 @@ impl Vault {
                 gone.lost.push(LostNote { note: note.clone(), error: DocumentError::Missing { object } });
             }
             gone.take(note.clone(), *noted_at);
+        }
+        for plan in expected.without_plan.get(&locker).into_iter().flatten() {
+            if !gone.notes.iter().any(|note| note.id == *plan) {
+                gone.unreadable
+                    .push(DocumentError::Missing { object: signed::locate(self.store(), &Document::Gone(locker, *plan)) });
+            }
         }
         for (document, stored_at) in signatures {
             let Document::Gone(_, id) = document else { continue };
@@ -169,7 +175,9 @@ impl Vault {
     async fn was_noted(&self, plan: RecordId, act: PlannedAct) -> Result<bool, DocumentError> {
         match self.has_noted(plan, act).await {
             Err(error @ DocumentError::Store { .. }) => Err(error),
-            noted => Ok(noted.unwrap_or(false)),
+            Ok(true) => Ok(true),
+            // Its marks may be gone as well: what the eraser wrote down of the act says the same.
+            _ => Ok(self.begun_purge(plan).await?.is_some()),
         }
     }
 
@@ -213,7 +221,7 @@ impl Vault {
     /// # Errors
     /// [`DocumentError::Store`] only.
     pub async fn planned_lockers(&self) -> Result<Vec<Locker>, DocumentError> {
-        Ok(self.expected_notes().await?.keys().copied().collect())
+        Ok(self.expected_notes().await?.notes.keys().copied().collect())
     }
 
     /// Every note that somebody removed or changed.

@@ -1,7 +1,7 @@
 //! Which plans there are, and how far each has come. Names tell what there is to read; what is done goes by what was signed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -63,7 +63,13 @@ pub(in crate::vault) struct ExpectedNote {
 }
 
 /// What the notes of each locker must say.
-pub(in crate::vault) type ExpectedNotes = HashMap<Locker, Vec<ExpectedNote>>;
+#[derive(Debug, Default)]
+pub(in crate::vault) struct ExpectedNotes {
+    /// By the plans that wrote them.
+    pub(in crate::vault) notes: HashMap<Locker, Vec<ExpectedNote>>,
+    /// Purges of which the plan is gone: by what the eraser wrote down of them there was a note.
+    pub(in crate::vault) without_plan: HashMap<Locker, Vec<RecordId>>,
+}
 
 impl Planned {
     /// Whether something is left to do.
@@ -102,6 +108,8 @@ struct Folder {
     steps: BTreeMap<Step, DateTime<Utc>>,
     /// An operator's words.
     reached: BTreeSet<Reached>,
+    /// When the store got something that nobody writes before the plan is there.
+    after_plan: Option<DateTime<Utc>>,
 }
 
 impl Folder {
@@ -186,14 +194,27 @@ impl Vault {
         let (named, _) = list_named(self.store(), prefix::PLANS).await.map_err(failed)?;
         let mut folders: BTreeMap<RecordId, Folder> = BTreeMap::new();
         for (name, object) in named {
-            let ObjectName::Document(Document::Plan(id, file)) = name else { continue };
+            let (id, file) = match name {
+                ObjectName::Document(Document::Plan(id, file)) => (id, file),
+                // Its document may be gone.
+                ObjectName::Signature(Document::Plan(id, file)) if file == plan_part() => {
+                    folders.entry(id).or_default();
+                    continue;
+                }
+                ObjectName::Signature(Document::Plan(id, _)) | ObjectName::Approval { plan: id, .. } => {
+                    folders.entry(id).or_default().after_plan = Some(object.modified);
+                    continue;
+                }
+                _ => continue,
+            };
             let folder = folders.entry(id).or_default();
             folder.steps.extend(
                 Step::ALL.into_iter().find(|step| step_parts(*step).any(|name| file == name)).map(|step| (step, object.modified)),
             );
             folder.reached.extend(Reached::ALL.into_iter().find(|what| file == part(what.file())));
-            if file == plan_part() {
-                folder.stored_at = Some(object.modified);
+            match file == plan_part() {
+                true => folder.stored_at = Some(object.modified),
+                false => folder.after_plan = Some(object.modified),
             }
         }
         Ok(folders)
@@ -207,7 +228,7 @@ impl Vault {
         tag: Option<NameTag>,
         open_alone: bool,
     ) -> Result<Option<ListedPlan>, DocumentError> {
-        let Some(stored_at) = folder.stored_at else { return Ok(None) };
+        let Some(stored_at) = folder.stored_at else { return self.without_plan(id, folder, tag).await };
         if open_alone && folder.steps.contains_key(&Step::Closed) && matches!(self.mark(id, Step::Closed).await, Ok(Some(_))) {
             return Ok(None);
         }
@@ -242,6 +263,23 @@ impl Vault {
         Ok(Some(ListedPlan { id, steps, reached, stored_at, plan, wrong }))
     }
 
+    /// Somebody removed a plan: whose it was nobody knows, unless the eraser wrote down what it was about to destroy, and then its lockers miss
+    /// their notes. A signature of the plan alone is a crashed write.
+    async fn without_plan(
+        &self,
+        id: RecordId,
+        folder: Folder,
+        tag: Option<NameTag>,
+    ) -> Result<Option<ListedPlan>, DocumentError> {
+        let Some(stored_at) = folder.after_plan.filter(|_| tag.is_none()) else { return Ok(None) };
+        if self.begun_purge(id).await?.is_some() {
+            return Ok(None);
+        }
+        let object = signed::locate(self.store(), &Document::Plan(id, plan_part()));
+        let (steps, reached, plan) = (BTreeSet::new(), BTreeSet::new(), Err(DocumentError::Missing { object }));
+        Ok(Some(ListedPlan { id, steps, reached, stored_at, plan, wrong: Vec::new() }))
+    }
+
     /// What the notes of each locker must say, where names say that a plan has come past writing them: plans are never removed, and each says
     /// what its notes say. Whoever misses one asks [`Vault::has_noted`]. Asked once: what is planned later has its notes before it destroys
     /// anything. A plan that is not to be trusted says nothing: `verify`, `check`, `expire` and every purge name it.
@@ -253,10 +291,21 @@ impl Vault {
         if let Some(expected) = &*asked {
             return Ok(Arc::clone(expected));
         }
-        let folders = self.folders().await?.into_iter();
-        let noted = folders.filter(|(_, folder)| folder.stored_at.is_some() && folder.has_noted());
+        let folders = self.folders().await?;
+        // Where the names of steps are gone, or the plan is, the eraser's own record of the act has the plan's id.
+        let is_noted = |folder: &Folder| folder.stored_at.is_some() && folder.has_noted();
+        let acts = if folders.values().all(is_noted) { HashSet::new() } else { self.act_ids().await? };
+        let mut expected = ExpectedNotes::default();
+        for id in folders.iter().filter(|(id, folder)| folder.stored_at.is_none() && acts.contains(id)).map(|(id, _)| *id) {
+            for on in self.begun_purge(id).await?.into_iter().flat_map(|act| act.lockers) {
+                if !(on.keys.is_empty() && on.backups.is_empty()) {
+                    expected.without_plan.entry(on.locker).or_default().push(id);
+                }
+            }
+        }
+        let folders = folders.into_iter();
+        let noted = folders.filter(|(id, folder)| is_noted(folder) || folder.stored_at.is_some() && acts.contains(id));
         let mut read = stream::iter(noted).map(async |(id, folder)| (folder, self.plan(id).await)).buffered(READERS);
-        let mut expected = ExpectedNotes::new();
         while let Some((folder, plan)) = read.next().await {
             let plan = match plan {
                 Err(error @ DocumentError::Store { .. }) => return Err(error),
@@ -267,9 +316,9 @@ impl Vault {
             if plan.act == PlannedAct::Drop && !folder.steps.contains_key(&plan.act.noted()) {
                 continue;
             }
-            let Some(noted_at) = folder.steps.values().next().copied() else { continue };
+            let Some(noted_at) = folder.steps.values().next().copied().or(folder.stored_at) else { continue };
             for note in plan.lockers.iter().filter_map(|planned| plan.note(planned)) {
-                expected.entry(note.locker).or_default().push(ExpectedNote { note, act: plan.act, noted_at });
+                expected.notes.entry(note.locker).or_default().push(ExpectedNote { note, act: plan.act, noted_at });
             }
         }
         let expected = Arc::new(expected);

@@ -176,3 +176,27 @@ async fn what_began_goes_on_with_its_signatures_and_with_the_keys_that_it_names(
     let left: Vec<_> = office.stored().into_iter().filter(|(path, _)| !path.to_str().unwrap().contains("/plans/")).collect();
     assert_eq!(left, before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_that_nobody_signed_hides_no_plan() {
+    let office = Office::new().await;
+    office.refused(4, "approvals-wanting", &PURGE);
+    let id = office.id();
+    office.done(&["approve", &id, "--tenant", "acme", "--key", "ann"]);
+    let folder = office.folder().join(format!("vault/plans/{id}"));
+    let plans = || std::fs::read_dir(folder.parent().unwrap()).unwrap().count();
+    for word in ["cancelled.json", "ended.json", "closed.json"] {
+        std::fs::write(folder.join(word), "").unwrap();
+        is_named(&office, word);
+        office.refused(5, "untrusted-plan", &PURGE);
+        assert_eq!((plans(), office.plan()["state"].as_str()), (1, Some("ready")), "{word}");
+        std::fs::remove_file(folder.join(word)).unwrap();
+    }
+    assert_eq!(office.run(&PURGE).0, 3);
+    for word in ["cancelled.json", "ended.json", "closed.json"] {
+        std::fs::write(folder.join(word), "").unwrap();
+        is_named(&office, word);
+        assert_eq!(office.plan()["state"], "begun", "{word}");
+        std::fs::remove_file(folder.join(word)).unwrap();
+    }
+}

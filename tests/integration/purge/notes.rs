@@ -128,3 +128,63 @@ async fn older_backups_stay_purged_when_their_note_is_removed() {
         assert!(code == 5 && document.to_string().contains("past writing it"), "{document}");
     }
 }
+
+/// What the eraser wrote down before it destroyed anything says the same as the marks and the plan did.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_whose_note_and_marks_or_plan_are_gone_stays_one() {
+    for how in ["plan.json", "marks", "marks and their signatures"] {
+        let (lockers, acme, _) = three_nights().await;
+        let (before, is_its) = (stored(&lockers), of(&lockers, &acme));
+        purge(&lockers, "acme").await.unwrap();
+        let (_, file) = note_of(&lockers, &acme).await;
+        put_back(&lockers, &before, |name| !name.starts_with("mirror/") && is_its(name));
+        remove(&file, true);
+        for path in files(&lockers.folder().join("vault/plans")) {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let goes = match how {
+                "plan.json" => name == "plan.json",
+                "marks" => name.ends_with(".json") && name != "plan.json",
+                _ => !name.starts_with("plan.json"),
+            };
+            if goes {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        stays_closed(&lockers, &file, if how == "plan.json" { 5 } else { 4 });
+        let there = stored(&lockers);
+        let (code, document, said) = program(&lockers, &["expire"]);
+        assert!(code != 0, "{how}: {document}{said}");
+        let its = |objects: &Files| objects.keys().filter(|name| is_its(name)).count();
+        assert_eq!(its(&stored(&lockers)), its(&there), "{how}: nothing is removed while the keyring has a key");
+        assert!(!stored(&lockers).keys().any(|name| name.starts_with("mirror/") && is_its(name)), "{how}");
+    }
+}
+
+/// A record of a purge that the worker signed is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_than_the_eraser_wrote_down_lets_go_of_nothing() {
+    let (lockers, acme, _) = three_nights().await;
+    let vault = &lockers.vault;
+    let id = tenure::id::RecordId::random();
+    let act: tenure::format::act::Act = serde_json::from_value(serde_json::json!({
+        "format": 1, "installation": lockers.installation(), "id": id, "command": "purge", "plan": id,
+        "started_at": Utc::now(), "ended_at": Utc::now(), "outcome": "begun", "certificate": null,
+        "lockers": [{
+            "locker": acme.locker(), "name_tag": null, "backups": [], "keys": [acme.record.key_id], "holds": [], "objects": 0, "bytes": 0,
+        }],
+    }))
+    .unwrap();
+    vault.put_act(&act, &lockers.key("worker")).await.unwrap();
+    let folder = lockers.folder().join(format!("vault/plans/{id}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("plan.json.sig"), "").unwrap();
+    let (code, document, said) = program(&lockers, &["list", "acme"]);
+    assert_eq!((code, document["backups"].as_array().map(Vec::len)), (0, Some(3)), "{document}{said}");
+    // Something that is written after a plan, and no plan: somebody removed it.
+    std::fs::write(folder.join("1-noted.json.sig"), "").unwrap();
+    for arguments in [&["verify", "--all"][..], &["expire"]] {
+        let (code, document, said) = program(&lockers, arguments);
+        assert!(code == 5 && document.to_string().contains(&format!("{id}/plan.json")), "{arguments:?}: {document}{said}");
+    }
+    assert_eq!(program(&lockers, &["list", "acme"]).0, 0);
+}

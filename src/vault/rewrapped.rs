@@ -34,6 +34,15 @@ impl Wrappings {
     }
 }
 
+/// Nobody wraps a key anew as often as that: a number that is further from what the keyring has was made up, and would say for good that the
+/// keyring is old.
+pub const FURTHEST: u32 = 1_000;
+
+/// Whether a recorded number says that the keyring, which has `number`, is old.
+fn is_newer(recorded: u32, number: u32) -> bool {
+    recorded > number && recorded - number <= FURTHEST
+}
+
 impl Vault {
     /// What a locker's `w/` lists.
     ///
@@ -69,10 +78,11 @@ impl Vault {
     /// # Errors
     /// [`DocumentError::Store`].
     pub async fn is_replaced(&self, wrappings: &Wrappings, key_id: KeyId, number: u32) -> Result<bool, DocumentError> {
-        if wrappings.lost.iter().any(|(key, recorded)| *key == key_id && *recorded > number) {
+        if wrappings.lost.iter().any(|(key, recorded)| *key == key_id && is_newer(*recorded, number)) {
             return Ok(true);
         }
-        for (_, _, document) in wrappings.listed.iter().filter(|(key, recorded, _)| *key == key_id && *recorded > number) {
+        for (_, _, document) in wrappings.listed.iter().filter(|(key, recorded, _)| *key == key_id && is_newer(*recorded, number))
+        {
             match self.rewrapped(document).await {
                 Ok(_) => return Ok(true),
                 Err(error @ DocumentError::Store { .. }) => return Err(error),

@@ -306,7 +306,7 @@ async fn the_same_key_or_person_counts_once() {
     let second = new_key(office.folder(), "ann-at-home");
     let lines = [
         may_sign_plans("ann", "", &office.public("ann")),
-        may_sign_plans("ann", "", &second),
+        may_sign_plans("Ann", "", &second),
         may_sign_plans("carol", "", &office.public("ann")),
         may_sign_plans("bob", "", &office.public("bob")),
     ];

@@ -29,8 +29,10 @@ impl AllowedSigners {
     pub fn persons(&self) -> Vec<Person> {
         let mut persons: Vec<Person> = Vec::new();
         for signer in self.lines.iter().map(super::Line::signer) {
-            let is_linked =
-                |person: &mut Person| person.principals.contains(&signer.principal) || person.keys.contains(&signer.key);
+            // `Ann` and `ann` are one.
+            let name = signer.principal.to_lowercase();
+            let has_name = |person: &Person| person.principals.iter().any(|other| other.to_lowercase() == name);
+            let is_linked = |person: &mut Person| has_name(person) || person.keys.contains(&signer.key);
             let mut linked = Person::default();
             for person in persons.extract_if(.., is_linked) {
                 linked.principals.extend(person.principals);
@@ -66,6 +68,7 @@ mod tests {
         assert_eq!(persons(&[line("ann", plan, 0), line("bob", plan, 1)]), [one("ann", 1), one("bob", 1)]);
         assert_eq!(persons(&[line("ann", plan, 0), line("bob", plan, 0)]), [one("ann bob", 1)], "one key, two names");
         assert_eq!(persons(&[line("ann", plan, 0), line("ann", plan, 1)]), [one("ann", 2)], "one name, two keys");
+        assert_eq!(persons(&[line("Ann@vm", plan, 0), line("ann@VM", plan, 1)]), [one("Ann@vm ann@VM", 2)], "whatever the case");
         // Over what a third line says, of another namespace and of another time too.
         let far = [line("ann", plan, 0), line("bob", plan, 1), line("cleo", plan, 2), line("ann", "tenure-run", 1)];
         assert_eq!(persons(&far), [one("ann bob", 2), one("cleo", 1)]);

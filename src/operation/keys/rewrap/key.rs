@@ -16,6 +16,7 @@ use crate::{
     signature::Namespace,
     signed::{self, DocumentError, FORMAT},
     store::StoreErrorKind,
+    vault::rewrapped::FURTHEST,
 };
 
 /// How often a key is looked at again because another run changed it meanwhile.
@@ -108,7 +109,8 @@ impl Rewrap<'_> {
             }
         }
         // Numbers that a lost copy had are not used again.
-        numbers.extend(change.vault.wrappings(record.locker).await?.of(record.key_id));
+        let furthest = numbers.last().copied().unwrap_or(1).saturating_add(FURTHEST);
+        numbers.extend(change.vault.wrappings(record.locker).await?.of(record.key_id).range(..=furthest));
         let highest = numbers.last().copied().unwrap_or(1);
         let Some((newest, differ)) = self.newest(record, places, &numbers, open).await? else {
             return match self.whole_nowhere(record, places).await {

@@ -88,6 +88,12 @@ impl Countdown {
         self.begun.store(true, Ordering::SeqCst);
     }
 
+    /// How many calls are left until that one.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.left.load(Ordering::SeqCst)
+    }
+
     /// Whether so many calls were made.
     #[must_use]
     pub fn is_reached(&self) -> bool {

@@ -1,5 +1,7 @@
 //! A tenant is gone, live and in every backup, and does not come back; and while its grace lasts nothing is lost.
 
+mod walk;
+
 use std::fs;
 
 use serde_json::{Value, json};
@@ -218,4 +220,23 @@ fn a_plan_that_names_a_neighbours_locker_or_database_erases_nothing() {
         assert_eq!(after, before);
     }
     assert_eq!(site.outcome("acme_2").0, 0);
+}
+
+#[test]
+fn nobody_is_closed_before_enough_operators_signed() {
+    let site = Site::new(&Options::default(), &["acme"]);
+    crate::approvals::let_ann_in(site.program.folder());
+    site.configure("[cluster.here]\n", "[approvals]\nerase = 2\n\n[cluster.here]\n");
+    let (code, refused) = site.erase("acme", &[]);
+    assert_eq!((code, &refused["error"]["kind"]), (4, &json!("approvals-wanting")), "{refused:#}");
+    assert_eq!((site.state("acme"), site.files("vault", &["erased"])), (Some(true), 0));
+    let plan = refused["error"]["object"].as_str().unwrap();
+    let shown = site.program.done(&["plans", "show", plan]);
+    assert!(shown["details"].to_string().contains(&format!("OID {} ", site.oid("acme"))), "{shown:#}");
+    site.program.done(&["approve", plan, "--tenant", "acme", "--key", "ann"]);
+    let (code, report) = site.erase("acme", &[]);
+    assert_eq!((code, &report["plan"], &report["status"]), (3, &json!(plan), &json!("suspended")), "{report:#}");
+    // Who signed a grace signed no other one.
+    let (_, again) = site.erase("acme", &["--skip-grace"]);
+    assert_eq!((&again["status"], site.state("acme")), (&json!("suspended"), Some(false)), "{again:#}");
 }

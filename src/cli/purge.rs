@@ -13,6 +13,7 @@ use crate::{
     config::store::Role,
     format::{act::ActCommand, plan::PlannedAct},
     operation::{
+        erased,
         failure::{Failure, FailureClass},
         held::FleetLocks,
         purge::{Intent, Purge, PurgeReport, PurgeStatus, What},
@@ -84,6 +85,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
 
 async fn go(args: &Args, edge: &Edge, purge: &Purge<'_>, what: What) -> Result<PurgeReport, Failure> {
     let tenant = &args.tenant;
+    erased::refuse_in_grace(purge.vault, purge.keyring, tenant, edge.now()).await?;
     // Adding up bytes takes as long as there are objects: for whoever looks, and not for whoever has decided.
     let intent = purge.look(tenant, what, args.dry_run || args.confirm.is_none()).await?;
     edge.output.announce(&format!("{}\n", first_line(tenant, &intent)));

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::purge_note::{PurgeNote, Purged, PurgedBackup};
-use crate::id::{InstallationId, KeyId, Locker, NameTag, RecordId};
+use crate::id::{InstallationId, KeyId, Locker, NameTag, RecordId, Sha256Digest};
 
 /// `plans/<id>/plan.json`, signed by an operator. Written before anything is destroyed; what is carried out is what it names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -268,6 +268,10 @@ pub struct Mark {
     pub at: DateTime<Utc>,
     /// What was found then.
     pub found: Found,
+    /// SHA-256 of the plan as it was when this was written: another one that has its name since has come past nothing. `None` in marks of before
+    /// that was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_sha256: Option<Sha256Digest>,
 }
 
 /// The steps of a plan, in their order. A purge drops nothing, and a drop destroys no keys.

@@ -267,8 +267,15 @@ impl DropTenant<'_> {
 
     /// Writes that the plan has come past a step.
     async fn mark(&self, plan: &Plan, step: Step, found: Found) -> Result<(), Failure> {
-        let mark =
-            Mark { format: FORMAT, installation: self.vault.root().installation, plan: plan.id, step, at: (self.clock)(), found };
+        let mark = Mark {
+            format: FORMAT,
+            installation: self.vault.root().installation,
+            plan: plan.id,
+            step,
+            at: (self.clock)(),
+            found,
+            plan_sha256: None,
+        };
         Ok(self.vault.put_mark(&mark, self.eraser).await?)
     }
 

@@ -159,7 +159,7 @@ impl Erase<'_> {
 
     async fn mark(&self, plan: &Plan, step: Step, found: Found) -> Result<(), Failure> {
         let installation = self.purge.vault.root().installation;
-        let mark = Mark { format: FORMAT, installation, plan: plan.id, step, at: self.now(), found };
+        let mark = Mark { format: FORMAT, installation, plan: plan.id, step, at: self.now(), found, plan_sha256: None };
         Ok(self.purge.vault.put_mark(&mark, self.purge.eraser).await?)
     }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::failure::{Failure, FailureClass};
 use crate::{
     format::erasure_note::{ErasedDatabase, ErasureNote, ErasureSays},
-    id::{InstallationId, KeyId, NameTag, RecordId},
+    id::{InstallationId, KeyId, Locker, NameTag, RecordId},
     keyring::Keyring,
     object_name::{Document, ObjectName, prefix},
     printable::Word,
@@ -111,15 +111,21 @@ impl Erasures {
     /// Whether a key is used by nothing: the name is refused, or the key is an erased tenant's whose name is a new customer's by now.
     #[must_use]
     pub fn refuses_key(&self, key_id: KeyId) -> bool {
-        self.is_refused() || self.not_withdrawn().any(|(keys, _)| keys.contains(&key_id))
+        self.is_refused() || self.not_withdrawn().any(|(_, keys, _)| keys.contains(&key_id))
+    }
+
+    /// Whether an erased tenant had this key or this locker, also where the name is a new customer's by now.
+    #[must_use]
+    pub fn had(&self, key_id: KeyId, locker: Locker) -> bool {
+        self.not_withdrawn().any(|(lockers, keys, _)| keys.contains(&key_id) || lockers.contains(&locker))
     }
 
     /// The databases of what was erased, also where the name is a new customer's by now.
     pub fn databases(&self) -> impl Iterator<Item = &ErasedDatabase> {
-        self.not_withdrawn().flat_map(|(_, databases)| databases)
+        self.not_withdrawn().flat_map(|(_, _, databases)| databases)
     }
 
-    fn not_withdrawn(&self) -> impl Iterator<Item = (&[KeyId], &[ErasedDatabase])> {
+    fn not_withdrawn(&self) -> impl Iterator<Item = (&[Locker], &[KeyId], &[ErasedDatabase])> {
         let withdrawn: BTreeSet<RecordId> = self
             .notes
             .values()
@@ -129,7 +135,9 @@ impl Erasures {
             })
             .collect();
         self.notes.values().filter_map(move |note| match &note.says {
-            ErasureSays::Erased { keys, databases, .. } if !withdrawn.contains(&note.id) => Some((&keys[..], &databases[..])),
+            ErasureSays::Erased { lockers, keys, databases, .. } if !withdrawn.contains(&note.id) => {
+                Some((&lockers[..], &keys[..], &databases[..]))
+            }
             _ => None,
         })
     }
@@ -215,6 +223,18 @@ pub async fn everybody(vault: &Vault, keyring: &Keyring) -> Result<BTreeMap<Name
 /// [`FailureClass::Refused`], or a store that cannot be asked.
 pub async fn refuse(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Result<(), Failure> {
     match read_both(vault, keyring, keyring.tag(tenant)).await?.refusal(tenant) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}
+
+/// Stops while the grace of an erasure lasts: until then nothing of the tenant is destroyed, by whatever command.
+///
+/// # Errors
+/// [`FailureClass::Refused`], or a store that cannot be asked.
+pub async fn refuse_in_grace(vault: &Vault, keyring: &Keyring, tenant: &TenantName, now: DateTime<Utc>) -> Result<(), Failure> {
+    let erasures = read_both(vault, keyring, keyring.tag(tenant)).await?;
+    match erasures.grace_until().filter(|until| *until > now).and_then(|_| erasures.refusal(tenant)) {
         Some(failure) => Err(failure),
         None => Ok(()),
     }

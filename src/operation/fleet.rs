@@ -71,6 +71,9 @@ impl Known {
         let mut known = Self { census, erased: erased::everybody(vault, keyring).await?, ..Self::default() };
         for (tenant, keys) in &mut known.census.tenants {
             let gone = living::set_aside(vault, keys).await?;
+            if let Some(erasures) = known.erased.get(&keys.tag) {
+                living::set_aside_erased(erasures, keys);
+            }
             let unreadable: Vec<&DocumentError> = gone.values().flat_map(|gone| &gone.unreadable).collect();
             let said = unreadable.iter().map(|error| format!("{error}: nothing of tenant {tenant} counts until that is settled"));
             known.returned.extend(said);

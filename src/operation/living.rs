@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    erased::{self, Erasures},
     failure::{Failure, FailureClass},
     lost,
 };
@@ -24,8 +25,23 @@ pub async fn keys(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Resu
     let Some(mut keys) = keyring.keys(tenant).await? else { return Ok(None) };
     match set_aside_dead(vault, &mut keys).await?.pop() {
         Some(error) => Err(error),
-        None => Ok(Some(keys)),
+        None => {
+            let erasures = erased::read_both(vault, keyring, keys.tag).await?;
+            set_aside_erased(&erasures, &mut keys);
+            Ok(Some(keys))
+        }
     }
+}
+
+/// Moves the keys of an erased tenant to [`TenantKeys::dead`] where its name is a new customer's: old copies brought them back.
+pub fn set_aside_erased(erasures: &Erasures, keys: &mut TenantKeys) {
+    // While the name itself is refused, the erasure still needs them.
+    if erasures.is_refused() {
+        return;
+    }
+    let was = |record: &mut KeyRecord| erasures.had(record.key_id, record.locker);
+    keys.dead.extend(keys.records.extract_if(.., was));
+    keys.dead.extend(keys.without_secret.extract_if(.., was));
 }
 
 /// As [`keys`], of a tenant that must have some.

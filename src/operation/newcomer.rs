@@ -16,7 +16,7 @@ use crate::{
     format::{
         act::{Act, ActCommand, ActOutcome},
         erasure_note::{ErasureNote, ErasureSays},
-        plan::{Bound, PlannedAct},
+        plan::{Bound, PlannedAct, Step},
     },
     id::RecordId,
     keyring::Keyring,
@@ -86,6 +86,14 @@ impl AdmitNew<'_> {
             );
             return Err(Failure::new(FailureClass::Refused, "tenant-erased", tenant, message)
                 .hint(format!("`tenure erase {name} --undo` gives the tenant back; a new customer comes after it is erased.")));
+        }
+        for id in &tombstones {
+            if vault.mark(*id, Step::Closed).await?.is_none() {
+                let message = format!("the erasure of tenant {tenant} is not through");
+                return Err(Failure::new(FailureClass::Refused, "erasure-open", tenant, message).hint(format!(
+                    "What is left of the old tenant would come back with the name. `tenure erase {name}` finishes it."
+                )));
+            }
         }
         let known = Known::read(vault, keyring).await?;
         let fleet = Fleet::discover(self.clusters, &known).await;

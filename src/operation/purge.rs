@@ -323,6 +323,7 @@ impl Purge<'_> {
             step,
             at: (self.clock)(),
             found,
+            plan_sha256: None,
         };
         Ok(self.vault.put_mark(&mark, self.eraser).await?)
     }

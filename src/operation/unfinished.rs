@@ -30,7 +30,11 @@ pub(super) async fn purges(
     now: DateTime<Utc>,
 ) -> Result<Vec<(Option<TenantName>, Failure)>, Failure> {
     let mut found = Vec::new();
-    for listed in vault.listed_plans(|steps| !steps.contains(&Step::Closed)).await? {
+    let open = vault.listed_plans(|steps| !steps.contains(&Step::Closed)).await?;
+    let is_erasure = |plan: &&Plan| matches!(plan.act, PlannedAct::Erase { .. });
+    let of_erasures: BTreeSet<NameTag> =
+        open.iter().filter_map(|listed| listed.plan.as_ref().ok()).filter(is_erasure).map(|plan| plan.name_tag).collect();
+    for listed in open {
         let begun = listed.is_begun();
         // A step that the eraser did not sign says nothing, and nobody goes on with the plan while it is there.
         found.extend(listed.wrong.into_iter().map(|error| (None, error.into())));
@@ -42,7 +46,11 @@ pub(super) async fn purges(
             }
         };
         // What waits for signatures, or is an operator's, was not begun by anybody whom it could wait for.
-        if !["purge", "drop"].contains(&plan.act.verb()) || !begun {
+        if !["purge", "drop", "erase"].contains(&plan.act.verb()) || !begun {
+            continue;
+        }
+        // What an erasure consists of is gone on with by it.
+        if !matches!(plan.act, PlannedAct::Erase { .. }) && of_erasures.contains(&plan.name_tag) {
             continue;
         }
         let tenant = match names.get(&plan.name_tag) {

@@ -110,6 +110,12 @@ impl Vault {
     /// As [`signed::create`]; [`DocumentError::Exists`] when every name is taken.
     pub async fn put_mark(&self, mark: &Mark, eraser: &SigningKey) -> Result<(), DocumentError> {
         self.ask_anew().await;
+        let plan_sha256 = match self.record::<Plan>(&Document::Plan(mark.plan, plan_part()), None).await {
+            Ok(plan) => Some(plan.sha256),
+            Err(DocumentError::Missing { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let mark = &Mark { plan_sha256, ..mark.clone() };
         let mut taken = None;
         for part in step_parts(mark.step) {
             match self.create(&Document::Plan(mark.plan, part), mark, eraser).await {

@@ -214,8 +214,8 @@ fn a_plan_that_names_a_neighbours_locker_or_database_erases_nothing() {
         let signature = operator.sign(tenure::signature::Namespace::Plan, changed.as_bytes()).unwrap();
         fs::write(plan.with_extension("json.sig"), signature).unwrap();
         let before = (site.files("vault", &["/t/"]), site.files("keyring", &[""]), site.state("acme_2"));
-        assert_eq!(program.refused(5, &["erase", "acme", "--confirm", "acme"])["kind"], "plan-contradicted");
-        assert_eq!(program.refused(5, &["erase", "acme", "--dry-run"])["kind"], "plan-contradicted");
+        assert_eq!(program.refused(5, &["erase", "acme", "--confirm", "acme"])["kind"], "untrusted-plan");
+        assert_eq!(program.refused(5, &["erase", "acme", "--dry-run"])["kind"], "untrusted-plan");
         let after = (site.files("vault", &["/t/"]), site.files("keyring", &[""]), site.state("acme_2"));
         assert_eq!(after, before);
     }
@@ -239,4 +239,58 @@ fn nobody_is_closed_before_enough_operators_signed() {
     // Who signed a grace signed no other one.
     let (_, again) = site.erase("acme", &["--skip-grace"]);
     assert_eq!((&again["status"], site.state("acme")), (&json!("suspended"), Some(false)), "{again:#}");
+}
+
+/// What keeps an erasure from its end keeps the name from anybody else, and its records from going.
+#[test]
+fn copies_keep_an_erasure_open_and_nobody_has_the_name_meanwhile() {
+    let site = Site::new(&Options::default(), &["acme", "acme_2"]);
+    let program = &site.program;
+    program.done(&["restore", "acme", "--into", "acme_copy", "--identity", "recovery-kit.txt"]);
+    for _ in 0..2 {
+        let (code, report) = site.erase("acme", &["--skip-grace"]);
+        assert_eq!((code, &report["status"]), (3, &json!("requested")), "{report:#}");
+        let open = report["open"].as_array().unwrap();
+        assert!(open.iter().any(|item| item["kind"] == "copy"), "{report:#}");
+        assert!(site.files("keyring", &["/k/"]) == 2, "which copies there are is not known without it");
+    }
+    assert_eq!(site.refused(&["admit", "--new", "acme"]), "erasure-open");
+    let (code, report) = program.run(&["check"]);
+    assert!(code == 1 && report.to_string().contains("`tenure erase acme` goes on with it"), "{report:#}");
+    let (code, report) = program.run(&["expire"]);
+    assert!(code == 3 && report["problems"].to_string().contains("`tenure erase acme`"), "{report:#}");
+    site.cluster.sql("postgres", "DROP DATABASE acme_copy");
+    let (code, report) = site.erase("acme", &[]);
+    assert_eq!((code, &report["status"]), (0, &json!("closed")), "{report:#}");
+    program.done(&["admit", "--new", "acme"]);
+}
+
+#[test]
+fn nothing_is_destroyed_in_the_grace_by_another_command_and_no_grace_is_cut_short() {
+    let site = Site::new(&Options::default(), &["acme"]);
+    let program = &site.program;
+    assert_eq!(site.erase("acme", &[]).0, 3);
+    for more in [&[][..], &["--before", "2100-01-01T00:00:00Z"]] {
+        assert_eq!(site.refused(&[&["purge", "acme", "--confirm", "acme"], more].concat()), "tenant-erased");
+    }
+    assert_eq!(site.erase("acme", &["--undo"]).0, 0);
+    assert_eq!(program.done(&["list", "acme"])["backups"].as_array().unwrap().len(), 1);
+    // A plan without grace that waits is not what a plain `erase` means.
+    crate::approvals::let_ann_in(program.folder());
+    site.configure("[cluster.here]\n", "[approvals]\nerase = 2\n\n[cluster.here]\n");
+    let (_, waits) = site.erase("acme", &["--skip-grace"]);
+    let plan = waits["error"]["object"].as_str().unwrap();
+    assert!(waits["error"]["message"].as_str().unwrap().contains("AT ONCE"), "{waits:#}");
+    program.done(&["approve", plan, "--tenant", "acme", "--key", "ann"]);
+    assert_eq!(site.refused(&["erase", "acme", "--confirm", "acme"]), "another-grace");
+    assert_eq!(site.state("acme"), Some(true));
+    let (code, report) = site.erase("acme", &["--skip-grace"]);
+    assert_eq!((code, &report["status"]), (0, &json!("closed")), "{report:#}");
+    // Killed before its own last mark, it ends when it is run again.
+    let mark =
+        walk(&program.path(&format!("vault/plans/{plan}"))).into_iter().find(|path| path.ends_with("closed.json")).unwrap();
+    fs::remove_file(mark.with_extension("json.sig")).unwrap();
+    fs::remove_file(mark).unwrap();
+    let (code, report) = site.erase("acme", &["--skip-grace"]);
+    assert_eq!((code, &report["status"]), (0, &json!("closed")), "{report:#}");
 }

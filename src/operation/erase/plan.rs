@@ -103,6 +103,7 @@ impl Erase<'_> {
         let purge = &self.purge;
         if let Some(Planned { plan, steps, .. }) = self.open(purge.keyring.tag(tenant)).await? {
             whose::refuse_others(purge.vault, purge.keyring, &plan).await?;
+            self.refuse_other_grace(tenant, &plan, &steps)?;
             let live = self.live(tenant, Some(&plan)).await?;
             let backups = plan.lockers.iter().map(|planned| planned.manifests).sum();
             return Ok(Intent { plan, steps: Some(steps), live, backups, taken: None });
@@ -110,8 +111,8 @@ impl Erase<'_> {
         erased::refuse(purge.vault, purge.keyring, tenant).await?;
         let now = self.now();
         self.refuse_too_many(now).await?;
-        let found = purge.look(tenant, What::All, false).await?;
-        let live = self.live(tenant, None).await?;
+        let found = purge.look(tenant, What::All, false).await.map_err(|failure| of_erasure(tenant, failure))?;
+        let live = self.live(tenant, None).await.map_err(|failure| of_erasure(tenant, failure))?;
         let databases = match &live {
             Live::Known(Some(drop)) => drop.plan.databases.clone(),
             // What is recorded of it is enough to know it again.
@@ -121,6 +122,20 @@ impl Erase<'_> {
         let plan = Plan { id: RecordId::random(), act, databases, created_at: now, ..found.plan };
         let taken = found.summary.oldest.zip(found.summary.newest);
         Ok(Intent { plan, steps: None, live, backups: found.summary.backups, taken })
+    }
+
+    /// Stops where somebody would destroy sooner than he typed, by a plan that waits and that was made without, or with less, grace.
+    fn refuse_other_grace(&self, tenant: &TenantName, plan: &Plan, steps: &BTreeSet<Step>) -> Result<(), Failure> {
+        let PlannedAct::Erase { grace_until } = plan.act else { return Ok(()) };
+        if steps.contains(&Step::Noted) || grace_until - plan.created_at >= self.grace {
+            return Ok(());
+        }
+        let name = Word(tenant.as_str());
+        let message = format!("a plan to erase tenant {tenant} waits whose grace is shorter than the one that is asked for now");
+        Err(Failure::new(FailureClass::Refused, "another-grace", plan.id, message).hint(format!(
+            "Nothing was done. `tenure erase {name} --skip-grace` goes on with that plan; `tenure plans cancel {}` gives it up.",
+            plan.id
+        )))
     }
 
     /// The open plan to erase a tenant, the oldest of several.
@@ -178,6 +193,15 @@ impl Erase<'_> {
             "Nothing was done. This guards against accidents: wait, or, if all of them are meant, set `per_day` below [erasure].",
         ))
     }
+}
+
+/// A refusal of what it consists of, with the command that was meant.
+fn of_erasure(tenant: &TenantName, failure: Failure) -> Failure {
+    if failure.kind != "on-hold" {
+        return failure;
+    }
+    let name = Word(tenant.as_str());
+    failure.hint(format!("Nothing was done. After `tenure release {name}` run `tenure erase {name}` again."))
 }
 
 /// Whether everything that a drop's plan would drop is in the plan of the erasure.

@@ -43,10 +43,21 @@ impl Erase<'_> {
         // Whoever withdrew it before this look finds the mark, and whoever comes later finds that it destroys.
         self.refuse_withdrawn(tenant, plan).await?;
         self.drop_live(tenant, intent, done).await?;
+        if done.open.iter().any(|item| item.kind == "copy") {
+            // The purge takes the records that say which databases were made of the tenant's backups.
+            done.notes.push("backups and keys stay until its copies are gone, or are accepted".to_owned());
+            return Ok(());
+        }
         self.purge_all(tenant, intent, done).await?;
         let is_purged = done.purged.as_ref().is_none_or(|purged| purged.status == PurgeStatus::Closed);
         let is_open = !done.open.is_empty() || done.purged.as_ref().is_some_and(|purged| !purged.open.is_empty());
         if done.live_is_erased && is_purged && !is_open {
+            for other in purge.vault.plans(plan.name_tag, |steps| !steps.contains(&Step::Closed)).await? {
+                if other.plan.id != plan.id && matches!(other.plan.act, PlannedAct::Erase { .. } | PlannedAct::Drop) {
+                    let void = Some(format!("plan {} erased everything", plan.id));
+                    self.mark(&other.plan, Step::Closed, Found { void, ..Found::default() }).await?;
+                }
+            }
             self.mark(plan, Step::Closed, Found::default()).await?;
             done.is_closed = true;
         }
@@ -120,10 +131,15 @@ impl Erase<'_> {
 
     /// The live part. What keeps it from being dropped is left open, and keeps no backup from going: the tombstone stands.
     async fn drop_live(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
+        // Once the keys are gone, discovery does not know the tenant any more.
+        if self.purge.vault.mark(intent.plan.id, Step::Dropped).await?.is_some() {
+            done.live_is_erased = true;
+            return Ok(());
+        }
         let report = match self.drop.look(tenant).await {
             Ok(None) => {
                 done.live_is_erased = true;
-                return Ok(());
+                return self.mark(&intent.plan, Step::Dropped, Found::default()).await;
             }
             Ok(Some(live)) if !binds(&intent.plan, &live.plan) => Err(another(tenant)),
             Ok(Some(live)) => self.drop.carry_out(tenant, &live).await,
@@ -135,7 +151,10 @@ impl Erase<'_> {
                 done.nodes = report.nodes;
                 done.open.extend(report.open);
                 done.notes.extend(report.notes);
-                Ok(())
+                match done.live_is_erased {
+                    true => self.mark(&intent.plan, Step::Dropped, Found::default()).await,
+                    false => Ok(()),
+                }
             }
             Err(failure)
                 if failure.kind != "on-hold" && matches!(failure.class, FailureClass::Failed | FailureClass::Refused) =>

@@ -11,10 +11,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::{part, plan_part, step_parts};
 use crate::{
     format::{
-        plan::{Plan, PlannedAct, Reached, Step},
+        plan::{Mark, Plan, PlannedAct, Reached, Step},
         purge_note::PurgeNote,
     },
-    id::{Locker, NameTag, RecordId},
+    id::{Locker, NameTag, RecordId, Sha256Digest},
     object_name::{Document, ObjectName, prefix},
     signed::{self, DocumentError},
     vault::{Vault, list_named},
@@ -232,9 +232,10 @@ impl Vault {
         if open_alone && folder.steps.contains_key(&Step::Closed) && matches!(self.mark(id, Step::Closed).await, Ok(Some(_))) {
             return Ok(None);
         }
-        let plan = match self.plan(id).await {
+        let (plan, sha256) = match self.record::<Plan>(&Document::Plan(id, plan_part()), None).await {
             Err(error @ DocumentError::Store { .. }) => return Err(error),
-            plan => plan,
+            Err(error) => (Err(error), None),
+            Ok(signed) => (Ok(signed.value), Some(signed.sha256)),
         };
         if plan.as_ref().is_ok_and(|plan| tag.is_some_and(|tag| plan.name_tag != tag)) {
             return Ok(None);
@@ -242,6 +243,7 @@ impl Vault {
         let (mut steps, mut reached, mut wrong) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         for step in folder.steps.into_keys() {
             match self.mark(id, step).await {
+                Ok(Some(mark)) if is_of_another(&mark, sha256) => wrong.push(self.exchanged(id)),
                 Ok(mark) => steps.extend(mark.map(|_| step)),
                 Err(error @ DocumentError::Store { .. }) => return Err(error),
                 Err(error) => wrong.push(error),
@@ -278,6 +280,11 @@ impl Vault {
         let object = signed::locate(self.store(), &Document::Plan(id, plan_part()));
         let (steps, reached, plan) = (BTreeSet::new(), BTreeSet::new(), Err(DocumentError::Missing { object }));
         Ok(Some(ListedPlan { id, steps, reached, stored_at, plan, wrong: Vec::new() }))
+    }
+
+    fn exchanged(&self, id: RecordId) -> DocumentError {
+        let object = signed::locate(self.store(), &Document::Plan(id, plan_part()));
+        DocumentError::Contradiction { object, what: "it is not the plan whose steps the eraser signed".to_owned() }
     }
 
     /// What the notes of each locker must say, where names say that a plan has come past writing them: plans are never removed, and each says
@@ -331,11 +338,16 @@ impl Vault {
     /// # Errors
     /// As [`Vault::mark`], where no step counts and one is not to be trusted.
     pub(in crate::vault) async fn has_noted(&self, plan: RecordId, act: PlannedAct) -> Result<bool, DocumentError> {
+        let sha256 = match self.record::<Plan>(&Document::Plan(plan, plan_part()), None).await {
+            Err(error @ DocumentError::Store { .. }) => return Err(error),
+            signed => signed.ok().map(|signed| signed.sha256),
+        };
         let mut wrong = None;
         for step in
             Step::ALL.into_iter().filter(|step| *step != Step::Closed && (act != PlannedAct::Drop || *step == act.noted()))
         {
             match self.mark(plan, step).await {
+                Ok(Some(mark)) if is_of_another(&mark, sha256) => wrong = Some(self.exchanged(plan)),
                 Ok(Some(_)) => return Ok(true),
                 Ok(None) => {}
                 Err(error @ DocumentError::Store { .. }) => return Err(error),
@@ -344,4 +356,9 @@ impl Vault {
         }
         wrong.map_or(Ok(false), Err)
     }
+}
+
+/// Whether a mark was written for another plan than the one that has its name now.
+fn is_of_another(mark: &Mark, plan: Option<Sha256Digest>) -> bool {
+    mark.plan_sha256.is_some_and(|was| plan.is_some_and(|is| is != was))
 }

@@ -57,11 +57,30 @@ async fn a_step_that_nobody_signed_destroys_nothing_and_closes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lockers_that_one_operator_adds_to_a_plan_stay_whatever_step_lies_beside_it() {
+    for is_signed in [false, true] {
+        lockers_that_are_added_stay(is_signed).await;
+    }
+}
+
+/// With a step that nobody signed, or with one that the eraser signed for the plan as it was.
+async fn lockers_that_are_added_stay(is_signed: bool) {
     let office = Office::new().await;
     let before_2027 = ["purge", "acme", "--before", "2027-01-01T00:00:00Z", "--confirm", "acme"];
     office.refused(4, "approvals-wanting", &before_2027);
     let id = office.id();
     let file = office.folder().join(format!("vault/plans/{id}/plan.json"));
+    if is_signed {
+        let mark = tenure::format::plan::Mark {
+            format: 1,
+            installation: office.lockers.installation(),
+            plan: id.parse().unwrap(),
+            step: tenure::format::plan::Step::Noted,
+            at: chrono::Utc::now(),
+            found: tenure::format::plan::Found::default(),
+            plan_sha256: None,
+        };
+        office.lockers.vault.put_mark(&mark, &office.lockers.key("eraser")).await.unwrap();
+    }
     let mut plan: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     let others: Vec<String> = std::fs::read_dir(office.folder().join("vault/t"))
         .unwrap()
@@ -91,7 +110,9 @@ async fn lockers_that_one_operator_adds_to_a_plan_stay_whatever_step_lies_beside
     }
     std::fs::write(&file, serde_json::to_vec(&plan).unwrap()).unwrap();
     office.sign_file(&file, "keys/operator", "tenure-plan");
-    std::fs::write(file.with_file_name("1-noted.json"), "").unwrap();
+    if !is_signed {
+        std::fs::write(file.with_file_name("1-noted.json"), "").unwrap();
+    }
     let before = office.stored();
     let (code, document) = office.run(&["expire"]);
     assert_eq!((code, &document["removed"]), (5, &serde_json::json!([])), "{document:#}");

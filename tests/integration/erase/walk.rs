@@ -116,7 +116,8 @@ fn databases(site: &Site) -> Vec<String> {
 async fn every_store_call_fails_or_is_the_last() {
     let all = std::env::var_os("TENURE_TEST_WALK").is_some();
     let tenants = if all { 1_200 } else { 36 };
-    let site = fleet(tenants).await;
+    // One of them stays.
+    let site = fleet(tenants + 1).await;
     // How many calls there are.
     const MANY: usize = 1_000_000;
     let countdown = Countdown::once(MANY, Fault::Lost);

@@ -204,7 +204,7 @@ async fn what_forbids_it_keeps_the_key() {
     let report = ring.prune(&named("acme"), false).await.unwrap();
     assert_eq!((class(report.class), outcomes(&report), kept(&report).as_str()), (4, vec!["refused"], "it is on hold"));
     assert!(ring.check().await.prunable.iter().all(|key| key.contains("globex")));
-    assert_eq!(content(lockers.folder()), held);
+    assert!(but_for_records(&content(lockers.folder())) == but_for_records(&held));
     // The others are done all the same.
     let report = ring.prune(&Which::All, false).await.unwrap();
     assert_eq!((class(report.class), outcomes(&report)), (4, vec!["refused", "done"]), "{report:?}");

@@ -322,10 +322,11 @@ async fn a_purge_meanwhile_wins() {
         let report = ring.rewrap(&ann, &recipients(&[&bob])).await.unwrap();
         assert_eq!(report.results[0].error.as_ref().unwrap().kind, kind, "{report:?}");
         assert_eq!(class(report.class), 4, "somebody who left may open it yet: {report:?}");
-        assert_eq!(content(lockers.folder()), purged, "what it wrote is gone again, and nothing else");
+        let is_as_purged = || but_for_records(&content(lockers.folder())) == but_for_records(&purged);
+        assert!(is_as_purged(), "what it wrote is gone again, and nothing else");
         let report = ring.rewrap(&ann, &recipients(&[&bob])).await.unwrap();
         assert!(report.results.is_empty(), "{report:?}");
-        assert_eq!(content(lockers.folder()), purged);
+        assert!(is_as_purged());
     }
 }
 

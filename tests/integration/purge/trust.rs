@@ -38,7 +38,7 @@ async fn stopped_by_a_hold(lockers: &Lockers) -> tenure::id::RecordId {
 
 async fn put_mark(lockers: &Lockers, plan: tenure::id::RecordId, key: &SigningKey) {
     let (installation, at) = (lockers.vault.root().installation, Utc::now());
-    let mark = Mark { format: 1, installation, plan, step: Step::Destroying, at, found: Found::default() };
+    let mark = Mark { format: 1, installation, plan, step: Step::Destroying, at, found: Found::default(), plan_sha256: None };
     let name = tenure::object_name::Part::new(Step::Destroying.file()).unwrap();
     let document = tenure::object_name::Document::Plan(plan, name);
     signed::create(lockers.vault.store(), &document, &mark, Namespace::Erasure, key).await.unwrap();

@@ -40,6 +40,7 @@ async fn put_marks(lockers: &Lockers, plan: &Plan, steps: &[Step]) {
             step: *step,
             at: Utc::now(),
             found: Found::default(),
+            plan_sha256: None,
         };
         lockers.vault.put_mark(&mark, &lockers.key("eraser")).await.unwrap();
     }

@@ -327,6 +327,8 @@ async fn of_a_restore() {
         let ended = run(&place, true).await;
         assert!(buckets.plan().met, "{case}: it was not made");
         match (lasting, passes(*way)) {
+            // What cannot be written down of a restore is said, and it goes on.
+            (true, _) if call.kind.contains("runs/") => assert!(ended.is_ok(), "{case}: {ended:?}"),
             (true, _) => assert!(ended.is_err(), "{case}: it went on"),
             (false, true) => assert!(ended.is_ok(), "{case}: it did not try again: {ended:?}"),
             (false, false) => {}

@@ -216,7 +216,9 @@ async fn of_a_restore() {
             walked += 1;
             match &ended {
                 Ok(report) => {
-                    assert!(is_read_back(&calls, &call, fault), "{case}: it went on");
+                    // What cannot be written down of a restore is said, and it goes on.
+                    let is_record = call.shape.starts_with("runs/");
+                    assert!(is_record || is_read_back(&calls, &call, fault), "{case}: it went on");
                     tidy(&site, report);
                 }
                 Err(failure) if failure.kind == "source-not-recorded" => {

@@ -18,6 +18,7 @@ mod hold;
 mod init;
 pub mod installation;
 mod keys;
+mod leaving;
 mod list;
 mod man;
 pub mod output;

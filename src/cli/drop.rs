@@ -6,6 +6,7 @@ use super::{
     clusters, confirm,
     edge::{Edge, Ended},
     installation::{Installation, read_signing_key},
+    leaving,
     table::{count, size, time},
 };
 use crate::{
@@ -154,13 +155,8 @@ fn text(report: &DropReport) -> String {
         text.push_str("nothing was done\n");
         return text;
     }
-    for node in &report.nodes {
-        let replayed = node.replay_lsn.as_ref().map(|lsn| format!(", replayed up to {lsn}")).unwrap_or_default();
-        text.push_str(&format!("{}: {}{replayed}\n", node.node, node.state));
-    }
-    for item in &report.open {
-        text.push_str(&format!("open: {}: {}\n", item.object, item.what));
-    }
+    text.push_str(&leaving::nodes(&report.nodes));
+    text.push_str(&leaving::open(&report.open));
     let at = report.drop_lsn.as_deref().unwrap_or_default();
     text.push_str(&match report.status {
         DropStatus::Closed => format!("{tenant}: dropped, on the primary and every replica ({at}); its backups stay\n"),

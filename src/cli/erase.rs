@@ -7,6 +7,7 @@ use super::{
     drop::{Obstacles, clear_words},
     edge::{Edge, Ended},
     installation::{Installation, read_signing_key},
+    leaving,
     table::{count, size, time},
 };
 use crate::{
@@ -149,22 +150,12 @@ fn text(report: &EraseReport) -> String {
         text.push_str("nothing was done\n");
         return text;
     }
-    for node in &report.nodes {
-        let replayed = node.replay_lsn.as_ref().map(|lsn| format!(", replayed up to {lsn}")).unwrap_or_default();
-        text.push_str(&format!("{}: {}{replayed}\n", node.node, node.state));
-    }
-    for copy in &report.key_copies {
-        text.push_str(&match copy.destroyed_at {
-            Some(at) => format!("keys destroyed in {}, read back as absent at {}\n", copy.store, time(at)),
-            None => format!("keys NOT destroyed in {}\n", copy.store),
-        });
-    }
+    text.push_str(&leaving::nodes(&report.nodes));
+    text.push_str(&leaving::key_copies(&report.key_copies));
     if report.objects_removed > 0 {
         text.push_str(&format!("removed {}, {}\n", count(report.objects_removed, "object"), size(report.bytes_removed)));
     }
-    for item in &report.open {
-        text.push_str(&format!("open: {}: {}\n", item.object, item.what));
-    }
+    text.push_str(&leaving::open(&report.open));
     text.push_str(&match report.status {
         EraseStatus::Requested => format!("{tenant}: refused by every command from now on; NOT erased yet\n"),
         EraseStatus::Suspended => {

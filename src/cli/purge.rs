@@ -6,6 +6,7 @@ use super::{
     clusters, confirm,
     edge::{Edge, Ended},
     installation::{Installation, read_signing_key},
+    leaving,
     table::{count, size, time},
     zoned_time::exact_time,
 };
@@ -161,19 +162,12 @@ fn text(report: &PurgeReport) -> String {
         return "there is nothing to do\n".to_owned();
     }
     let mut text = String::new();
-    for copy in &report.key_copies {
-        text.push_str(&match copy.destroyed_at {
-            Some(at) => format!("keys destroyed in {}, read back as absent at {}\n", copy.store, time(at)),
-            None => format!("keys NOT destroyed in {}\n", copy.store),
-        });
-    }
+    text.push_str(&leaving::key_copies(&report.key_copies));
     text.push_str(&format!("removed {}, {}\n", count(report.objects_removed, "object"), size(report.bytes_removed)));
     for note in &report.notes {
         text.push_str(&format!("note: {note}\n"));
     }
-    for item in &report.open {
-        text.push_str(&format!("open: {}: {}\n", item.object, item.what));
-    }
+    text.push_str(&leaving::open(&report.open));
     text.push_str(&match (report.status, report.before) {
         (PurgeStatus::Closed, None) if report.newer_history => {
             format!("{tenant}: no backup and no key is left of what was purged; what was backed up since stays\n")

@@ -41,6 +41,32 @@ pub struct Act {
     pub reason: Option<String>,
 }
 
+impl Act {
+    /// An act under an id of its own, about nobody yet. Its times are beginning and end.
+    #[must_use]
+    pub fn new(
+        installation: InstallationId,
+        command: ActCommand,
+        (started_at, ended_at): (DateTime<Utc>, DateTime<Utc>),
+        outcome: ActOutcome,
+    ) -> Self {
+        Self {
+            format: 1,
+            installation,
+            id: RecordId::random(),
+            command,
+            plan: None,
+            started_at,
+            ended_at,
+            outcome,
+            lockers: Vec::new(),
+            certificate: None,
+            about: Vec::new(),
+            reason: None,
+        }
+    }
+}
+
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

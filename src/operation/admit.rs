@@ -198,20 +198,8 @@ impl Admit<'_> {
     }
 
     async fn record(&self, plan: Option<RecordId>, lockers: Vec<ActOn>, now: DateTime<Utc>) -> Result<(), Failure> {
-        let act = Act {
-            format: FORMAT,
-            installation: self.vault.root().installation,
-            id: RecordId::random(),
-            command: ActCommand::Admit,
-            plan,
-            started_at: now,
-            ended_at: now,
-            outcome: ActOutcome::Done,
-            lockers,
-            certificate: None,
-            about: Vec::new(),
-            reason: None,
-        };
+        let act =
+            Act { plan, lockers, ..Act::new(self.vault.root().installation, ActCommand::Admit, (now, now), ActOutcome::Done) };
         Ok(self.vault.put_act(&act, self.signer).await?)
     }
 

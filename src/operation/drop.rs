@@ -28,9 +28,8 @@ use super::{
 use crate::{
     format::{
         act::{Act, ActCommand, ActOn, ActOutcome},
-        plan::{Found, Mark, NodeFound, Plan, PlannedDatabase, Step},
+        plan::{Found, NodeFound, Plan, PlannedDatabase, Step},
     },
-    id::RecordId,
     keyring::Keyring,
     postgres::{
         Session, Target,
@@ -40,7 +39,6 @@ use crate::{
     },
     printable::Word,
     signature::SigningKey,
-    signed::FORMAT,
     tenant::TenantName,
     vault::Vault,
 };
@@ -249,34 +247,17 @@ impl DropTenant<'_> {
             bytes: 0,
         });
         let act = Act {
-            format: FORMAT,
-            installation: self.vault.root().installation,
-            id: RecordId::random(),
-            command: ActCommand::Drop,
             plan: Some(plan.id),
-            started_at,
-            ended_at: (self.clock)(),
-            outcome,
             lockers: on.collect(),
-            certificate: None,
             about: vec![plan.name_tag],
-            reason: None,
+            ..Act::new(self.vault.root().installation, ActCommand::Drop, (started_at, (self.clock)()), outcome)
         };
         Ok(self.vault.put_act(&act, self.eraser).await?)
     }
 
     /// Writes that the plan has come past a step.
     async fn mark(&self, plan: &Plan, step: Step, found: Found) -> Result<(), Failure> {
-        let mark = Mark {
-            format: FORMAT,
-            installation: self.vault.root().installation,
-            plan: plan.id,
-            step,
-            at: (self.clock)(),
-            found,
-            plan_sha256: None,
-        };
-        Ok(self.vault.put_mark(&mark, self.eraser).await?)
+        Ok(self.vault.put_mark(plan.id, step, ((self.clock)(), found), self.eraser).await?)
     }
 
     fn server(&self, cluster: &str) -> Result<&Server, Failure> {

@@ -23,10 +23,8 @@ use super::{
 use crate::{
     format::{
         act::{Act, ActCommand, ActOutcome},
-        plan::{Found, Mark, Plan, Step},
+        plan::{Found, Plan, Step},
     },
-    id::RecordId,
-    signed::FORMAT,
     tenant::TenantName,
 };
 
@@ -158,9 +156,7 @@ impl Erase<'_> {
     }
 
     async fn mark(&self, plan: &Plan, step: Step, found: Found) -> Result<(), Failure> {
-        let installation = self.purge.vault.root().installation;
-        let mark = Mark { format: FORMAT, installation, plan: plan.id, step, at: self.now(), found, plan_sha256: None };
-        Ok(self.purge.vault.put_mark(&mark, self.purge.eraser).await?)
+        Ok(self.purge.vault.put_mark(plan.id, step, (self.now(), found), self.purge.eraser).await?)
     }
 
     async fn record(&self, intent: &Intent, done: &Done, failed: bool, started_at: DateTime<Utc>) -> Result<(), Failure> {
@@ -170,18 +166,9 @@ impl Erase<'_> {
             (false, false) => ActOutcome::Open,
         };
         let act = Act {
-            format: FORMAT,
-            installation: self.purge.vault.root().installation,
-            id: RecordId::random(),
-            command: ActCommand::Erase,
             plan: Some(intent.plan.id),
-            started_at,
-            ended_at: self.now(),
-            outcome,
-            lockers: Vec::new(),
-            certificate: None,
             about: vec![intent.plan.name_tag],
-            reason: None,
+            ..Act::new(self.purge.vault.root().installation, ActCommand::Erase, (started_at, self.now()), outcome)
         };
         Ok(self.purge.vault.put_act(&act, self.purge.eraser).await?)
     }

@@ -323,18 +323,9 @@ impl Holding<'_> {
             bytes: 0,
         });
         let act = Act {
-            format: FORMAT,
-            installation: self.vault.root().installation,
-            id: RecordId::random(),
-            command,
             plan,
-            started_at: now,
-            ended_at: now,
-            outcome: ActOutcome::Done,
             lockers: on.collect(),
-            certificate: None,
-            about: Vec::new(),
-            reason: None,
+            ..Act::new(self.vault.root().installation, command, (now, now), ActOutcome::Done)
         };
         Ok(self.vault.put_act(&act, self.operator).await?)
     }

@@ -132,18 +132,9 @@ impl AdmitNew<'_> {
 
     async fn record(&self, note: &ErasureNote, plan: Option<RecordId>, outcome: ActOutcome) -> Result<(), Failure> {
         let act = Act {
-            format: FORMAT,
-            installation: note.installation,
-            id: RecordId::random(),
-            command: ActCommand::Admit,
             plan,
-            started_at: note.created_at,
-            ended_at: note.created_at,
-            outcome,
-            lockers: Vec::new(),
-            certificate: None,
             about: vec![note.name_tag],
-            reason: None,
+            ..Act::new(note.installation, ActCommand::Admit, (note.created_at, note.created_at), outcome)
         };
         Ok(self.vault.put_act(&act, self.eraser).await?)
     }

@@ -25,13 +25,12 @@ use super::{
 use crate::{
     format::{
         act::{Act, ActCommand, ActOn, ActOutcome},
-        plan::{Found, Mark, Plan, PlannedAct, PlannedLocker, Step},
+        plan::{Found, Plan, PlannedAct, PlannedLocker, Step},
     },
-    id::RecordId,
     keyring::Keyring,
     printable::Word,
     signature::SigningKey,
-    signed::{DocumentError, FORMAT},
+    signed::DocumentError,
     tenant::TenantName,
     vault::Vault,
 };
@@ -248,18 +247,9 @@ impl Purge<'_> {
 
     fn act(&self, plan: &Plan, started_at: DateTime<Utc>, outcome: ActOutcome) -> Act {
         Act {
-            format: FORMAT,
-            installation: self.vault.root().installation,
-            id: RecordId::random(),
-            command: ActCommand::Purge,
             plan: Some(plan.id),
-            started_at,
-            ended_at: (self.clock)(),
-            outcome,
-            lockers: Vec::new(),
-            certificate: None,
             about: vec![plan.name_tag],
-            reason: None,
+            ..Act::new(self.vault.root().installation, ActCommand::Purge, (started_at, (self.clock)()), outcome)
         }
     }
 
@@ -316,16 +306,7 @@ impl Purge<'_> {
 
     /// Writes that the plan has come past a step.
     async fn mark(&self, intent: &Intent, step: Step, found: Found) -> Result<(), Failure> {
-        let mark = Mark {
-            format: FORMAT,
-            installation: self.vault.root().installation,
-            plan: intent.plan.id,
-            step,
-            at: (self.clock)(),
-            found,
-            plan_sha256: None,
-        };
-        Ok(self.vault.put_mark(&mark, self.eraser).await?)
+        Ok(self.vault.put_mark(intent.plan.id, step, ((self.clock)(), found), self.eraser).await?)
     }
 
     fn stop_if_asked(&self, tenant: &TenantName) -> Result<(), Failure> {

@@ -5,9 +5,8 @@ use chrono::{DateTime, Utc};
 use super::failure::{Failure, FailureClass};
 use crate::{
     format::act::{Act, ActCommand, ActOutcome},
-    id::{NameTag, RecordId},
+    id::NameTag,
     signature::SigningKey,
-    signed::FORMAT,
     vault::Vault,
 };
 
@@ -36,17 +35,9 @@ fn act(vault: &Vault, command: ActCommand, about: &[NameTag], now: DateTime<Utc>
     // Only refusals of this kind are about a plan; the object of others may look like the id of one.
     let is_of_plan = failure.kind.starts_with("plan-") || failure.kind == "approvals-wanting";
     Act {
-        format: FORMAT,
-        installation: vault.root().installation,
-        id: RecordId::random(),
-        command,
         plan: failure.object.parse().ok().filter(|_| is_of_plan),
-        started_at: now,
-        ended_at: now,
-        outcome: ActOutcome::Refused,
-        lockers: Vec::new(),
-        certificate: None,
         about: about.to_vec(),
         reason: Some(failure.kind.to_owned()),
+        ..Act::new(vault.root().installation, command, (now, now), ActOutcome::Refused)
     }
 }

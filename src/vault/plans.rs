@@ -2,12 +2,14 @@
 
 mod listed;
 
+use chrono::{DateTime, Utc};
+
 use super::{Vault, records::Record};
 pub(super) use listed::{ExpectedNote, ExpectedNotes};
 pub use listed::{ListedPlan, Planned};
 
 use crate::{
-    format::plan::{Mark, Milestone, Plan, Reached, Step},
+    format::plan::{Found, Mark, Milestone, Plan, Reached, Step},
     id::RecordId,
     object_name::{Document, ObjectName, Part},
     signature::{Namespace, SigningKey},
@@ -108,14 +110,21 @@ impl Vault {
     ///
     /// # Errors
     /// As [`signed::create`]; [`DocumentError::Exists`] when every name is taken.
-    pub async fn put_mark(&self, mark: &Mark, eraser: &SigningKey) -> Result<(), DocumentError> {
+    pub async fn put_mark(
+        &self,
+        plan: RecordId,
+        step: Step,
+        (at, found): (DateTime<Utc>, Found),
+        eraser: &SigningKey,
+    ) -> Result<(), DocumentError> {
         self.ask_anew().await;
-        let plan_sha256 = match self.record::<Plan>(&Document::Plan(mark.plan, plan_part()), None).await {
+        let plan_sha256 = match self.record::<Plan>(&Document::Plan(plan, plan_part()), None).await {
             Ok(plan) => Some(plan.sha256),
             Err(DocumentError::Missing { .. }) => None,
             Err(error) => return Err(error),
         };
-        let mark = &Mark { plan_sha256, ..mark.clone() };
+        let installation = self.root().installation;
+        let mark = &Mark { format: signed::FORMAT, installation, plan, step, at, found, plan_sha256 };
         let mut taken = None;
         for part in step_parts(mark.step) {
             match self.create(&Document::Plan(mark.plan, part), mark, eraser).await {

@@ -4,7 +4,7 @@ mod approvals;
 mod obstacles;
 mod refusals;
 mod replicas;
-mod walk;
+pub mod walk;
 
 use serde_json::Value;
 

@@ -14,7 +14,6 @@ use crate::{
     format::act::{Act, ActCommand, ActOn, ActOutcome},
     id::{Locker, RecordId},
     operation::failure::{Failure, FailureClass},
-    signed::FORMAT,
 };
 
 impl Run<'_> {
@@ -72,20 +71,7 @@ impl Run<'_> {
     }
 
     fn act(&self, id: RecordId, ended_at: DateTime<Utc>, outcome: ActOutcome, lockers: Vec<ActOn>) -> Act {
-        Act {
-            format: FORMAT,
-            installation: self.expire.vault.root().installation,
-            id,
-            command: ActCommand::Expire,
-            plan: None,
-            started_at: self.now,
-            ended_at,
-            outcome,
-            lockers,
-            certificate: None,
-            about: Vec::new(),
-            reason: None,
-        }
+        Act { id, lockers, ..Act::new(self.expire.vault.root().installation, ActCommand::Expire, (self.now, ended_at), outcome) }
     }
 
     /// Whether it was written. In a dry run nothing is.

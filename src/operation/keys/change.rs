@@ -1,6 +1,9 @@
 //! What the commands that change keys have in common: on whom they work, what forbids it, how their own writes are taken back, and the
 //! record of what they did.
 
+mod records;
+mod signed_by_operators;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -10,11 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     format::{
-        act::{Act, ActCommand, ActOn, ActOutcome},
+        act::{ActOn, ActOutcome},
         key_record::KeyRecord,
-        plan::{Bound, KeysChange, Plan, PlannedAct},
     },
-    id::{KeyId, Locker, NameTag, RecordId},
+    id::{KeyId, Locker, NameTag},
     keyring::{Keyring, TenantKeys},
     object_name::ObjectName,
     operation::{
@@ -22,12 +24,11 @@ use crate::{
         failure::{Failure, FailureClass},
         held::{Held, Locks},
         living, lost,
-        plans::by_operator::{self, Planning, Wanted},
         progress::Progress,
     },
     printable::Word,
     signature::{Namespace, SigningKey},
-    signed::{self, FORMAT},
+    signed::{self},
     store::{Store, require_deletion},
     tenant::TenantName,
     vault::Vault,
@@ -185,75 +186,6 @@ impl Change<'_> {
         Ok(chosen)
     }
 
-    /// The plan of this change, where operators must sign one and did. Who came after the plan, or has other keys since, is left out.
-    ///
-    /// # Errors
-    /// As [`Planning::signed`]; several tenants named.
-    pub(super) async fn plan(
-        &self,
-        which: &Which,
-        (change, recipients): (KeysChange, Vec<String>),
-        chosen: &mut Chosen,
-    ) -> Result<Option<Plan>, Failure> {
-        let Some(planning) = self.planning() else { return Ok(None) };
-        let tenant = match which {
-            Which::All => None,
-            Which::Named(names) => Some(by_operator::only(names)?),
-        };
-        let lockers = chosen.tenants.iter().flat_map(by_operator::lockers).collect();
-        let bound = Bound { recipients, ..Bound::default() };
-        let plan = planning.signed(&Wanted { tenant, act: PlannedAct::Keys { change }, lockers, bound }).await?;
-        if let Some(plan) = &plan {
-            chosen.tenants.retain(|keys| by_operator::lockers(keys).iter().all(|left| by_operator::names(plan, left)));
-        }
-        Ok(plan)
-    }
-
-    /// Says that the plan begins, when no guard stands against the first change that it is for.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(super) async fn start_plan(&self, plan: Option<&Plan>) -> Result<(), Failure> {
-        match self.planning() {
-            Some(planning) => planning.start(plan).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Closes the plan where nothing is left to do by it.
-    pub(super) async fn end_plan(&self, plan: Option<&Plan>, class: Option<FailureClass>) -> Result<(), Failure> {
-        match self.planning().filter(|_| class.is_none()) {
-            Some(planning) => planning.end(plan).await,
-            None => Ok(()),
-        }
-    }
-
-    fn planning(&self) -> Option<Planning<'_>> {
-        let (needed, operator) = self.approvals.filter(|_| !self.dry_run)?;
-        Some(Planning { vault: self.vault, keyring: Some(self.keyring), operator, needed, now: (self.clock)() })
-    }
-
-    /// Records whom a guard kept from being changed.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(super) async fn record_refused<'r>(
-        &self,
-        command: ActCommand,
-        started_at: DateTime<Utc>,
-        results: impl Iterator<Item = (&'r str, Option<&'r KeysFailure>)>,
-    ) -> Result<(), Failure> {
-        let refused = results.filter_map(|(tenant, error)| Some((tenant, error.filter(|e| e.class == FailureClass::Refused)?)));
-        let (names, reasons): (Vec<&str>, Vec<&str>) = refused.map(|(tenant, error)| (tenant, error.kind.as_str())).unzip();
-        let Some(reason) = reasons.first().filter(|_| !self.dry_run) else { return Ok(()) };
-        let mut about: Vec<NameTag> =
-            names.iter().filter_map(|name| Some(self.keyring.tag(&name.parse::<TenantName>().ok()?))).collect();
-        about.dedup();
-        let act =
-            Act { about, reason: Some((*reason).to_owned()), ..self.act(command, started_at, ActOutcome::Refused, Vec::new()) };
-        Ok(self.vault.put_act(&act, self.signer).await?)
-    }
-
     /// Stops where a tombstone or a purge note names a tenant's locker or key. Anything there refuses, understood or not. Asked before
     /// anything is written, and again after every write below `k/`: one of the two always sees the other.
     ///
@@ -343,66 +275,6 @@ impl Change<'_> {
             Some((object, error)) => Failure::new(FailureClass::Integrity, "key-left", object, message)
                 .hint("A note names the key: nothing uses it. Remove it with credentials that may; `tenure keys check` names all that is left.")
                 .because(error),
-        }
-    }
-
-    /// Writes the signed record of what was done.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(super) async fn record(
-        &self,
-        (command, plan): (ActCommand, Option<&Plan>),
-        started_at: DateTime<Utc>,
-        outcome: ActOutcome,
-        lockers: Vec<ActOn>,
-    ) -> Result<RecordId, Failure> {
-        let plan = plan.map(|plan| plan.id);
-        self.record_act(Act { plan, ..self.act(command, started_at, outcome, lockers) }).await
-    }
-
-    /// Writes that keys are about to be destroyed, under an id that other objects have as well.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(super) async fn record_begun(
-        &self,
-        id: RecordId,
-        command: ActCommand,
-        started_at: DateTime<Utc>,
-        lockers: Vec<ActOn>,
-    ) -> Result<RecordId, Failure> {
-        self.record_act(Act { id, ..self.act(command, started_at, ActOutcome::Begun, lockers) }).await
-    }
-
-    async fn record_act(&self, act: Act) -> Result<RecordId, Failure> {
-        self.vault.put_act(&act, self.signer).await.map_err(|error| {
-            Failure::new(
-                FailureClass::Failed,
-                "no-record",
-                act.id,
-                "what was done could not be recorded under runs/ in the vault",
-            )
-            .hint("The keys are as this report says. `tenure check` shows what is wrong with the vault.")
-            .because(error)
-        })?;
-        Ok(act.id)
-    }
-
-    fn act(&self, command: ActCommand, started_at: DateTime<Utc>, outcome: ActOutcome, lockers: Vec<ActOn>) -> Act {
-        Act {
-            format: FORMAT,
-            installation: self.vault.root().installation,
-            id: RecordId::random(),
-            command,
-            plan: None,
-            started_at,
-            ended_at: (self.clock)(),
-            outcome,
-            lockers,
-            certificate: None,
-            about: Vec::new(),
-            reason: None,
         }
     }
 

@@ -1,28 +1,33 @@
 //! `keys check`: whether every backup still has its key, in the keyring and every mirror.
 
 pub(in crate::operation) mod dead;
+mod differences;
+mod listing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use futures_util::TryStreamExt as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use self::dead::{Dead, Refusals, STILL_THERE};
+pub(in crate::operation) use self::listing::Listing;
+use self::{
+    dead::{Dead, Refusals},
+    differences::differences,
+};
 use super::{KeyProblem, from_another, prune, rewrap::wrapping_of};
 use crate::{
     format::key_record::KeyRecord,
     id::{KeyId, Locker, NameTag},
     keyring::{Keyring, SecretHalves, TenantKeys, read_root, secret_halves},
-    object_name::{Document, ObjectName, prefix},
+    object_name::{Document, ObjectName},
     operation::{
         failure::{Failure, FailureClass},
         progress::Progress,
     },
     seal::RecoveryIdentity,
     signed::{self, DocumentError},
-    store::{Listed, Store, StoreErrorKind},
+    store::Store,
     tenant::TenantName,
     vault::Vault,
 };
@@ -62,9 +67,6 @@ impl KeysCheckReport {
 /// What is wrong where the keyring was put back from a copy that is older than `keys rewrap`.
 const REPLACED: &str = "it was wrapped anew since, and the newer wrapping is missing: `tenure keys repair` puts it back from another store \
                         that has it; where none has, `tenure keys rewrap --all --identity FILE --accept-lost-keys` wraps it anew";
-
-/// A key record or its signature is far smaller.
-const MAX_RECORD: u64 = 1 << 20;
 
 /// Checks that every key is whole in the keyring and every mirror, that every locker with backups has its key, and, with an identity,
 /// that each key opens.
@@ -207,99 +209,6 @@ async fn replaced(
         }
     }
     Ok(())
-}
-
-/// What a listing of a whole keyring says by itself.
-pub(in crate::operation) struct Listing {
-    /// What somebody hid or wrote over, where versions are kept: address and name, and what was done.
-    pub(in crate::operation) tampered: Vec<(String, String)>,
-    /// Signatures without their documents, which runs that did not end left: address and name.
-    pub(in crate::operation) unfinished: Vec<String>,
-    /// Every name.
-    names: Vec<String>,
-}
-
-impl Listing {
-    /// Lists a store; `None` where these credentials may not list everything.
-    pub(in crate::operation) async fn read(store: &dyn Store) -> Result<Option<Self>, Failure> {
-        let (mut tampered, mut signatures, mut documents, mut names) = (Vec::new(), Vec::new(), HashSet::new(), Vec::new());
-        let mut listing = store.list("");
-        loop {
-            match listing.try_next().await {
-                // What stores are tried out with is written over by trying.
-                Ok(Some(Listed { name, .. })) if name.starts_with(prefix::PROBE) => {}
-                Ok(Some(Listed { name, tampering, .. })) => {
-                    tampered.extend(tampering.map(|tampering| (signed::locate(store, &name), tampering.to_string())));
-                    match name.parse() {
-                        Ok(ObjectName::Document(document)) => drop(documents.insert(document)),
-                        Ok(ObjectName::Signature(document)) => signatures.push(document),
-                        _ => {}
-                    }
-                    names.push(name);
-                }
-                Ok(None) => break,
-                Err(error) if error.kind == StoreErrorKind::Denied => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        signatures.retain(|document| !documents.contains(document));
-        let unfinished = signatures.into_iter().map(|document| signed::locate(store, &ObjectName::Signature(document))).collect();
-        Ok(Some(Self { tampered, unfinished, names }))
-    }
-}
-
-/// In what a mirror is not the keyring's copy, but for the secret halves, which are looked at one by one, and what is named already; and
-/// records beyond it of tenants that the keyring knows, which a run left that did not end.
-async fn differences(
-    keys: &Keyring,
-    mirror: &dyn Store,
-    refusals: &Refusals<'_>,
-    passed_over: &(dyn Fn(&str) -> bool + Sync),
-) -> Result<(Vec<(String, String)>, Vec<String>), Failure> {
-    let (mut differences, mut more) = (Vec::new(), Vec::new());
-    let keyring = keys.store();
-    // What a repair leaves alone, it must not be said to put back.
-    let refused = async |name: &str, has: &dyn Store| -> Result<bool, Failure> {
-        let (Some(tag), Some(key_id)) = (tag_of(name), key_of(name)) else { return Ok(false) };
-        let locker = match keys.whole_record(has, tag, key_id, None).await {
-            Ok((_, record)) => Some(record.locker),
-            Err(error) if error.is_integrity() => None,
-            Err(error) => return Err(error.into()),
-        };
-        refusals.cover(tag, key_id, locker).await
-    };
-    let names = async |store: &dyn Store| -> Result<BTreeSet<String>, Failure> {
-        let names: Vec<String> = store.list(prefix::TENANTS).map_ok(|listed| listed.name).try_collect().await?;
-        Ok(names.into_iter().filter(|name| !passed_over(name)).collect())
-    };
-    let (here, there) = (names(keyring).await?, names(mirror).await?);
-    for name in here.difference(&there) {
-        if refused(name, keyring).await? {
-            differences.push((signed::locate(keyring, name), STILL_THERE.to_owned()));
-            continue;
-        }
-        differences
-            .push((signed::locate(mirror, name), "missing: `tenure keys repair` puts it back from the keyring".to_owned()));
-    }
-    let known: BTreeSet<NameTag> = here.iter().filter_map(|name| tag_of(name)).collect();
-    for name in there.difference(&here) {
-        if refused(name, mirror).await? {
-            differences.push((signed::locate(mirror, name), STILL_THERE.to_owned()));
-        } else if tag_of(name).is_some_and(|tag| known.contains(&tag)) {
-            more.push(signed::locate(mirror, name));
-        } else {
-            differences.push((
-                signed::locate(keyring, name),
-                format!("missing: {} has it, and `tenure keys repair` puts it back", mirror.address()),
-            ));
-        }
-    }
-    for name in here.intersection(&there) {
-        if keyring.get(name, MAX_RECORD).await? != mirror.get(name, MAX_RECORD).await? {
-            differences.push((signed::locate(mirror, name), "not the same as in the keyring".to_owned()));
-        }
-    }
-    Ok((differences, more))
 }
 
 fn tag_of(name: &str) -> Option<NameTag> {

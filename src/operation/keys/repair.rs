@@ -6,23 +6,23 @@
 
 mod key;
 mod place;
+mod record;
+mod report;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use self::place::{Place, Write};
-use super::{KeyProblem, not_reached};
+pub use self::report::{PutBack, RepairReport};
+use super::not_reached;
 use crate::{
     format::{
-        act::{Act, ActCommand, ActOutcome},
-        plan::{Bound, KeysChange, Plan, PlannedAct},
+        plan::{Bound, KeysChange, PlannedAct},
         root::KeyringRoot,
     },
-    id::{KeyId, Locker, NameTag, RecordId},
+    id::{KeyId, Locker, NameTag},
     keyring::{Keyring, read_root},
     object_name::{Document, ObjectName},
     operation::{
@@ -31,66 +31,13 @@ use crate::{
         plans::by_operator::{Planning, Wanted},
     },
     signature::{Namespace, SigningKey},
-    signed::{self, FORMAT},
+    signed::{self},
     store::Store,
     vault::Vault,
 };
 
 /// Keys looked at at once.
 const AT_ONCE: usize = 16;
-
-/// What `keys repair` says.
-#[derive(Debug, Default, Serialize, JsonSchema)]
-pub struct RepairReport {
-    /// Whether it only looked.
-    pub dry_run: bool,
-    /// Stores that were compared: the keyring first.
-    pub stores: Vec<String>,
-    /// What was put back, or with `dry_run` would be.
-    pub put_back: Vec<PutBack>,
-    /// What is wrong and was not mended: copies that differ, keys that no store has whole.
-    pub problems: Vec<KeyProblem>,
-    /// Objects of tenants that were erased or purged: never put back.
-    pub left_alone: Vec<String>,
-    /// Wrappings that are still there though a newer one counts: who is no recipient any more may open them. `keys rewrap` removes them.
-    pub superseded: Vec<String>,
-    /// Records in mirrors that a first run left which did not end: nothing was ever sealed with their keys.
-    pub leftovers: Vec<String>,
-    /// Mirrors that could not be reached, each with the reason.
-    pub not_reached: Vec<String>,
-}
-
-impl RepairReport {
-    /// The gravest thing in it, which decides the exit code.
-    #[must_use]
-    pub fn class(&self) -> Option<FailureClass> {
-        let integrity = (!self.problems.is_empty()).then_some(FailureClass::Integrity);
-        integrity.or((!self.not_reached.is_empty()).then_some(FailureClass::Failed))
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.put_back.extend(other.put_back);
-        self.problems.extend(other.problems);
-        self.left_alone.extend(other.left_alone);
-        self.superseded.extend(other.superseded);
-        self.leftovers.extend(other.leftovers);
-    }
-
-    fn problem(&mut self, object: String, problem: impl Into<String>) {
-        self.problems.push(KeyProblem { tenant: None, object, problem: problem.into() });
-    }
-}
-
-/// One object that was put back.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-pub struct PutBack {
-    /// The tenant, where it is known.
-    pub tenant: Option<String>,
-    /// Address and name of the object.
-    pub object: String,
-    /// The store that had it whole.
-    pub from: String,
-}
 
 /// What a repair works with. The credentials are an operator's: they read everything in the keyring and its mirrors, and create there.
 pub struct Repair<'a> {
@@ -154,29 +101,6 @@ impl Repair<'_> {
         self.record(plan.as_ref(), &mut report, now).await;
         planning.end(plan.as_ref()).await?;
         Ok(report)
-    }
-
-    /// Writes down what was put back. That it cannot be is said, and undoes nothing.
-    async fn record(&self, plan: Option<&Plan>, report: &mut RepairReport, now: DateTime<Utc>) {
-        let Some(operator) = self.operator.filter(|_| !report.dry_run && !report.put_back.is_empty()) else { return };
-        let objects = report.put_back.len() as u64;
-        let act = Act {
-            format: FORMAT,
-            installation: self.vault.root().installation,
-            id: RecordId::random(),
-            command: ActCommand::KeysRepair,
-            plan: plan.map(|plan| plan.id),
-            started_at: now,
-            ended_at: now,
-            outcome: if report.class().is_none() { ActOutcome::Done } else { ActOutcome::Open },
-            lockers: Vec::new(),
-            certificate: None,
-            about: Vec::new(),
-            reason: None,
-        };
-        if let Err(error) = self.vault.put_act(&act, operator).await {
-            tracing::warn!(objects, "what was put back could not be recorded under runs/ in the vault: {error}");
-        }
     }
 
     async fn look_or_mend(&self, dry_run: bool, now: DateTime<Utc>) -> Result<RepairReport, Failure> {

@@ -7,9 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{Chosen, Report, Restorer};
 use crate::{
     format::act::{Act, ActCommand, ActOn, ActOutcome},
-    id::RecordId,
     operation::failure::{Failure, FailureClass},
-    signed::FORMAT,
 };
 
 /// What is restored, as a record names it.
@@ -35,18 +33,14 @@ impl Restorer<'_> {
             Err(failure) => (ActOutcome::Failed, Some(failure.kind.to_owned())),
         };
         let act = Act {
-            format: FORMAT,
-            installation: self.vault.root().installation,
-            id: RecordId::random(),
-            command: ActCommand::Restore,
-            plan: None,
-            started_at: now,
-            ended_at: now + TimeDelta::from_std(took).unwrap_or_default(),
-            outcome,
             lockers: vec![on],
-            certificate: None,
-            about: Vec::new(),
             reason,
+            ..Act::new(
+                self.vault.root().installation,
+                ActCommand::Restore,
+                (now, now + TimeDelta::from_std(took).unwrap_or_default()),
+                outcome,
+            )
         };
         if let Err(error) = self.vault.put_act(&act, self.signer).await {
             let what =

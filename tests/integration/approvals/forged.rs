@@ -70,16 +70,9 @@ async fn lockers_that_are_added_stay(is_signed: bool) {
     let id = office.id();
     let file = office.folder().join(format!("vault/plans/{id}/plan.json"));
     if is_signed {
-        let mark = tenure::format::plan::Mark {
-            format: 1,
-            installation: office.lockers.installation(),
-            plan: id.parse().unwrap(),
-            step: tenure::format::plan::Step::Noted,
-            at: chrono::Utc::now(),
-            found: tenure::format::plan::Found::default(),
-            plan_sha256: None,
-        };
-        office.lockers.vault.put_mark(&mark, &office.lockers.key("eraser")).await.unwrap();
+        let said = (chrono::Utc::now(), tenure::format::plan::Found::default());
+        let (vault, eraser) = (&office.lockers.vault, office.lockers.key("eraser"));
+        vault.put_mark(id.parse().unwrap(), tenure::format::plan::Step::Noted, said, &eraser).await.unwrap();
     }
     let mut plan: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     let others: Vec<String> = std::fs::read_dir(office.folder().join("vault/t"))

@@ -38,7 +38,7 @@ use crate::harness::{
 };
 
 /// A site with so many tenants, each backed up once.
-async fn fleet(tenants: usize) -> Site {
+pub async fn fleet(tenants: usize) -> Site {
     let server: &'static Cluster = Box::leak(Box::new(Cluster::start(&Options::default())));
     let site = Site::on(server).await;
     for nth in 0..tenants {
@@ -48,7 +48,7 @@ async fn fleet(tenants: usize) -> Site {
     site
 }
 
-fn name(nth: usize) -> String {
+pub fn name(nth: usize) -> String {
     format!("w{nth}")
 }
 

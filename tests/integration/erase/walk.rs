@@ -27,24 +27,10 @@ use tenure::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{
-    postgres::{Cluster, Options},
-    site::Site,
+use crate::{
+    drop::walk::{fleet, name},
+    harness::site::Site,
 };
-
-async fn fleet(tenants: usize) -> Site {
-    let server: &'static Cluster = Box::leak(Box::new(Cluster::start(&Options::default())));
-    let site = Site::on(server).await;
-    for nth in 0..tenants {
-        server.sql(&site.database(&name(nth)), "CREATE TABLE t AS SELECT 1 AS n");
-    }
-    assert_eq!(site.all().await.class, None);
-    site
-}
-
-fn name(nth: usize) -> String {
-    format!("w{nth}")
-}
 
 async fn stores(site: &Site, countdown: Option<&Arc<Countdown>>) -> (Vault, Keyring) {
     let trust = AllowedSigners::parse(&site.signers).unwrap();

@@ -1,7 +1,7 @@
 //! A plan is the word of one operator: what it names must be its tenant's, by what is there besides.
 
 use tenure::{
-    format::plan::{Bound, Found, Mark, Plan, PlannedAct, PlannedLocker},
+    format::plan::{Bound, Found, Plan, PlannedAct, PlannedLocker},
     id::{KeyId, RecordId},
 };
 
@@ -33,16 +33,8 @@ async fn put_plan(lockers: &Lockers, about: &Tenant, act: PlannedAct, named: &[(
 
 async fn put_marks(lockers: &Lockers, plan: &Plan, steps: &[Step]) {
     for step in steps {
-        let mark = Mark {
-            format: 1,
-            installation: plan.installation,
-            plan: plan.id,
-            step: *step,
-            at: Utc::now(),
-            found: Found::default(),
-            plan_sha256: None,
-        };
-        lockers.vault.put_mark(&mark, &lockers.key("eraser")).await.unwrap();
+        let said = (Utc::now(), Found::default());
+        lockers.vault.put_mark(plan.id, *step, said, &lockers.key("eraser")).await.unwrap();
     }
 }
 

@@ -25,6 +25,7 @@ pub mod output;
 mod plans;
 pub mod process;
 mod purge;
+mod reconcile;
 mod release;
 mod restore;
 mod schedules;
@@ -91,6 +92,8 @@ pub enum Command {
     Drop(drop::Args),
     /// Erase a tenant: its live database, every backup and its keys; it never comes back
     Erase(erase::Args),
+    /// Find, close and name what was erased and is there again
+    Reconcile(reconcile::Args),
     /// Let go of a tenant's backups before their time: of all and its keys, or of the older ones
     Purge(purge::Args),
     /// Keep a tenant's backups and keys from expiring and from being purged
@@ -143,6 +146,7 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
         Command::Admit(args) => admit::run(args, edge).await,
         Command::Drop(args) => drop::run(args, edge).await,
         Command::Erase(args) => erase::run(args, edge).await,
+        Command::Reconcile(args) => reconcile::run(args, edge).await,
         Command::Purge(args) => purge::run(args, edge).await,
         Command::Hold(args) => hold::run(args, edge).await,
         Command::Release(args) => release::run(args, edge).await,

@@ -27,6 +27,7 @@ pub mod newcomer;
 pub mod plans;
 pub mod progress;
 pub mod purge;
+pub mod reconcile;
 pub mod refused;
 pub mod restore;
 pub mod restore_all;

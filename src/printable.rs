@@ -47,13 +47,28 @@ pub struct Word<'a>(pub &'a str);
 
 impl std::fmt::Display for Word<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | ':' | '+' | '/');
-        let name = Printable(self.0).to_string();
-        let dashes = if name.starts_with('-') { "-- " } else { "" };
-        if !name.is_empty() && name.chars().all(plain) {
-            return write!(f, "{dashes}{name}");
-        }
-        write!(f, "{dashes}'{}'", name.replace('\'', r"'\''"))
+        let dashes = if self.0.starts_with('-') { "-- " } else { "" };
+        write!(f, "{dashes}{}", quoted(self.0))
+    }
+}
+
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | ':' | '+' | '/');
+    let name = Printable(name).to_string();
+    if !name.is_empty() && name.chars().all(plain) {
+        return name;
+    }
+    format!("'{}'", name.replace('\'', r"'\''"))
+}
+
+/// The command that does something to a tenant, and names it once more: `tenure drop acme --clear slots --confirm acme`. `options` begin with a
+/// space, or are empty.
+#[must_use]
+pub fn confirmed(verb: &str, tenant: &str, options: &str) -> String {
+    let name = quoted(tenant);
+    match tenant.starts_with('-') {
+        true => format!("tenure {verb}{options} --confirm={name} -- {name}"),
+        false => format!("tenure {verb} {name}{options} --confirm {name}"),
     }
 }
 
@@ -64,7 +79,13 @@ fn needs_escape(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Printable, Word};
+    use super::{Printable, Word, confirmed};
+
+    #[test]
+    fn a_command_names_its_tenant_twice() {
+        assert_eq!(confirmed("drop", "a b", " --clear slots"), "tenure drop 'a b' --clear slots --confirm 'a b'");
+        assert_eq!(confirmed("drop", "-f", " --clear slots"), "tenure drop --clear slots --confirm=-f -- -f");
+    }
 
     #[test]
     fn names_are_one_word_of_a_command() {

@@ -250,6 +250,40 @@ pub async fn create_bytes(
     Ok(sha256)
 }
 
+/// Whether a signature lies there, without its document, that counts for these bytes.
+///
+/// # Errors
+/// [`DocumentError::Store`].
+pub async fn has_signature_of(
+    store: &dyn Store,
+    document: &Document,
+    bytes: &[u8],
+    namespace: Namespace,
+    signers: &AllowedSigners,
+) -> Result<bool, DocumentError> {
+    let name = ObjectName::Signature(document.clone());
+    let failed = |source| store_error(store, &name, source);
+    let Some(listed) = store.head(&name.to_string()).await.map_err(failed)? else { return Ok(false) };
+    let signature = store.get(&name.to_string(), MAX_SIGNATURE).await.map_err(failed)?;
+    Ok(signers.verify(namespace, bytes, &signature, listed.modified).is_ok())
+}
+
+/// Copies a signed document that was read elsewhere, signature first.
+///
+/// # Errors
+/// As [`create`], but for [`DocumentError::Sign`].
+pub async fn create_whole(store: &dyn Store, document: &Document, whole: &Whole) -> Result<(), DocumentError> {
+    let parts =
+        [(ObjectName::Signature(document.clone()), &whole.signature), (ObjectName::Document(document.clone()), &whole.bytes)];
+    for (name, bytes) in &parts {
+        create_object(store, name, (*bytes).clone()).await?;
+    }
+    for (name, bytes) in &parts {
+        confirm(store, name, bytes).await?;
+    }
+    Ok(())
+}
+
 /// Looks whether an object is still what was just written. Credentials that may not read it say nothing about it.
 ///
 /// # Errors

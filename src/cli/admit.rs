@@ -4,6 +4,7 @@ use super::{
     clusters,
     edge::{Edge, Ended},
     installation::{Installation, read_signing_key},
+    leaving,
     table::table,
 };
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     id::NameTag,
     operation::{
         admit::{Admit, AdmitReport, Which},
-        failure::Failure,
+        failure::{Failure, FailureClass},
         newcomer::{AdmitNew, AdmittedNew},
         refused,
     },
@@ -92,11 +93,16 @@ async fn new(tenants: &[TenantName], edge: &Edge) -> Result<Ended, Failure> {
                 .database
                 .as_ref()
                 .map_or_else(|| "no database answers to it yet".to_owned(), |database| format!("database {database}"));
-            format!("{}: a new customer's now ({where_it_is}): the next `tenure backup` takes it in\n", Printable(&new.tenant))
+            format!(
+                "{}: a new customer's now ({where_it_is}): the next `tenure backup` takes it in\n{}",
+                Printable(&new.tenant),
+                leaving::open(&new.open)
+            )
         };
         report.new.iter().map(line).collect()
     })?;
-    Ok(Ended::default())
+    let is_open = report.new.iter().any(|new| !new.open.is_empty());
+    Ok(Ended { worst: is_open.then_some(FailureClass::SomeTenants) })
 }
 
 fn text(report: &AdmitReport) -> String {

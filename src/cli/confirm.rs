@@ -5,7 +5,7 @@ use std::io::{BufRead as _, IsTerminal as _};
 use super::edge::Edge;
 use crate::{
     operation::failure::{Failure, FailureClass},
-    printable::Word,
+    printable::{Word, confirmed},
     tenant::TenantName,
 };
 
@@ -13,11 +13,16 @@ use crate::{
 ///
 /// # Errors
 /// Another name, or nobody who could be asked (4): then everything is as it was.
-pub(super) fn tenant(edge: &Edge, tenant: &TenantName, given: Option<&str>, command: &str) -> Result<(), Failure> {
+pub(super) fn tenant(
+    edge: &Edge,
+    tenant: &TenantName,
+    given: Option<&str>,
+    (verb, options): (&str, &str),
+) -> Result<(), Failure> {
     let name = Word(tenant.as_str());
     let refuse = |message: String| {
         Err(Failure::new(FailureClass::Refused, "not-confirmed", tenant, message)
-            .hint(format!("Nothing was done. To do it: `tenure {command} --confirm {name}`.")))
+            .hint(format!("Nothing was done. To do it: `{}`.", confirmed(verb, tenant.as_str(), options))))
     };
     if let Some(given) = given {
         return match given == tenant.as_str() {

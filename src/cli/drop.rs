@@ -110,12 +110,7 @@ async fn go(args: &Args, edge: &Edge, drop: &DropTenant<'_>) -> Result<DropRepor
     for note in intent.notes(&drop.clear) {
         edge.output.announce(&format!("note: {note}\n"));
     }
-    confirm::tenant(
-        edge,
-        tenant,
-        args.confirm.as_deref(),
-        &format!("drop {}{}", Word(tenant.as_str()), clear_words(&args.clear, &args.accept)),
-    )?;
+    confirm::tenant(edge, tenant, args.confirm.as_deref(), ("drop", &clear_words(&args.clear, &args.accept)))?;
     drop.carry_out(tenant, &intent).await
 }
 
@@ -132,7 +127,8 @@ fn first_line(intent: &Intent) -> String {
     let what = match &intent.doomed {
         Some(doomed) => {
             let about: Vec<String> = doomed.bytes.map(size).into_iter().chain([count(doomed.sessions, "session")]).collect();
-            format!("the LIVE database {} on {cluster} ({}); backups stay", Printable(&doomed.name), about.join(", "))
+            let why = if intent.came_back() { "it was erased, and is there again" } else { "backups stay" };
+            format!("the LIVE database {} on {cluster} ({}); {why}", Printable(&doomed.name), about.join(", "))
         }
         None => format!("the database is gone from the primary of {cluster}; its replicas are asked; backups stay"),
     };

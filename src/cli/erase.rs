@@ -21,7 +21,7 @@ use crate::{
         purge::Purge,
         refused,
     },
-    printable::{Printable, Word},
+    printable::Printable,
     tenant::TenantName,
 };
 
@@ -100,9 +100,8 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
 
 async fn go(args: &Args, edge: &Edge, erase: &Erase<'_>) -> Result<EraseReport, Failure> {
     let tenant = &args.tenant;
-    let name = Word(tenant.as_str());
     if args.undo {
-        confirm::tenant(edge, tenant, args.confirm.as_deref(), &format!("erase {name} --undo"))?;
+        confirm::tenant(edge, tenant, args.confirm.as_deref(), ("erase", " --undo"))?;
         return erase.undo(tenant).await;
     }
     let intent = erase.look(tenant).await?;
@@ -110,10 +109,9 @@ async fn go(args: &Args, edge: &Edge, erase: &Erase<'_>) -> Result<EraseReport, 
     if args.dry_run {
         return Ok(erase.describe(tenant, &intent));
     }
-    let mut command = format!("erase {name}");
-    command.push_str(if args.skip_grace { " --skip-grace" } else { "" });
-    command.push_str(&clear_words(&args.clear, &args.accept));
-    confirm::tenant(edge, tenant, args.confirm.as_deref(), &command)?;
+    let mut options = (if args.skip_grace { " --skip-grace" } else { "" }).to_owned();
+    options.push_str(&clear_words(&args.clear, &args.accept));
+    confirm::tenant(edge, tenant, args.confirm.as_deref(), ("erase", &options))?;
     erase.carry_out(tenant, &intent).await
 }
 

@@ -20,7 +20,7 @@ use crate::{
         purge::{Intent, Purge, PurgeReport, PurgeStatus, What},
         refused,
     },
-    printable::{Printable, Word},
+    printable::Printable,
     tenant::TenantName,
 };
 
@@ -95,15 +95,15 @@ async fn go(args: &Args, edge: &Edge, purge: &Purge<'_>, what: What) -> Result<P
         let report = PurgeReport { dry_run: args.dry_run, ..purge.describe(tenant, &intent) };
         return Ok(report);
     }
-    let mut command = format!("purge {}", Word(tenant.as_str()));
+    let mut options = String::new();
     if let Some(before) = args.before {
-        command.push_str(&format!(" --before {}", before.to_rfc3339_opts(SecondsFormat::AutoSi, true)));
+        options.push_str(&format!(" --before {}", before.to_rfc3339_opts(SecondsFormat::AutoSi, true)));
     }
     // Without its flag it would let go of more.
     for (is_set, flag) in [(args.anew, " --anew"), (args.returned, " --returned"), (args.untrusted_keys, " --untrusted-keys")] {
-        command.push_str(if is_set { flag } else { "" });
+        options.push_str(if is_set { flag } else { "" });
     }
-    confirm::tenant(edge, tenant, args.confirm.as_deref(), &command)?;
+    confirm::tenant(edge, tenant, args.confirm.as_deref(), ("purge", &options))?;
     purge.carry_out(tenant, &intent).await
 }
 

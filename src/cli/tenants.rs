@@ -4,13 +4,13 @@ use super::{
     clusters,
     edge::{Edge, Ended},
     installation::Installation,
-    table::{age, count, size, table},
+    table::{age, count, size, table, time},
 };
 use crate::{
     config::store::Role,
     operation::{
         failure::Failure,
-        tenants::{Tenants, TenantsReport},
+        tenants::{Tenant, Tenants, TenantsReport},
     },
     printable::Printable,
 };
@@ -26,6 +26,10 @@ pub(super) async fn run(edge: &Edge) -> Result<Ended, Failure> {
     Ok(Ended { worst: report.class })
 }
 
+fn until(tenant: &Tenant) -> String {
+    tenant.suspended_until.map(|until| format!(" until {}", time(until))).unwrap_or_default()
+}
+
 fn text(report: &TenantsReport) -> String {
     let mut text = String::new();
     if report.tenants.is_empty() {
@@ -37,7 +41,7 @@ fn text(report: &TenantsReport) -> String {
                 Printable(&tenant.tenant).to_string(),
                 print(&tenant.cluster),
                 print(&tenant.database),
-                format!("{}{}", tenant.state.as_str(), if tenant.on_hold { ", on hold" } else { "" }),
+                format!("{}{}{}", tenant.state.as_str(), until(tenant), if tenant.on_hold { ", on hold" } else { "" }),
                 tenant.age_seconds.map(age).unwrap_or_default(),
                 tenant.backups.to_string(),
                 size(tenant.bytes_stored),

@@ -95,6 +95,8 @@ pub enum ActCommand {
     Admit,
     /// A backup was restored.
     Restore,
+    /// The fleet was looked through for what was erased; databases that came back were closed.
+    Reconcile,
 }
 
 /// How an act ended.
@@ -132,6 +134,7 @@ impl ActCommand {
             Self::KeysRepair => "keys repair",
             Self::Admit => "admit",
             Self::Restore => "restore",
+            Self::Reconcile => "reconcile",
         }
     }
 }

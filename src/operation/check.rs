@@ -131,7 +131,7 @@ pub async fn check(request: &Request) -> Report {
         report.append(found);
         versions.extend(version);
         if let Some((cluster, discovery)) = discovery {
-            report.append(tenants::check(cluster, discovery, request.jobs).await);
+            report.append(tenants::check(cluster, discovery, (&installation, request.now), request.jobs).await);
         }
     }
     report.append(tenants::check_fleet(&fleet, &installation));

@@ -7,6 +7,7 @@
 mod copies;
 mod nodes;
 mod plan;
+mod sessions;
 mod steps;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -17,6 +18,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 pub use plan::Intent;
+pub(super) use sessions::end_on_replicas;
 
 use super::{
     failure::{Failure, FailureClass},
@@ -44,6 +46,7 @@ use crate::{
 };
 
 /// One cluster of the configuration, as a drop needs it.
+#[derive(Clone)]
 pub struct Server {
     /// Its name in the configuration.
     pub name: String,
@@ -289,14 +292,15 @@ impl DropTenant<'_> {
         Ok(session)
     }
 
-    /// Lets nobody in any more, and ends sessions; nothing is lost. Of a database that is gone nothing is left to close.
+    /// Lets nobody in any more, and ends sessions, on replicas too; nothing is lost. Of a database that is gone nothing is left to close. Gives
+    /// where sessions may go on, in words.
     ///
     /// # Errors
     /// The server cannot be asked, or it has another database under that number.
-    pub async fn suspend(&self, tenant: &TenantName, database: &PlannedDatabase) -> Result<(), Failure> {
+    pub async fn suspend(&self, tenant: &TenantName, database: &PlannedDatabase) -> Result<Vec<String>, Failure> {
         let session = self.connect(database).await?;
         let Some(doomed) = drop_database::look(&session, database.database_oid).await?.filter(|doomed| !doomed.is_invalid) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         self.refuse_another(tenant, &session, &doomed).await?;
         if !drop_database::allow_connections(&session, doomed.oid, &doomed.name, false).await? {
@@ -304,7 +308,7 @@ impl DropTenant<'_> {
             return Err(Failure::new(FailureClass::Failed, "changed-meanwhile", tenant, message).hint("Run it again."));
         }
         drop_database::end_sessions(&session, doomed.oid).await?;
-        Ok(())
+        Ok(end_on_replicas(&session, self.server(&database.cluster)?, database).await)
     }
 
     /// Lets everybody in again who was let in when it was planned.
@@ -329,7 +333,7 @@ impl DropTenant<'_> {
 }
 
 /// A session in the maintenance database, with settings of its own.
-async fn open(target: &Target) -> Result<Session, Failure> {
+pub(super) async fn open(target: &Target) -> Result<Session, Failure> {
     let session = target.connect(target.maintenance_database(), "tenure drop").await?;
     session.refuse_pooler().await?;
     let settings = session_settings::statements(&[&session_settings::NO_TIME_LIMITS, &OWN_DISK]);

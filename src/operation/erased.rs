@@ -1,10 +1,15 @@
 //! Who was erased: what vault and keyring together say under `erased/`. Only a definite empty listing in both means nobody.
 
+pub mod lacking;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::failure::{Failure, FailureClass};
+use super::{
+    failure::{Failure, FailureClass},
+    purge::OpenItem,
+};
 use crate::{
     format::erasure_note::{ErasedDatabase, ErasureNote, ErasureSays},
     id::{InstallationId, KeyId, Locker, NameTag, RecordId},
@@ -25,6 +30,8 @@ pub struct Erasures {
     notes: BTreeMap<RecordId, ErasureNote>,
     /// What is not to be trusted, or is no note at all. Any of it may be a tombstone, and so it is one: by id where it has one.
     doubtful: BTreeMap<String, (Option<RecordId>, String)>,
+    /// The stores, by address, in which each note lies, good or not.
+    places: BTreeMap<RecordId, BTreeSet<String>>,
 }
 
 impl Erasures {
@@ -45,6 +52,7 @@ impl Erasures {
             let object = signed::locate(store, &name);
             match name {
                 ObjectName::Document(document @ Document::Tombstone(_, id)) => {
+                    self.places.entry(id).or_default().insert(store.address().to_owned());
                     match read(store, (signers, installation), &document).await {
                         Ok(note) => _ = self.notes.insert(id, note),
                         Err(error @ DocumentError::Store { .. }) => return Err(error),
@@ -86,6 +94,12 @@ impl Erasures {
         self.doubtful.iter().filter(move |(_, (id, _))| !is_known(id)).map(|(object, (_, why))| (object.as_str(), why.as_str()))
     }
 
+    /// How many notes there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.notes.len()
+    }
+
     /// Until when nothing is destroyed, by the tombstones that count.
     #[must_use]
     pub fn grace_until(&self) -> Option<DateTime<Utc>> {
@@ -99,7 +113,7 @@ impl Erasures {
     /// Whether somebody withdrew an erasure, by its tombstone.
     #[must_use]
     pub fn is_withdrawn(&self, tombstone: RecordId) -> bool {
-        self.notes.values().any(|note| note.says == ErasureSays::Withdrawn { tombstone })
+        self.withdrawal(tombstone).is_some()
     }
 
     /// Whether the name is refused: a tombstone counts, or what may be one.
@@ -126,6 +140,14 @@ impl Erasures {
     }
 
     fn not_withdrawn(&self) -> impl Iterator<Item = (&[Locker], &[KeyId], &[ErasedDatabase])> {
+        self.lasting().filter_map(|note| match &note.says {
+            ErasureSays::Erased { lockers, keys, databases, .. } => Some((&lockers[..], &keys[..], &databases[..])),
+            _ => None,
+        })
+    }
+
+    /// Tombstones that nobody withdrew, also where the name is a new customer's by now.
+    pub fn lasting(&self) -> impl Iterator<Item = &ErasureNote> {
         let withdrawn: BTreeSet<RecordId> = self
             .notes
             .values()
@@ -134,12 +156,19 @@ impl Erasures {
                 _ => None,
             })
             .collect();
-        self.notes.values().filter_map(move |note| match &note.says {
-            ErasureSays::Erased { lockers, keys, databases, .. } if !withdrawn.contains(&note.id) => {
-                Some((&lockers[..], &keys[..], &databases[..]))
-            }
-            _ => None,
-        })
+        let is_erased = |note: &&ErasureNote| matches!(note.says, ErasureSays::Erased { .. });
+        self.notes.values().filter(is_erased).filter(move |note| !withdrawn.contains(&note.id))
+    }
+
+    /// The withdrawal of a tombstone.
+    #[must_use]
+    pub fn withdrawal(&self, tombstone: RecordId) -> Option<&ErasureNote> {
+        self.notes.values().find(|note| note.says == ErasureSays::Withdrawn { tombstone })
+    }
+
+    /// Good notes that one of the stores does not have, though another one does.
+    fn lacking_in(&self, address: &str) -> impl Iterator<Item = &ErasureNote> {
+        self.notes.values().filter(move |note| !self.places.get(&note.id).is_some_and(|places| places.contains(address)))
     }
 
     /// Whether anything at all is said.
@@ -240,16 +269,64 @@ pub async fn refuse_in_grace(vault: &Vault, keyring: &Keyring, tenant: &TenantNa
     }
 }
 
-/// Writes a note into the vault, the keyring and every mirror. One that is there already with the same bytes is the same note.
+/// Writes a note into the vault, the keyring and every mirror. One that is there already is the same note, whichever eraser signed it. Gives
+/// the mirrors that do not have it now: it counts without them, and a later run writes it there.
 ///
 /// # Errors
-/// As [`signed::create`]: then it may be in some of them, and it counts.
-pub async fn put(vault: &Vault, keyring: &Keyring, note: &ErasureNote, eraser: &SigningKey) -> Result<(), DocumentError> {
-    let document = Document::Tombstone(note.name_tag, note.id);
-    for store in std::iter::once(vault.store()).chain(keyring.stores().map(|store| &**store)) {
-        signed::create(store, &document, note, Namespace::Erasure, eraser).await?;
+/// As [`signed::create`] for the vault or the keyring: then it may be in some of them, and it counts.
+pub async fn put(
+    vault: &Vault,
+    keyring: &Keyring,
+    note: &ErasureNote,
+    eraser: &SigningKey,
+) -> Result<Vec<OpenItem>, DocumentError> {
+    put_in(vault, vault.store(), note, eraser).await?;
+    put_in(vault, keyring.store(), note, eraser).await?;
+    let mut open = Vec::new();
+    for mirror in keyring.mirrors() {
+        if let Err(error) = put_in(vault, &**mirror, note, eraser).await {
+            open.push(not_in_mirror(&**mirror, &error.into()));
+        }
     }
-    Ok(())
+    Ok(open)
+}
+
+/// A mirror that lacks a tombstone.
+fn not_in_mirror(mirror: &dyn Store, why: &Failure) -> OpenItem {
+    OpenItem {
+        kind: "tombstone",
+        object: format!("mirror {}", mirror.address()),
+        what: format!(
+            "it does not have what the vault and the keyring say of an erasure: {}; `tenure reconcile` puts it there",
+            why.one_line()
+        ),
+        until: None,
+    }
+}
+
+async fn put_in(vault: &Vault, store: &dyn Store, note: &ErasureNote, eraser: &SigningKey) -> Result<(), DocumentError> {
+    let document = Document::Tombstone(note.name_tag, note.id);
+    let trust = (vault.signers(), vault.root().installation);
+    let taken = match signed::create(store, &document, note, Namespace::Erasure, eraser).await {
+        Err(error @ DocumentError::Exists { .. }) => error,
+        written => return written.map(drop),
+    };
+    match read(store, trust, &document).await {
+        Ok(there) if there == *note => return Ok(()),
+        // Of an earlier run, with another key, only the signature came there: it is one of the same bytes.
+        Err(DocumentError::Missing { .. }) => {}
+        _ => return Err(taken),
+    }
+    let bytes = serde_json::to_vec(note)
+        .map_err(|source| DocumentError::Malformed { object: signed::locate(store, &document), source })?;
+    if !signed::has_signature_of(store, &document, &bytes, Namespace::Erasure, vault.signers()).await? {
+        return Err(taken);
+    }
+    signed::create_object(store, &ObjectName::Document(document.clone()), bytes.into()).await?;
+    match read(store, trust, &document).await? == *note {
+        true => Ok(()),
+        false => Err(taken),
+    }
 }
 
 /// One note in one store, checked against its name.

@@ -219,6 +219,18 @@ impl Fleet {
         places
     }
 
+    /// Databases that answer to a tenant, closed or not: cluster, system identifier, OID, name.
+    pub fn numbered(&self, tenant: &TenantName) -> impl Iterator<Item = (&str, u64, u32, &str)> {
+        let answered = self.clusters.iter().filter_map(|(cluster, discovery)| Some((cluster, discovery.as_ref().ok()?)));
+        answered.flat_map(move |(cluster, discovery)| {
+            let found = discovery.found.iter().filter(move |found| found.tenant == *tenant);
+            let closed = discovery.closed.iter().filter(move |closed| closed.tenant == *tenant);
+            let closed = closed.filter_map(|closed| Some((closed.oid?, closed.database.as_str())));
+            let all = found.map(|found| (found.oid, found.database.as_str())).chain(closed);
+            all.map(move |(oid, database)| (cluster.name.as_str(), discovery.system_identifier, oid, database))
+        })
+    }
+
     /// Databases that match no rule, as `cluster/database`.
     #[must_use]
     pub fn unassigned(&self) -> Vec<String> {

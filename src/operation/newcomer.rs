@@ -11,6 +11,7 @@ use super::{
     failure::{Failure, FailureClass},
     fleet::{Cluster, Fleet, Known},
     plans::by_operator::{Planning, Wanted},
+    purge::OpenItem,
 };
 use crate::{
     format::{
@@ -53,6 +54,8 @@ pub struct AdmittedNew {
     pub tombstones: Vec<String>,
     /// The database that answers to it now, as `cluster/database`; null where none does yet.
     pub database: Option<String>,
+    /// What is left to be done: mirrors of the keyring that do not know it yet.
+    pub open: Vec<OpenItem>,
 }
 
 impl AdmitNew<'_> {
@@ -101,10 +104,13 @@ impl AdmitNew<'_> {
             return Err(super::backup::ambiguous_tenant(tenant, places));
         }
         let resident = fleet.residents().remove(tenant);
-        if let Some(at) = resident.as_ref().filter(|at| known.is_erased(&at.system_identifier, at.found.oid)) {
-            let message = format!("database {} on {} is the one that was erased", Printable(&at.found.database), at.cluster.name);
+        if let Some((cluster, database)) = fleet
+            .numbered(tenant)
+            .find_map(|(cluster, system, oid, database)| known.is_erased(&system.to_string(), oid).then_some((cluster, database)))
+        {
+            let message = format!("database {} on {cluster} is the one that was erased", Printable(database));
             return Err(Failure::new(FailureClass::Refused, "database-erased", tenant, message)
-                .hint("Somebody put an old copy of the server back. It is no new customer's."));
+                .hint("Somebody put an old copy of the server back. It is no new customer's: `tenure reconcile` closes it, and says how it is dropped."));
         }
         let planning = Planning { vault, keyring: Some(keyring), operator: self.operator, needed: self.approvals, now };
         let objects = tombstones.iter().map(|id| Document::Tombstone(tag, *id).to_string()).collect();
@@ -120,13 +126,15 @@ impl AdmitNew<'_> {
             created_at: now,
         };
         self.record(&note, plan.as_ref().map(|plan| plan.id), ActOutcome::Begun).await?;
-        erased::put(vault, keyring, &note, self.eraser).await?;
-        self.record(&note, plan.as_ref().map(|plan| plan.id), ActOutcome::Done).await?;
+        let open = erased::put(vault, keyring, &note, self.eraser).await?;
+        let outcome = if open.is_empty() { ActOutcome::Done } else { ActOutcome::Open };
+        self.record(&note, plan.as_ref().map(|plan| plan.id), outcome).await?;
         planning.end(plan.as_ref()).await?;
         Ok(AdmittedNew {
             tenant: tenant.as_str().to_owned(),
             tombstones: tombstones.iter().map(ToString::to_string).collect(),
             database: resident.map(|at| format!("{}/{}", at.cluster.name, Printable(&at.found.database))),
+            open,
         })
     }
 

@@ -48,6 +48,8 @@ pub struct Tenant {
     pub schema: Option<String>,
     /// How it is.
     pub state: TenantState,
+    /// Of a suspended one: nothing of it is destroyed before this time.
+    pub suspended_until: Option<DateTime<Utc>>,
     /// Id of its newest backup that is not expired.
     pub newest_backup: Option<String>,
     /// When that was taken.
@@ -82,6 +84,8 @@ pub enum TenantState {
     Ambiguous,
     /// Its database takes no connections.
     Closed,
+    /// It is being erased: it is refused, and nothing of it is destroyed yet.
+    Suspended,
     /// It was erased or purged.
     Erased,
     /// Its cluster could not be asked.
@@ -101,6 +105,7 @@ impl TenantState {
             Self::Moved => "moved",
             Self::Ambiguous => "ambiguous",
             Self::Closed => "closed",
+            Self::Suspended => "suspended",
             Self::Erased => "erased",
             Self::Unknown => "unknown",
         }
@@ -128,6 +133,7 @@ struct Holding {
     has_expired: bool,
     bytes: u64,
     erased: bool,
+    suspended_until: Option<DateTime<Utc>>,
     held: bool,
 }
 
@@ -166,7 +172,9 @@ impl Tenants<'_> {
             let recorded = known.sources.get(name).map(|source| source.cluster.as_str());
             let cluster = resident.map(|resident| resident.cluster.name.as_str()).or(closed.get(name).copied()).or(recorded);
             let age = holding.newest.as_ref().map(|(_, at)| u64::try_from((now - at).num_seconds()).unwrap_or(0));
-            let state = if holding.erased {
+            let state = if holding.suspended_until.is_some() {
+                TenantState::Suspended
+            } else if holding.erased {
                 TenantState::Erased
             } else if ambiguous.contains_key(name) {
                 TenantState::Ambiguous
@@ -187,6 +195,7 @@ impl Tenants<'_> {
                 database: resident.map(|resident| resident.found.database.clone()),
                 schema: None,
                 state,
+                suspended_until: holding.suspended_until,
                 newest_taken_at: holding.newest.as_ref().map(|(_, at)| *at),
                 newest_backup: holding.newest.map(|(id, _)| id),
                 age_seconds: age,
@@ -226,8 +235,9 @@ impl Tenants<'_> {
 
     async fn holding(&self, name: &TenantName, lockers: &[Locker], now: DateTime<Utc>) -> Result<Holding, Failure> {
         let tag = self.keyring.tag(name);
-        let mut holding =
-            Holding { erased: erased::read_both(self.vault, self.keyring, tag).await?.is_refused(), ..Holding::default() };
+        let erasures = erased::read_both(self.vault, self.keyring, tag).await?;
+        let suspended_until = erasures.grace_until().filter(|until| *until > now);
+        let mut holding = Holding { erased: erasures.is_refused(), suspended_until, ..Holding::default() };
         for locker in lockers {
             holding.held |= self.vault.holds(*locker).await?.is_held();
             let history = self.vault.history(*locker, now).await?;

@@ -84,6 +84,8 @@ pub struct Closed {
     pub tenant: TenantName,
     /// The database.
     pub database: String,
+    /// Its OID; `None` where there is no such database.
+    pub oid: Option<u32>,
     /// Why not.
     pub because: ClosedBecause,
 }
@@ -332,6 +334,21 @@ async fn ask(asking: &Asking<'_>, query: &str) -> Result<BTreeSet<(String, Tenan
 }
 
 impl Discovery {
+    /// Every tenant that a database answers to by its name, closed or not.
+    #[must_use]
+    pub fn answers_to(&self, database: &str) -> Vec<TenantName> {
+        let by_name = self.by_name().filter(|(_, name)| *name == database);
+        by_name.map(|(tenant, _)| tenant.clone()).collect()
+    }
+
+    /// Every database that answers to a tenant, closed or not, by its name. What is not there is not among them.
+    pub fn by_name(&self) -> impl Iterator<Item = (&TenantName, &str)> {
+        let found = self.found.iter().map(|found| (&found.tenant, found.database.as_str()));
+        let several = self.ambiguous.iter().flat_map(|(tenant, names)| names.iter().map(move |name| (tenant, name.as_str())));
+        let closed = self.closed.iter().filter(|closed| closed.because != ClosedBecause::Missing);
+        found.chain(several).chain(closed.map(|closed| (&closed.tenant, closed.database.as_str())))
+    }
+
     /// Sorts `listed` into the lists. A database that the rule maps to two tenants makes both names ambiguous.
     fn assign(&mut self, listed: Vec<Listed>, mapped: BTreeSet<(String, TenantName)>, maintenance: &str, ignore: &[String]) {
         let listed: BTreeMap<String, Listed> = listed.into_iter().map(|database| (database.name.clone(), database)).collect();
@@ -366,9 +383,9 @@ impl Discovery {
                     oid: database.oid,
                     bytes: database.bytes,
                 }),
-                (_, because) => {
-                    let because = because.unwrap_or(ClosedBecause::Missing);
-                    self.closed.push(Closed { tenant: tenant.clone(), database: name.to_owned(), because });
+                (listed, because) => {
+                    let (oid, because) = (listed.map(|database| database.oid), because.unwrap_or(ClosedBecause::Missing));
+                    self.closed.push(Closed { tenant: tenant.clone(), database: name.to_owned(), oid, because });
                 }
             }
         }

@@ -261,6 +261,50 @@ pub async fn end_sessions(admin: &Client, oid: u32) -> Result<(), StatementError
     Ok(())
 }
 
+/// How many sessions a database has.
+///
+/// # Errors
+/// What the server says.
+pub async fn sessions(admin: &Client, oid: u32) -> Result<u64, StatementError> {
+    let (what, whom) = ("counting the sessions in the database with OID", &oid.to_string());
+    let sql = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = $1 AND a.usesysid IS NOT NULL";
+    let count: i64 = admin.query_one(sql, &[&oid]).await.failed(what, whom)?.try_get(0).failed(what, whom)?;
+    Ok(count.unsigned_abs())
+}
+
+/// A database that a server has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// Its OID.
+    pub oid: u32,
+    /// Its name, at that moment.
+    pub name: String,
+    /// Whether it lets anybody in.
+    pub allows_connections: bool,
+    /// Whether a drop of it was interrupted.
+    pub is_invalid: bool,
+}
+
+/// Those of some databases that a server has, by OID.
+///
+/// # Errors
+/// What the server says.
+pub async fn present(admin: &Client, oids: &[u32]) -> Result<Vec<Present>, StatementError> {
+    let (what, whom) = ("looking for databases by OID on", "the server");
+    let sql = "SELECT d.oid, d.datname::text, d.datallowconn, d.datconnlimit = -2 FROM pg_catalog.pg_database d \
+               WHERE d.oid = ANY ($1) ORDER BY 1";
+    let rows = admin.query(sql, &[&oids]).await.failed(what, whom)?;
+    let read = |row: &tokio_postgres::Row| {
+        Ok(Present {
+            oid: row.try_get(0).failed(what, whom)?,
+            name: row.try_get(1).failed(what, whom)?,
+            allows_connections: row.try_get(2).failed(what, whom)?,
+            is_invalid: row.try_get(3).failed(what, whom)?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
 /// Rolls a prepared transaction back. `inside` is connected to its database.
 ///
 /// # Errors

@@ -92,7 +92,7 @@ fn while_the_grace_lasts_nothing_is_lost_and_everybody_refuses() {
     }
     let (code, rotated) = program.run(&["keys", "rotate", "acme"]);
     assert_eq!((code, &rotated["results"][0]["error"]["kind"]), (4, &json!("tenant-erased")), "{rotated:#}");
-    assert_eq!(site.tenant("acme"), "erased");
+    assert_eq!(site.tenant("acme"), "suspended");
     // Once more is the same plan, and still nothing is lost.
     let (code, again) = site.erase("acme", &["--skip-grace"]);
     assert_eq!((code, &again["plan"], &again["status"]), (3, &report["plan"], &json!("suspended")), "{again:#}");

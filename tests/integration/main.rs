@@ -29,6 +29,7 @@ mod lock_nights;
 mod policies;
 mod program;
 mod purge;
+mod reconcile;
 mod restore;
 mod s3_journey;
 mod schedules;

@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use chrono::{DateTime, Utc};
+
 use super::{Report, Request};
 use crate::{
     id::Sha256Digest,
     keyring::Keyring,
     operation::{
-        erased::Erasures,
+        erased::{Erasures, lacking},
         failure::{Failure, FailureClass},
         fleet::Known,
         lost, mirrors,
@@ -30,6 +32,11 @@ pub(super) struct Installation {
 }
 
 impl Installation {
+    /// Until when nothing of an erased tenant is destroyed.
+    pub fn grace_until(&self, tenant: &TenantName) -> Option<DateTime<Utc>> {
+        self.known.erased.get(&self.keyring.as_ref()?.tag(tenant))?.grace_until()
+    }
+
     /// Whether the name answers to a tombstone.
     pub fn is_erased(&self, tenant: &TenantName) -> bool {
         self.keyring.as_ref().is_some_and(|keyring| self.known.erased.get(&keyring.tag(tenant)).is_some_and(Erasures::is_refused))
@@ -126,12 +133,16 @@ async fn read(object: &str, vault: &Vault, keyring: Keyring, report: &mut Report
             "`tenure keys repair` puts them back from a mirror; `tenure keys check` says which stores have them whole.",
         );
     }
-    for (object, why) in known.erased.values().flat_map(Erasures::doubtful) {
+    let survey = lacking::survey(vault, &keyring).await?;
+    for (object, why) in &survey.doubtful {
         report.error(
             object,
             format!("a tombstone, or what may be one: {why}"),
             "Its tenant is refused by every command, and nobody new is taken in. Find out who changed it; put it back from the other store.",
         );
+    }
+    for lacking in &survey.lacking {
+        report.error(lacking.object(), lacking.problem(), "`tenure reconcile` puts it back from there.");
     }
     Ok(Installation { known, keyring: Some(keyring), vault: None })
 }

@@ -23,7 +23,8 @@ pub(super) async fn check(installation: &Installation, fleet: &Fleet, now: DateT
     // That they cannot be read was said already.
     let (Some(vault), Some(keyring)) = (&installation.vault, &installation.keyring) else { return report };
     // Purged tenants live on: their databases tell their names when no key record does.
-    let living = fleet.residents().into_keys().chain(fleet.ambiguous().into_keys());
+    let answered = fleet.clusters.iter().filter_map(|(_, discovery)| discovery.as_ref().ok());
+    let living = answered.flat_map(|discovery| discovery.by_name().map(|(tenant, _)| tenant.clone()));
     let known = living.chain(installation.known.census.tenants.keys().cloned());
     let mut names: BTreeMap<NameTag, TenantName> = known.map(|tenant| (keyring.tag(&tenant), tenant)).collect();
     if let Err(failure) = returned(vault, keyring, installation, &mut names, &mut report).await {

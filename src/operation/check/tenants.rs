@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use futures_util::{StreamExt as _, stream};
 
 use super::{
@@ -18,7 +19,7 @@ use crate::{
         discover::{Discovery, Found},
         readiness::{self, DatabaseReadiness, Several},
     },
-    printable::Printable,
+    printable::{Printable, Word},
 };
 
 /// How many tenants or databases are named in one finding.
@@ -28,7 +29,12 @@ const NAMED: usize = 5;
 const CONNECTIONS_PER_TENANT: u32 = 4;
 
 /// Looks into every tenant's database of one cluster.
-pub(super) async fn check(cluster: &Cluster, discovery: &Result<Discovery, Failure>, jobs: u32) -> Report {
+pub(super) async fn check(
+    cluster: &Cluster,
+    discovery: &Result<Discovery, Failure>,
+    (installation, now): (&Installation, DateTime<Utc>),
+    jobs: u32,
+) -> Report {
     let mut report = Report::default();
     let object = format!("cluster {}", cluster.name);
     let discovery = match discovery {
@@ -40,7 +46,7 @@ pub(super) async fn check(cluster: &Cluster, discovery: &Result<Discovery, Failu
             return report;
         }
     };
-    names(&object, discovery, &mut report);
+    names(&object, discovery, (installation, now), &mut report);
 
     let ask = discovery.found.iter().map(|found| async move { (found, readiness(cluster, found).await) });
     let answers: Vec<_> = stream::iter(ask).buffer_unordered(cluster.connections.clamp(1, 8) as usize).collect().await;
@@ -59,7 +65,7 @@ pub(super) async fn check(cluster: &Cluster, discovery: &Result<Discovery, Failu
     report
 }
 
-fn names(object: &str, discovery: &Discovery, report: &mut Report) {
+fn names(object: &str, discovery: &Discovery, (installation, now): (&Installation, DateTime<Utc>), report: &mut Report) {
     let count = discovery.found.len();
     if count == 0 {
         report.error(
@@ -86,6 +92,24 @@ fn names(object: &str, discovery: &Discovery, report: &mut Report) {
         );
     }
     for closed in &discovery.closed {
+        let (object, database) = (format!("tenant {}", closed.tenant), Printable(&closed.database));
+        if let Some(until) = installation.grace_until(&closed.tenant).filter(|until| *until > now) {
+            let until = until.to_rfc3339_opts(SecondsFormat::Secs, true);
+            let name = Word(closed.tenant.as_str());
+            report.ok(
+                object,
+                format!("database {database} is closed: it is being erased, and nothing of it is destroyed before {until} (`tenure erase {name} --undo`)"),
+            );
+            continue;
+        }
+        if installation.is_erased(&closed.tenant) {
+            report.error(
+                object,
+                format!("database {database} answers to a tombstone, and is closed"),
+                "`tenure reconcile` says what it is, and how it is dropped.",
+            );
+            continue;
+        }
         report.error(
             format!("tenant {}", closed.tenant),
             format!("database {} cannot be read: {}", Printable(&closed.database), closed.because),

@@ -235,7 +235,7 @@ impl DropTenant<'_> {
     }
 }
 
-async fn promptly<T>(
+pub(super) async fn promptly<T>(
     session: &Session,
     asked: impl Future<Output = Result<T, crate::postgres::statement::StatementError>>,
 ) -> Result<T, Failure> {

@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 
 use super::{DropTenant, command};
 use crate::{
-    format::plan::{Bound, Plan, PlannedAct, PlannedDatabase, PlannedLocker, Step},
+    format::{
+        erasure_note::ErasedDatabase,
+        plan::{Bound, Plan, PlannedAct, PlannedDatabase, PlannedLocker, Step},
+    },
     id::RecordId,
     operation::{
         backup::{absent_tenant, ambiguous_tenant},
@@ -69,6 +72,12 @@ impl Intent {
         })
     }
 
+    /// Whether it is a database that was erased and is there again: `reconcile` planned this, and the tombstone is all that says whose it was.
+    #[must_use]
+    pub fn came_back(&self) -> bool {
+        self.is_resumed() && self.plan.lockers.is_empty()
+    }
+
     /// What should be known before it is decided.
     #[must_use]
     pub fn notes(&self, clear: &BTreeSet<Kind>) -> Vec<String> {
@@ -110,11 +119,16 @@ impl DropTenant<'_> {
         if let Some(Planned { plan, steps, .. }) = open.into_iter().find(|planned| planned.plan.act == PlannedAct::Drop) {
             whose::refuse_others(self.vault, self.keyring, &plan).await?;
             let mut intent = Intent { plan, steps: Some(steps), doomed: None };
-            let database = intent.database()?;
+            let database = &intent.database()?.clone();
+            if intent.came_back() {
+                self.refuse_unerased(&intent.plan, database).await?;
+            }
             let session = self.connect(database).await?;
             intent.doomed = drop_database::look(&session, database.database_oid).await?;
-            if let Some(doomed) = &intent.doomed {
-                self.refuse_another(tenant, &session, doomed).await?;
+            match &intent.doomed {
+                Some(doomed) if intent.came_back() => self.refuse_anothers_name(tenant, database, doomed).await?,
+                Some(doomed) => self.refuse_another(tenant, &session, doomed).await?,
+                None => {}
             }
             return Ok(Some(intent));
         }
@@ -223,10 +237,8 @@ impl DropTenant<'_> {
             };
             let Some(closed) = discovery.closed.iter().find(is_its) else { continue };
             let system = discovery.system_identifier.to_string();
-            let session = super::open(&self.server(&cluster.name)?.admin).await?;
-            let oid = crate::postgres::server_facts::database_oid(&session, &closed.database).await?;
             let recorded = known.sources.get(tenant).map_or(0, |source| source.database_oid);
-            return Ok(Some((cluster.name.clone(), system, oid.unwrap_or(recorded), closed.database.clone())));
+            return Ok(Some((cluster.name.clone(), system, closed.oid.unwrap_or(recorded), closed.database.clone())));
         }
         Ok(None)
     }
@@ -251,6 +263,47 @@ impl DropTenant<'_> {
         );
         Err(Failure::new(FailureClass::Refused, "another-database", tenant, message)
             .hint("Nothing was dropped. Find out who renamed it, and give it its name back."))
+    }
+
+    /// Stops at a plan that names no locker, where no tombstone names its database: an operator alone wrote that.
+    async fn refuse_unerased(&self, plan: &Plan, database: &PlannedDatabase) -> Result<(), Failure> {
+        let erasures = erased::read_both(self.vault, self.keyring, plan.name_tag).await?;
+        let is_it = |erased: &ErasedDatabase| {
+            (&erased.system_identifier, erased.database_oid) == (&database.system_identifier, database.database_oid)
+        };
+        if erasures.databases().any(is_it) {
+            return Ok(());
+        }
+        let (oid, cluster) = (database.database_oid, Printable(&database.cluster));
+        let message =
+            format!("plan {} names the database with OID {oid} on {cluster}, and no tombstone says that it was erased", plan.id);
+        Err(Failure::new(FailureClass::Integrity, "plan-contradicted", plan.id, message).hint(format!(
+            "Nothing was dropped. Find out who signed that plan; `tenure plans cancel {}` gives it up, and `tenure reconcile` names what has come back.",
+            plan.id
+        )))
+    }
+
+    /// Stops when a database that was erased, and is there again, answers to somebody else's name now.
+    async fn refuse_anothers_name(
+        &self,
+        tenant: &TenantName,
+        database: &PlannedDatabase,
+        doomed: &Doomed,
+    ) -> Result<(), Failure> {
+        let known = Known::read(self.vault, self.keyring).await?;
+        let fleet = Fleet::discover(self.clusters, &known).await;
+        let discovery = fleet.clusters.into_iter().find(|(cluster, _)| cluster.name == database.cluster);
+        let Some((_, discovery)) = discovery else { return self.server(&database.cluster).map(drop) };
+        let Some(other) = discovery?.answers_to(&doomed.name).into_iter().find(|name| name != tenant) else { return Ok(()) };
+        let name = Printable(&doomed.name);
+        let message = format!(
+            "database {name} on {} was erased as tenant {tenant}'s, by its number, and answers to tenant {other} by its name",
+            database.cluster
+        );
+        Err(Failure::new(FailureClass::Refused, "another-database", tenant, message).hint(
+            "Nothing was dropped. Find out whose it is. If it is the erased one, rename it so that it is nobody's; if it is a new customer's that got \
+             the old number, dump it and restore it into a new database.",
+        ))
     }
 
     /// Stops before anything is done: what is missing, or in the way, and is not cleared away.

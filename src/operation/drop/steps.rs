@@ -225,7 +225,9 @@ impl DropTenant<'_> {
                 Failure { hint: format!("{} {} goes on with it.", failure.hint, command(tenant)).trim().to_owned(), ..failure }
             }
             Ok(true) => {
-                let mut hint = format!("{} The database is open as it was.", failure.hint);
+                let is_open = intent.database().is_ok_and(|database| database.allowed_connections);
+                let state = if is_open { "open as it was" } else { "as it was" };
+                let mut hint = format!("{} The database is {state}.", failure.hint);
                 if is_given_up {
                     let void = Some(format!("given up: {}", failure.kind));
                     let found = Found { void, ..Found::default() };

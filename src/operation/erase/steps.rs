@@ -29,7 +29,7 @@ impl Erase<'_> {
             self.prepare(tenant, intent).await?;
         }
         // Every run writes it where it is missing.
-        erased::put(purge.vault, purge.keyring, &intent.tombstone(), purge.eraser).await?;
+        done.open.extend(erased::put(purge.vault, purge.keyring, &intent.tombstone(), purge.eraser).await?);
         if !intent.is_destroying() {
             self.mark(plan, Step::Noted, Found::default()).await?;
             if self.now() < intent.grace_until() {
@@ -94,14 +94,17 @@ impl Erase<'_> {
         let until = intent.grace_until();
         done.is_suspended = true;
         for database in &intent.plan.databases {
-            if let Err(failure) = self.drop.suspend(tenant, database).await {
-                done.is_suspended = false;
-                done.open.push(OpenItem {
-                    kind: "live",
-                    object: format!("the live database on {}", database.cluster),
-                    what: format!("it may still let sessions in: {}", failure.one_line()),
-                    until: None,
-                });
+            match self.drop.suspend(tenant, database).await {
+                Ok(may_go_on) => done.notes.extend(may_go_on),
+                Err(failure) => {
+                    done.is_suspended = false;
+                    done.open.push(OpenItem {
+                        kind: "live",
+                        object: format!("the live database on {}", database.cluster),
+                        what: format!("it may still let sessions in: {}", failure.one_line()),
+                        until: None,
+                    });
+                }
             }
         }
         done.open.push(OpenItem {

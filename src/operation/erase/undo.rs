@@ -40,24 +40,23 @@ impl Erase<'_> {
                 .hint(format!("It cannot be withdrawn any more: `tenure erase {}` finishes it.", Word(tenant.as_str()))));
         }
         let erasures = erased::read_both(vault, keyring, plan.name_tag).await?;
-        if !erasures.is_withdrawn(plan.id) {
-            let note = ErasureNote {
-                format: FORMAT,
-                installation: plan.installation,
-                id: RecordId::random(),
-                name_tag: plan.name_tag,
-                says: ErasureSays::Withdrawn { tombstone: plan.id },
-                created_at: self.now(),
-            };
-            erased::put(vault, keyring, &note, eraser).await?;
-        }
+        let note = erasures.withdrawal(plan.id).cloned().unwrap_or_else(|| ErasureNote {
+            format: FORMAT,
+            installation: plan.installation,
+            id: RecordId::random(),
+            name_tag: plan.name_tag,
+            says: ErasureSays::Withdrawn { tombstone: plan.id },
+            created_at: self.now(),
+        });
+        // A second run writes it where it is missing.
+        let open = erased::put(vault, keyring, &note, eraser).await?;
         // Whoever marked it before this look may not have seen the withdrawal; whoever marks it later sees it.
         if destroys().await? && vault.mark(plan.id, Step::Closed).await?.is_none() {
             let message = format!("the erasure of tenant {tenant} began in the same moment");
             return Err(Failure::new(FailureClass::Refused, "too-late", tenant, message)
                 .hint("Whether it saw that it is withdrawn is not known: run this again in a minute."));
         }
-        let mut done = Done::default();
+        let mut done = Done { open, ..Done::default() };
         for database in plan.databases.iter().filter(|database| database.allowed_connections) {
             if let Err(failure) = self.drop.resume(database).await {
                 done.open.push(OpenItem {

@@ -22,6 +22,7 @@ use crate::{
     keyring::{Keyring, SecretHalves, TenantKeys, read_root, secret_halves},
     object_name::{Document, ObjectName},
     operation::{
+        erased,
         failure::{Failure, FailureClass},
         progress::Progress,
     },
@@ -174,6 +175,10 @@ async fn look(
         let (different, more) = differences(keyring, *mirror, &refusals, &passed_over).await?;
         problems.extend(different.into_iter().map(of_nobody));
         leftovers.extend(more);
+    }
+    for lacking in erased::lacking::survey(vault, keyring).await?.lacking {
+        problems
+            .push(of_nobody((lacking.object(), format!("{}; `tenure reconcile` puts it back from there", lacking.problem()))));
     }
     // The same said twice stays where it is said whose it is.
     problems.sort_by(|a, b| (&a.object, &a.problem, &b.tenant).cmp(&(&b.object, &b.problem, &a.tenant)));

@@ -55,8 +55,11 @@ async fn databases_are_mapped_by_pattern_and_by_query() {
     // A copy of the tenant that it is named for is that tenant: whether it may be is for its source to say.
     let own = found(&cluster, pattern(), &[], &[(copy.0, "copy")]).await;
     assert!(tenants(&own).contains(&"copy"), "{own:?}");
-    let closed =
-        |tenant: &str, because| Closed { tenant: tenant.parse().unwrap(), database: format!("tenant_{tenant}"), because };
+    let closed = |tenant: &str, because| {
+        let database = format!("tenant_{tenant}");
+        let oid = (because != ClosedBecause::Missing).then(|| oid_of(&cluster, &database));
+        Closed { tenant: tenant.parse().unwrap(), database, oid, because }
+    };
     assert_eq!(
         discovery.closed,
         [

@@ -202,6 +202,23 @@ impl Cluster {
         self.replicas.push(Replica { data, programs: self.programs.clone(), sockets: self.folder.clone(), port });
     }
 
+    /// A base backup, as somebody keeps it: a server by itself, that is not started yet. See [`Cluster::put_back`].
+    pub fn base_backup(&self, name: &str) -> PathBuf {
+        let data = self.folder.join(name);
+        run(as_server(&self.programs, "pg_basebackup")
+            .arg("-D")
+            .arg(&data)
+            .arg(format!("--dbname=host={} port={} user=postgres", self.folder.display(), self.port))
+            .args(["-X", "stream", "--checkpoint=fast", "--no-sync"]));
+        data
+    }
+
+    /// Starts a base backup on a port of its own.
+    pub fn put_back(&self, data: PathBuf) -> Replica {
+        let port = start_on_free_port(&self.programs, &data);
+        Replica { data, programs: self.programs.clone(), sockets: self.folder.clone(), port }
+    }
+
     /// libpq's words for the superuser on the Unix socket, without a database.
     pub fn description(&self) -> String {
         format!("host={} port={} user=postgres", self.folder.display(), self.port)

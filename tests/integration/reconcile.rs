@@ -1,0 +1,327 @@
+//! What was erased and is there again is closed and named, and never dropped by itself; and what was said of it is put back.
+
+use std::{fs, path::PathBuf, process::Stdio};
+
+use serde_json::{Value, json};
+
+use crate::{
+    drop::Site,
+    harness::{
+        postgres::{Cluster, Options, Replica, eventually},
+        site::walk,
+    },
+};
+
+impl Site {
+    fn reconcile(&self, more: &[&str]) -> (i32, Value) {
+        self.program.run(&[&["reconcile"], more].concat())
+    }
+
+    fn quiet(&self) {
+        let (code, report) = self.reconcile(&[]);
+        assert_eq!((code, &report["found"], &report["open"]), (0, &json!([]), &json!([])), "{report:#}");
+    }
+
+    fn erased_at_once(&self, tenant: &str) {
+        let (code, report) = self.program.run(&["erase", tenant, "--skip-grace", "--confirm", tenant]);
+        assert_eq!((code, &report["status"]), (0, &json!("closed")), "{report:#}");
+    }
+
+    /// Files that `parts` are in the names of.
+    fn named(&self, store: &str, parts: &[&str]) -> Vec<PathBuf> {
+        let mut files = walk(&self.program.path(store));
+        files.retain(|path| parts.iter().all(|part| path.to_string_lossy().contains(part)));
+        files.sort();
+        files
+    }
+}
+
+fn whys(report: &Value) -> Vec<(&str, &str)> {
+    let found = report["found"].as_array().unwrap();
+    found.iter().map(|found| (found["why"].as_str().unwrap(), found["database"].as_str().unwrap())).collect()
+}
+
+/// Whether a server has a database, and lets anybody in.
+fn state(server: &Replica, database: &str) -> Option<bool> {
+    let said = server.sql("postgres", &format!("SELECT datallowconn FROM pg_database WHERE datname = '{database}'"));
+    (!said.trim().is_empty()).then(|| said.trim() == "t")
+}
+
+#[test]
+fn a_physical_restore_is_closed_and_goes_by_a_plan_alone() {
+    let site = Site::new(&Options::default(), &["acme", "acme_2", "globex"]);
+    let program = &site.program;
+    let kept = site.cluster.base_backup("kept");
+    site.quiet();
+    site.erased_at_once("acme");
+    site.quiet();
+    assert_eq!(site.program.done(&["audit"])["bad"], 0);
+
+    // In the place of the primary.
+    site.cluster.stop("fast");
+    let old = site.cluster.put_back(kept);
+    site.configure(&site.cluster.description(), &old.description());
+    let oid: u32 = old.sql("postgres", "SELECT oid FROM pg_database WHERE datname = 'tenant_acme'").trim().parse().unwrap();
+    let held = old_session(&site, &old);
+    let plans = || site.named("vault/plans", &["plan.json"]).len();
+    let before = plans();
+
+    let (code, report) = site.reconcile(&["--dry-run"]);
+    assert_eq!((code, whys(&report)), (3, vec![("returned", "tenant_acme")]), "{report:#}");
+    assert_eq!((state(&old, "tenant_acme"), plans(), &report["found"][0]["is_open"]), (Some(true), before, &json!(true)));
+
+    let (code, report) = site.reconcile(&[]);
+    let found = &report["found"][0];
+    assert_eq!((code, whys(&report)), (3, vec![("returned", "tenant_acme")]), "{report:#}");
+    assert_eq!((&found["tenant"], &found["database_oid"], &found["closed_now"]), (&json!("acme"), &json!(oid), &json!(true)));
+    assert!(found["what"].as_str().unwrap().contains("`tenure drop acme --confirm acme`"), "{report:#}");
+    assert_eq!((state(&old, "tenant_acme"), plans()), (Some(false), before + 2), "a plan and its signature");
+    assert!(!held.wait_with_output().unwrap().status.success(), "its session was ended");
+    for neighbour in ["tenant_acme_2", "tenant_globex"] {
+        assert_eq!(state(&old, neighbour), Some(true), "{neighbour}");
+    }
+
+    // Once more is the same plan, and nothing is dropped by it; opened again it is closed again.
+    old.sql("postgres", "ALTER DATABASE tenant_acme ALLOW_CONNECTIONS true");
+    let (code, again) = site.reconcile(&[]);
+    assert_eq!(
+        (code, &again["found"][0]["plan"], &again["found"][0]["closed_now"]),
+        (3, &found["plan"], &json!(true)),
+        "{again:#}"
+    );
+    let (code, again) = site.reconcile(&[]);
+    assert_eq!(
+        (code, &again["found"][0]["plan"], &again["found"][0]["closed_now"]),
+        (3, &found["plan"], &json!(false)),
+        "{again:#}"
+    );
+    assert_eq!((state(&old, "tenant_acme"), plans()), (Some(false), before + 2));
+    assert_eq!(program.refused(4, &["drop", "acme"])["kind"], "not-confirmed");
+    assert_eq!(program.refused(4, &["admit", "--new", "acme"])["kind"], "database-erased");
+
+    let (code, said, announced) = program.say(&["drop", "acme", "--confirm", "acme"]);
+    assert_eq!(code, 0, "{said}{announced}");
+    assert!(announced.contains("tenant_acme") && announced.contains("was erased, and is there again"), "{announced}");
+    assert_eq!(state(&old, "tenant_acme"), None);
+    for neighbour in ["tenant_acme_2", "tenant_globex"] {
+        assert_eq!(state(&old, neighbour), Some(true), "{neighbour}");
+    }
+    site.quiet();
+    let acts = program.done(&["audit"]);
+    assert_eq!(acts["bad"], 0, "{acts:#}");
+    let of = |command: &str| acts["entries"].as_array().unwrap().iter().filter(|entry| entry["what"] == command).count();
+    assert!(of("reconcile") >= 6 && of("drop") >= 2, "{acts:#}");
+}
+
+/// Somebody in the database, on a server put back.
+fn old_session(site: &Site, old: &Replica) -> std::process::Child {
+    let held = site
+        .cluster
+        .program("psql", "tenant_acme")
+        .env("PGPORT", old.port().to_string())
+        .args(["-c", "SELECT pg_sleep(600)"])
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("a session", || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'tenant_acme' AND state = 'active'";
+        old.sql("postgres", sql).trim() == "1"
+    });
+    held
+}
+
+#[test]
+fn a_name_alone_is_never_closed_or_dropped() {
+    let site = Site::new(&Options::default(), &["acme", "acme_2"]);
+    let program = &site.program;
+    site.erased_at_once("acme");
+    site.create("acme");
+    let (code, report) = site.reconcile(&[]);
+    assert_eq!((code, whys(&report)), (3, vec![("name", "tenant_acme")]), "{report:#}");
+    assert!(report["found"][0]["what"].as_str().unwrap().contains("`tenure admit --new acme`"), "{report:#}");
+    assert_eq!((site.state("acme"), &report["found"][0]["plan"]), (Some(true), &json!(null)));
+    assert_eq!(program.refused(4, &["drop", "acme", "--confirm", "acme"])["kind"], "tenant-erased");
+    program.done(&["admit", "--new", "acme"]);
+    site.quiet();
+    program.done(&["backup", "--all"]);
+    site.quiet();
+}
+
+/// Renamed it is the same database; and where another tenant's name is on it, a person decides.
+#[test]
+fn it_is_known_by_its_number_whatever_it_is_called() {
+    let site = Site::new(&Options::default(), &["acme", "globex"]);
+    let program = &site.program;
+    let kept = site.cluster.base_backup("kept");
+    site.erased_at_once("acme");
+    site.cluster.stop("fast");
+    let old = site.cluster.put_back(kept);
+    site.configure(&site.cluster.description(), &old.description());
+    old.sql("postgres", "ALTER DATABASE tenant_acme RENAME TO tenant_initech");
+    let (code, report) = site.reconcile(&[]);
+    assert_eq!((code, whys(&report)), (3, vec![("returned", "tenant_initech")]), "{report:#}");
+    assert_eq!((state(&old, "tenant_initech"), &report["found"][0]["tenant"]), (Some(false), &json!(null)));
+    assert!(report["found"][0]["what"].as_str().unwrap().contains("whose tag is "), "{report:#}");
+    assert_eq!(program.refused(4, &["drop", "acme", "--confirm", "acme"])["kind"], "another-database");
+    old.sql("postgres", "ALTER DATABASE tenant_initech RENAME TO kept_for_later");
+    let (_, report) = site.reconcile(&[]);
+    assert_eq!(whys(&report), [("returned", "kept_for_later")], "{report:#}");
+    program.done(&["drop", "acme", "--confirm", "acme"]);
+    assert_eq!((state(&old, "kept_for_later"), state(&old, "tenant_globex")), (None, Some(true)));
+    site.quiet();
+}
+
+#[test]
+fn what_cannot_be_asked_is_not_done() {
+    let site = Site::new(&Options { replicas: 1, ..Options::default() }, &["acme"]);
+    site.erased_at_once("acme");
+    site.cluster.replicas[0].stop("fast");
+    let (code, report) = site.reconcile(&[]);
+    assert_eq!(
+        (code, &report["open"][0]["kind"], &report["open"][0]["object"]),
+        (3, &json!("unreachable"), &json!("here replica 1"))
+    );
+    site.cluster.stop("fast");
+    let (code, report) = site.reconcile(&[]);
+    assert_eq!((code, report["open"].as_array().unwrap().len()), (3, 2), "{report:#}");
+}
+
+/// An operators' number guards the drop, not the closing.
+#[test]
+fn operators_sign_the_plan_that_it_prepared() {
+    let site = Site::new(&Options::default(), &["acme"]);
+    let program = &site.program;
+    let kept = site.cluster.base_backup("kept");
+    site.erased_at_once("acme");
+    site.cluster.stop("fast");
+    let old = site.cluster.put_back(kept);
+    site.configure(&site.cluster.description(), &old.description());
+    crate::approvals::let_ann_in(program.folder());
+    site.configure("[cluster.here]\n", "[approvals]\ndrop = 2\n\n[cluster.here]\n");
+    let (code, report) = site.reconcile(&[]);
+    let plan = report["found"][0]["plan"].as_str().unwrap().to_owned();
+    assert_eq!((code, state(&old, "tenant_acme")), (3, Some(false)), "{report:#}");
+    assert!(
+        report["found"][0]["what"].as_str().unwrap().contains(&format!("`tenure approve {plan} --tenant acme`")),
+        "{report:#}"
+    );
+    let refused = program.refused(4, &["drop", "acme", "--confirm", "acme"]);
+    assert_eq!((&refused["kind"], &refused["object"]), (&json!("approvals-wanting"), &json!(plan)), "{refused:#}");
+    program.done(&["approve", &plan, "--tenant", "acme", "--key", "ann"]);
+    program.done(&["drop", "acme", "--confirm", "acme"]);
+    assert_eq!(state(&old, "tenant_acme"), None);
+}
+
+/// An operator alone names another database: no tombstone has it, and nothing is dropped.
+#[test]
+fn a_plan_without_a_tombstone_drops_nothing() {
+    let site = Site::new(&Options::default(), &["acme", "globex"]);
+    let program = &site.program;
+    let kept = site.cluster.base_backup("kept");
+    site.erased_at_once("acme");
+    site.cluster.stop("fast");
+    let old = site.cluster.put_back(kept);
+    site.configure(&site.cluster.description(), &old.description());
+    old.sql("postgres", "CREATE DATABASE ledger");
+    let plan = site.reconcile(&[]).1["found"][0]["plan"].as_str().unwrap().to_owned();
+    let file = program.path(&format!("vault/plans/{plan}/plan.json"));
+    let signed = fs::read_to_string(&file).unwrap();
+    let oid =
+        |name: &str| old.sql("postgres", &format!("SELECT oid FROM pg_database WHERE datname = '{name}'")).trim().to_owned();
+    let changed =
+        signed.replace(&format!("\"database_oid\":{}", oid("tenant_acme")), &format!("\"database_oid\":{}", oid("ledger")));
+    assert_ne!(changed, signed);
+    let operator = tenure::signature::SigningKey::parse(&fs::read(program.path("keys/operator")).unwrap()).unwrap();
+    fs::write(&file, &changed).unwrap();
+    fs::write(file.with_extension("json.sig"), operator.sign(tenure::signature::Namespace::Plan, changed.as_bytes()).unwrap())
+        .unwrap();
+    assert_eq!(program.refused(5, &["drop", "acme", "--confirm", "acme"])["kind"], "plan-contradicted");
+    assert_eq!(state(&old, "ledger"), Some(true));
+}
+
+#[test]
+fn in_the_grace_it_stays_closed() {
+    let site = Site::on(Cluster::start(&Options::default()), &["acme"]);
+    assert_eq!(site.program.run(&["erase", "acme", "--confirm", "acme"]).0, 3);
+    site.quiet();
+    site.cluster.sql("postgres", "ALTER DATABASE tenant_acme ALLOW_CONNECTIONS true");
+    let (code, report) = site.reconcile(&[]);
+    assert_eq!((code, whys(&report)), (3, vec![("reopened", "tenant_acme")]), "{report:#}");
+    assert_eq!((site.state("acme"), &report["found"][0]["plan"]), (Some(false), &json!(null)), "{report:#}");
+    site.quiet();
+    let (code, report) = site.program.run(&["erase", "acme", "--undo", "--confirm", "acme"]);
+    assert_eq!((code, site.state("acme")), (0, Some(true)), "{report:#}");
+    site.quiet();
+}
+
+/// The same bytes under the same signature come back; what is forged or spoilt moves nobody.
+#[test]
+fn a_removed_tombstone_is_put_back_and_a_spoilt_one_is_an_alarm() {
+    let site = Site::new(&Options::default(), &["acme", "globex"]);
+    let program = &site.program;
+    site.erased_at_once("acme");
+    let all = |store: &str| -> Vec<(PathBuf, Vec<u8>)> {
+        site.named(store, &["/erased/"]).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    };
+    for store in ["vault", "keyring"] {
+        let whole = all(store);
+        assert_eq!(whole.len(), 2);
+        // All of it, or the document alone.
+        for lost in [&whole[..], &whole[..1]] {
+            lost.iter().for_each(|(path, _)| fs::remove_file(path).unwrap());
+            let checked = program.run(&["check"]).1;
+            assert!(checked.to_string().contains("somebody removed it"), "{checked:#}");
+            let (code, keys) = program.run(&["keys", "check"]);
+            assert!(code == 5 && keys.to_string().contains("somebody removed it"), "{keys:#}");
+            let (code, report) = site.reconcile(&["--dry-run"]);
+            assert_eq!((code, &report["problems"][0]["put_back"]), (5, &json!(false)), "{report:#}");
+            assert_ne!(all(store), whole);
+            let (code, report) = site.reconcile(&[]);
+            assert_eq!((code, &report["problems"][0]["put_back"]), (5, &json!(true)), "{report:#}");
+            assert_eq!(all(store), whole);
+            site.quiet();
+        }
+        // Spoilt: named, refused, and left as it is.
+        let (path, bytes) = &whole[0];
+        fs::write(path, b"{}").unwrap();
+        let (code, report) = site.reconcile(&[]);
+        assert_eq!((code, &report["problems"][0]["put_back"], &report["found"]), (5, &json!(false), &json!([])), "{report:#}");
+        assert_eq!(fs::read(path).unwrap(), b"{}");
+        fs::write(path, bytes).unwrap();
+    }
+    // One that a worker's key signed, in both: an alarm, and no reason to touch anybody's database.
+    let forged = forge(&site, "globex");
+    let (code, report) = site.reconcile(&[]);
+    assert_eq!((code, &report["found"]), (5, &json!([])), "{report:#}");
+    assert_eq!(report["problems"].as_array().unwrap().len(), 2, "{report:#}");
+    assert_eq!(site.state("globex"), Some(true));
+    forged.iter().for_each(|path| fs::remove_file(path).unwrap());
+    site.quiet();
+}
+
+/// A tombstone of a tenant's database that no eraser signed.
+fn forge(site: &Site, tenant: &str) -> Vec<PathBuf> {
+    let program = &site.program;
+    let signed = site.named("vault", &["/erased/"]).remove(0);
+    let text = fs::read_to_string(&signed).unwrap();
+    let root: Value = serde_json::from_slice(&fs::read(program.path("keyring/keyring.json")).unwrap()).unwrap();
+    let key: tenure::name_key::NameKey = serde_json::from_value(root["name_key"].clone()).unwrap();
+    let tag = key.tag(&tenant.parse().unwrap()).to_string();
+    let note: Value = serde_json::from_str(&text).unwrap();
+    let (was, id) = (note["name_tag"].as_str().unwrap(), note["id"].as_str().unwrap());
+    let forged_id = tenure::id::RecordId::random().to_string();
+    let oid = note["databases"][0]["database_oid"].to_string();
+    let text = text.replace(was, &tag).replace(id, &forged_id).replace(&format!(":{oid}"), &format!(":{}", site.oid(tenant)));
+    let worker = tenure::signature::SigningKey::parse(&fs::read(program.path("keys/worker")).unwrap()).unwrap();
+    let signature = worker.sign(tenure::signature::Namespace::Erasure, text.as_bytes()).unwrap();
+    let mut written = Vec::new();
+    for store in ["vault", "keyring"] {
+        let path = program.path(&format!("{store}/erased/{tag}/{forged_id}.json"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &text).unwrap();
+        fs::write(path.with_extension("json.sig"), &signature).unwrap();
+        written.extend([path.with_extension("json.sig"), path]);
+    }
+    written
+}

@@ -126,7 +126,7 @@ fn crontab(schedule: &Schedule, config: &Path) -> Result<String, &'static str> {
         return Err("off");
     }
     let name = schedule.action.name();
-    let what = if name == "expire" {
+    let what = if ["expire", "reconcile"].contains(&name) {
         String::new()
     } else if schedule.is_for_everybody() {
         " --all".to_owned()

@@ -89,7 +89,7 @@ impl Action {
     /// Whether this version can do it.
     #[must_use]
     pub fn is_built(self) -> bool {
-        matches!(self, Self::Backup | Self::Expire | Self::Verify)
+        matches!(self, Self::Backup | Self::Expire | Self::Verify | Self::Reconcile)
     }
 
     /// Whose credentials it works with.

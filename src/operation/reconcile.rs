@@ -217,8 +217,8 @@ impl Reconcile<'_> {
                 match lacking::put_back(self.vault, self.keyring, lacking).await {
                     Ok(()) => problem.put_back = true,
                     Err(error) => {
-                        problem.problem =
-                            format!("{}; it cannot be put back: {}", problem.problem, Failure::from(error).one_line())
+                        let why = Failure::from(error).one_line();
+                        problem.problem = format!("{}; it cannot be put back: {why}", problem.problem);
                     }
                 }
             }

@@ -300,6 +300,122 @@ fn a_removed_tombstone_is_put_back_and_a_spoilt_one_is_an_alarm() {
     site.quiet();
 }
 
+/// In the grace nobody is left in the database anywhere; where that cannot be said, it is noted.
+#[test]
+fn the_grace_ends_sessions_on_replicas() {
+    let site = Site::new(&Options { replicas: 1, ..Options::default() }, &["acme", "globex"]);
+    site.cluster.wait_for_replicas();
+    let replica = &site.cluster.replicas[0];
+    let held = old_session(&site, replica);
+    let (code, report) = site.program.run(&["erase", "acme", "--confirm", "acme"]);
+    assert_eq!((code, &report["status"], &report["notes"]), (3, &json!("suspended"), &json!([])), "{report:#}");
+    assert!(!held.wait_with_output().unwrap().status.success(), "its session was ended");
+    assert_eq!(state(replica, "tenant_acme"), Some(false));
+    assert_eq!(site.tenant("acme"), "suspended");
+    let (_, said, _) = site.program.say(&["tenants"]);
+    assert!(said.contains("suspended until 20"), "{said}");
+    let checked = site.program.run(&["check"]).1;
+    assert!(
+        checked
+            .to_string()
+            .contains("database tenant_acme is closed: it is being erased, and nothing of it is destroyed before 20"),
+        "{checked:#}"
+    );
+    replica.stop("fast");
+    let (code, report) = site.program.run(&["erase", "globex", "--confirm", "globex"]);
+    assert_eq!((code, &report["status"]), (3, &json!("suspended")), "{report:#}");
+    assert!(report["notes"][0].as_str().unwrap().starts_with("sessions on here replica 1 ("), "{report:#}");
+}
+
+/// A mirror that is away keeps nothing from counting; it gets what it lacks later.
+#[test]
+fn a_mirror_that_is_away_gets_its_tombstones_later() {
+    let cluster = Cluster::start(&Options::default());
+    let program = crate::harness::program::Program::new();
+    let mut words = program.init(&cluster.description(), "tenant_{tenant}");
+    words.extend(["--mirror".to_owned(), format!("file://{}", program.path("mirror").display())]);
+    program.done(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let site = Site { cluster, program };
+    let program = &site.program;
+    site.create("acme");
+    program.done(&["backup", "--all"]);
+    let (mirror, aside) = (program.path("mirror"), program.path("aside"));
+    let away = |is_away: bool| if is_away { fs::rename(&mirror, &aside).unwrap() } else { fs::rename(&aside, &mirror).unwrap() };
+    let kinds = |report: &Value| -> Vec<String> {
+        report["open"].as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    let erased = |store: &str| -> Vec<(PathBuf, Vec<u8>)> {
+        let folder = program.path(store);
+        let files = site.named(store, &["/erased/"]).into_iter();
+        files.map(|path| (path.strip_prefix(&folder).unwrap().to_owned(), fs::read(&path).unwrap())).collect()
+    };
+
+    away(true);
+    let (code, report) = program.run(&["erase", "acme", "--confirm", "acme"]);
+    assert_eq!(
+        (code, &report["status"], kinds(&report)),
+        (3, &json!("suspended"), vec!["tombstone".into(), "grace".into()]),
+        "{report:#}"
+    );
+    assert_eq!(site.state("acme"), Some(false));
+    let (code, report) = program.run(&["erase", "acme", "--undo", "--confirm", "acme"]);
+    assert_eq!((code, &report["status"], kinds(&report)), (3, &json!("withdrawn"), vec!["tombstone".into()]), "{report:#}");
+    assert_eq!(site.state("acme"), Some(true));
+    let (code, report) = site.reconcile(&[]);
+    assert_eq!((code, kinds(&report)), (3, vec!["tombstone".to_owned()]), "{report:#}");
+    away(false);
+    let (code, report) = program.run(&["erase", "acme", "--undo", "--confirm", "acme"]);
+    assert_eq!((code, &report["open"]), (0, &json!([])), "{report:#}");
+    let (code, report) = site.reconcile(&[]);
+    assert_eq!((code, &report["problems"][0]["put_back"]), (0, &json!(true)), "a mirror may have been away: {report:#}");
+    assert_eq!(erased("mirror"), erased("keyring"));
+
+    site.erased_at_once("acme");
+    away(true);
+    let (code, report) = program.run(&["admit", "--new", "acme"]);
+    assert_eq!((code, kinds(&report["new"][0])), (3, vec!["tombstone".to_owned()]), "{report:#}");
+    away(false);
+    // From a mirror alone everything comes back.
+    for store in ["vault", "keyring"] {
+        fs::remove_dir_all(program.path(store).join("erased")).unwrap();
+    }
+    assert_eq!(site.reconcile(&[]).0, 5);
+    assert_eq!(erased("vault"), erased("mirror"));
+    site.quiet();
+}
+
+/// Without the key of names nobody knows who was erased: nothing goes on.
+#[test]
+fn a_lost_or_foreign_name_key_stops_everything() {
+    let site = Site::new(&Options::default(), &["acme", "globex"]);
+    let program = &site.program;
+    site.erased_at_once("acme");
+    site.create("acme");
+    let file = program.path("keyring/keyring.json");
+    let root = fs::read_to_string(&file).unwrap();
+    let key = serde_json::from_str::<Value>(&root).unwrap()["name_key"].as_str().unwrap().to_owned();
+    let another: String = key.chars().map(|c| if c == '0' { '1' } else { '0' }).collect();
+    let commands = [
+        &["backup", "--all"][..],
+        &["backup", "acme"],
+        &["reconcile"],
+        &["admit", "--new", "acme"],
+        &["erase", "globex", "--confirm", "globex"],
+    ];
+    for lost in [Some(root.replace(&key, &another)), None] {
+        match &lost {
+            Some(text) => fs::write(&file, text).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        for command in commands {
+            program.refused(5, command);
+        }
+    }
+    fs::write(&file, root).unwrap();
+    assert_eq!((site.state("acme"), site.state("globex")), (Some(true), Some(true)));
+    assert_eq!(whys(&site.reconcile(&[]).1), [("name", "tenant_acme")]);
+}
+
 /// A tombstone of a tenant's database that no eraser signed.
 fn forge(site: &Site, tenant: &str) -> Vec<PathBuf> {
     let program = &site.program;

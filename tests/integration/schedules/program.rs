@@ -92,10 +92,12 @@ fn each_crontab_line_does_what_its_schedule_stands_for() {
     program.done(&["schedules", "--write"]);
     let one = "name = \"single\"\ncron = \"@daily\"\ntime_zone = \"UTC\"\naction = \"backup\"\ntenants = [\"o'brien%s\"]\n";
     fs::write(program.path("schedules/single.toml"), one).unwrap();
+    let daily = "name = \"returned\"\ncron = \"@daily\"\ntime_zone = \"UTC\"\naction = \"reconcile\"\n";
+    fs::write(program.path("schedules/returned.toml"), daily).unwrap();
     fs::write(program.path("schedules/some.toml"), one.replace("single", "some").replace("o'brien%s", "a*")).unwrap();
     let found = program.done(&["schedules"]);
     let named = |name: &str| found["schedules"].as_array().unwrap().iter().find(|s| s["name"] == name).unwrap();
-    for name in ["nightly", "retention", "integrity", "single"] {
+    for name in ["nightly", "retention", "integrity", "single", "returned"] {
         assert_eq!(as_cron_runs(named(name)), (0, String::new()), "{name}");
     }
     let backups = |tenant: &str| program.done(&["list", tenant])["backups"].as_array().unwrap().len();

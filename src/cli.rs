@@ -4,6 +4,7 @@ mod admit;
 mod approve;
 mod audit;
 mod backup;
+mod certificate;
 mod check;
 pub mod clusters;
 mod completions;
@@ -104,6 +105,8 @@ pub enum Command {
     Plans(plans::Args),
     /// Sign somebody else's plan, as one of the operators who must
     Approve(approve::Args),
+    /// Look at what is certified of erasures, check it, or write it out for somebody else
+    Certificate(certificate::Args),
     /// Show who did what, and who was refused, and check every signature
     Audit(audit::Args),
     /// Look at the tenants' keys, change them, and put back what is lost of them
@@ -152,6 +155,7 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
         Command::Release(args) => release::run(args, edge).await,
         Command::Plans(args) => plans::run(args, edge).await,
         Command::Approve(args) => approve::run(args, edge).await,
+        Command::Certificate(args) => edge.until_stopped(certificate::run(args, edge)).await,
         Command::Audit(args) => edge.until_stopped(audit::run(args, edge)).await,
         Command::List(args) => edge.until_stopped(list::run(args, edge)).await,
         Command::Show(args) => edge.until_stopped(show::run(args, edge)).await,

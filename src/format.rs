@@ -4,6 +4,7 @@
 //! acted upon.
 
 pub mod act;
+pub mod certificate;
 pub mod description;
 pub mod erasure_note;
 pub mod hold;

@@ -105,6 +105,12 @@ impl Part {
         let good = (1..=64).contains(&text.len()) && text.bytes().all(known) && !text.starts_with('.') && !text.ends_with(".sig");
         good.then(|| Self(text.to_owned()))
     }
+
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Text that names no object of ours.
@@ -246,6 +252,15 @@ pub mod prefix {
     pub const RUNS: &str = "runs/";
     /// `plans/`
     pub const PLANS: &str = "plans/";
+
+    /// `certificates/`
+    pub const CERTIFICATES: &str = "certificates/";
+
+    /// Everything of one certificate.
+    #[must_use]
+    pub fn certificate(id: RecordId) -> String {
+        format!("{CERTIFICATES}{id}/")
+    }
 
     /// Signatures of a plan besides its own.
     #[must_use]

@@ -8,6 +8,7 @@ pub mod again;
 pub mod audit;
 pub mod backup;
 pub mod budget;
+pub mod certificate;
 pub mod check;
 pub mod drop;
 pub mod erase;

@@ -2,6 +2,7 @@
 
 pub mod acts;
 pub mod approvals;
+pub mod certificates;
 pub mod findings;
 pub mod gone;
 pub mod history;
@@ -16,6 +17,7 @@ pub mod rewrapped;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
 use tokio::sync::Mutex;
@@ -49,9 +51,7 @@ impl Vault {
     /// wrong with the object named.
     pub async fn open(store: Arc<dyn Store>, trust: &AllowedSigners) -> Result<Self, DocumentError> {
         let root = signed::read::<VaultRoot>(&*store, &Document::VaultRoot, Namespace::Root, trust, None).await?.value;
-        let newest = newest_signers(&*store).await?;
-        let object = Document::Signers(newest);
-        let text = signed::read_whole(&*store, &object, Namespace::Root, trust, None).await?.bytes;
+        let (object, text) = newest_list(&*store, trust).await?;
         let contradiction = |what: String| DocumentError::Contradiction { object: signed::locate(&*store, &object), what };
         let text = std::str::from_utf8(&text).map_err(|_| contradiction("not text".to_owned()))?;
         let signers = AllowedSigners::parse(text).map_err(|error| contradiction(error.to_string()))?;
@@ -73,6 +73,14 @@ impl Vault {
     #[must_use]
     pub fn signers(&self) -> &AllowedSigners {
         &self.signers
+    }
+
+    /// The newest `signers/<n>` as it was signed: a file for `ssh-keygen -Y verify -f`.
+    ///
+    /// # Errors
+    /// As [`signed::read_whole`].
+    pub async fn signers_text(&self) -> Result<Bytes, DocumentError> {
+        newest_list(self.store(), &self.trust).await.map(|(_, text)| text)
     }
 
     /// Whether an object under `signers/` is signed by an operator, of this host's file or of the newest list.
@@ -131,6 +139,12 @@ pub(crate) async fn list_named(store: &dyn Store, prefix: &str) -> Result<(Vec<(
         }
     }
     Ok((named, foreign))
+}
+
+async fn newest_list(store: &dyn Store, trust: &AllowedSigners) -> Result<(Document, Bytes), DocumentError> {
+    let object = Document::Signers(newest_signers(store).await?);
+    let text = signed::read_whole(store, &object, Namespace::Root, trust, None).await?.bytes;
+    Ok((object, text))
 }
 
 async fn newest_signers(store: &dyn Store) -> Result<u32, DocumentError> {

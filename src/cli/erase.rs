@@ -1,12 +1,14 @@
 //! `tenure erase`.
 
+use std::{path::PathBuf, time::Instant};
+
 use chrono::{TimeDelta, Utc};
 
 use super::{
     clusters, confirm,
     drop::{Obstacles, clear_words},
     edge::{Edge, Ended},
-    installation::{Installation, read_signing_key},
+    installation::{Installation, read_identity, read_signing_key},
     leaving,
     table::{count, size, time},
 };
@@ -15,7 +17,7 @@ use crate::{
     format::act::ActCommand,
     operation::{
         drop::DropTenant,
-        erase::{Erase, EraseReport, EraseStatus, Intent, Live},
+        erase::{Erase, EraseReport, EraseStatus, Intent, Live, Told},
         failure::{Failure, FailureClass},
         held::FleetLocks,
         purge::Purge,
@@ -51,13 +53,33 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
 
+    /// Where the request is filed, in another system, like GDPR-2026/117: it stands in the certificate, so nobody's name and nothing personal
+    #[arg(long, value_name = "TEXT", value_parser = reference, conflicts_with = "undo")]
+    reference: Option<String>,
+
+    /// Opens one chunk before the keys are destroyed, and the certificate says so: the recovery kit, or an age identity file
+    #[arg(long, value_name = "FILE", conflicts_with = "undo")]
+    identity: Option<PathBuf>,
+
     /// Say what would be done, and do nothing
     #[arg(long, conflicts_with = "undo")]
     dry_run: bool,
 }
 
+/// A number or a place in some register. Who fills in a sentence or an address would sign personal data for ever.
+fn reference(text: &str) -> Result<String, String> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"-_./:#".contains(&b);
+    match (1..=64).contains(&text.len()) && text.bytes().all(known) {
+        true => Ok(text.to_owned()),
+        false => Err("write 1 to 64 letters, digits and -_./:#, like GDPR-2026/117, and nothing personal: it is signed and kept"
+            .to_owned()),
+    }
+}
+
 pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let Installation { config, vault, keyring } = &Installation::open(edge, Role::Eraser).await?;
+    let started = Instant::now();
+    let identity = args.identity.as_deref().map(read_identity).transpose()?;
     let (clusters, servers) = (clusters::fleet(config)?, clusters::servers(config)?);
     let (operator, eraser) = (read_signing_key(config, "operator")?, read_signing_key(config, "eraser")?);
     let locks = FleetLocks { clusters: &clusters, installation: vault.root().installation };
@@ -88,6 +110,13 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         approvals: config.approvals.needed("erase"),
         grace,
         per_day: config.erasure.per_day,
+        told: Told {
+            reference: args.reference.clone(),
+            identity: identity.as_ref(),
+            elsewhere: config.elsewhere.iter().map(|copies| (copies.name.clone(), copies.gone_after)).collect(),
+            remains: config.remains.0.clone(),
+            working: &|| started.elapsed(),
+        },
     };
     let about = [keyring.tag(&args.tenant)];
     let outcome = go(&args, edge, &erase).await;
@@ -168,5 +197,8 @@ fn text(report: &EraseReport) -> String {
         EraseStatus::Closed => format!("{tenant}: erased: no database, no backup and no key is left\n"),
         EraseStatus::Withdrawn => format!("{tenant}: the erasure is withdrawn; nothing was destroyed\n"),
     });
+    if let Some(id) = &report.certificate {
+        text.push_str(&format!("certificate {id}: `tenure certificate show {id}`\n"));
+    }
     text
 }

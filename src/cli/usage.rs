@@ -93,7 +93,7 @@ const OF_MANY: [&str; 7] = [
 ];
 
 /// Commands of later versions.
-const NOT_BUILT: [&str; 15] = [
+const NOT_BUILT: [&str; 14] = [
     "status",
     "export",
     "drill",
@@ -103,7 +103,6 @@ const NOT_BUILT: [&str; 15] = [
     "approve",
     "hold",
     "release",
-    "certificate",
     "audit",
     "worker",
     "report",

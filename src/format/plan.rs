@@ -51,6 +51,9 @@ pub struct Bound {
     /// Objects that are put back, with their stores' addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<String>,
+    /// Where the request is filed, in another system: letters, digits and signs, and nobody's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }
 
 impl Bound {

@@ -5,6 +5,8 @@
 //! with a plan of its own, so that each is gone on with where it was killed; this plan binds them to the databases, lockers and keys that
 //! were found when it was signed.
 
+mod certify;
+mod inventory;
 mod plan;
 mod steps;
 mod undo;
@@ -13,7 +15,10 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use certify::Told;
 pub use plan::{Intent, Live};
+
+pub use crate::format::certificate::Stage as EraseStatus;
 
 use super::{
     drop::DropTenant,
@@ -40,6 +45,8 @@ pub struct Erase<'a> {
     pub grace: chrono::TimeDelta,
     /// How many erasures may begin within a day: a guard against accidents.
     pub per_day: u32,
+    /// What the certificate says besides.
+    pub told: Told<'a>,
 }
 
 /// What an erasure says.
@@ -69,41 +76,8 @@ pub struct EraseReport {
     pub open: Vec<OpenItem>,
     /// Anything else that somebody should know.
     pub notes: Vec<String>,
-    /// The certificate; null while there is none.
+    /// The certificate's id, which is the plan's; null while there is none.
     pub certificate: Option<String>,
-}
-
-/// How far an erasure has come: the last stage with nothing open before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum EraseStatus {
-    /// Planned, or begun.
-    Requested,
-    /// Every command refuses the tenant, and nothing is destroyed yet.
-    Suspended,
-    /// The database is gone from the primary and every replica.
-    LiveErased,
-    /// And no copy of any key is left: nothing that remains can be read.
-    KeysDestroyed,
-    /// And nothing is left in the vault.
-    Closed,
-    /// It was withdrawn: nothing was destroyed.
-    Withdrawn,
-}
-
-impl EraseStatus {
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Requested => "requested",
-            Self::Suspended => "suspended",
-            Self::LiveErased => "live-erased",
-            Self::KeysDestroyed => "keys-destroyed",
-            Self::Closed => "closed",
-            Self::Withdrawn => "withdrawn",
-        }
-    }
 }
 
 /// What a run has done so far.
@@ -116,6 +90,9 @@ struct Done {
     open: Vec<OpenItem>,
     notes: Vec<String>,
     is_closed: bool,
+    /// Whether backups were purged, by this run or an earlier one.
+    was_purged: bool,
+    is_certified: bool,
 }
 
 impl Erase<'_> {
@@ -168,21 +145,27 @@ impl Erase<'_> {
         let act = Act {
             plan: Some(intent.plan.id),
             about: vec![intent.plan.name_tag],
+            certificate: done.is_certified.then_some(intent.plan.id),
             ..Act::new(self.purge.vault.root().installation, ActCommand::Erase, (started_at, self.now()), outcome)
         };
         Ok(self.purge.vault.put_act(&act, self.purge.eraser).await?)
     }
 }
 
-fn report(tenant: &TenantName, intent: &Intent, done: Done) -> EraseReport {
-    let keys_are_destroyed = done.purged.as_ref().is_some_and(|purged| purged.status != PurgeStatus::Requested);
-    let status = match (done.is_closed, done.live_is_erased, keys_are_destroyed) {
+/// How far it has come.
+fn status(done: &Done) -> EraseStatus {
+    let keys_are_destroyed = done.purged.as_ref().map_or(done.was_purged, |purged| purged.status != PurgeStatus::Requested);
+    match (done.is_closed, done.live_is_erased, keys_are_destroyed) {
         (true, ..) => EraseStatus::Closed,
         (false, true, true) => EraseStatus::KeysDestroyed,
         (false, true, false) => EraseStatus::LiveErased,
         _ if done.is_suspended => EraseStatus::Suspended,
         _ => EraseStatus::Requested,
-    };
+    }
+}
+
+fn report(tenant: &TenantName, intent: &Intent, done: Done) -> EraseReport {
+    let status = status(&done);
     let mut report = EraseReport {
         plan: Some(intent.plan.id.to_string()),
         tenant: tenant.as_str().to_owned(),
@@ -196,7 +179,7 @@ fn report(tenant: &TenantName, intent: &Intent, done: Done) -> EraseReport {
         key_copies: Vec::new(),
         open: done.open,
         notes: done.notes,
-        certificate: None,
+        certificate: done.is_certified.then(|| intent.plan.id.to_string()),
     };
     if let Some(purged) = done.purged {
         report.backups = purged.backups;

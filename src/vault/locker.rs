@@ -90,7 +90,7 @@ impl Vault {
         self.checked(&name, entry.size, entry.sha256).await
     }
 
-    async fn checked(&self, name: &ObjectName, size: u64, sha256: Sha256Digest) -> Result<Bytes, ObjectError> {
+    pub(super) async fn checked(&self, name: &ObjectName, size: u64, sha256: Sha256Digest) -> Result<Bytes, ObjectError> {
         let damage = match self.current(name, size, sha256).await {
             Err(error @ (ObjectError::Missing { .. } | ObjectError::Damaged { .. })) => error,
             outcome => return outcome,

@@ -1,5 +1,6 @@
 //! A tenant is gone, live and in every backup, and does not come back; and while its grace lasts nothing is lost.
 
+mod certificate;
 mod walk;
 
 use std::fs;

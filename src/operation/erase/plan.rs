@@ -8,7 +8,7 @@ use super::Erase;
 use crate::{
     format::{
         erasure_note::{ErasedDatabase, ErasureNote, ErasureSays},
-        plan::{Plan, PlannedAct, PlannedDatabase, Step},
+        plan::{Bound, Plan, PlannedAct, PlannedDatabase, Step},
     },
     id::{NameTag, RecordId},
     operation::{
@@ -104,6 +104,7 @@ impl Erase<'_> {
         if let Some(Planned { plan, steps, .. }) = self.open(purge.keyring.tag(tenant)).await? {
             whose::refuse_others(purge.vault, purge.keyring, &plan).await?;
             self.refuse_other_grace(tenant, &plan, &steps)?;
+            self.refuse_other_reference(tenant, &plan)?;
             let live = self.live(tenant, Some(&plan)).await?;
             let backups = plan.lockers.iter().map(|planned| planned.manifests).sum();
             return Ok(Intent { plan, steps: Some(steps), live, backups, taken: None });
@@ -119,7 +120,9 @@ impl Erase<'_> {
             _ => self.recorded(&found.plan).await?,
         };
         let act = PlannedAct::Erase { grace_until: now + self.grace };
-        let plan = Plan { id: RecordId::random(), act, databases, created_at: now, ..found.plan };
+        let bound = Bound { reference: self.told.reference.clone(), ..Bound::default() };
+        self.refuse_telling_reference(tenant)?;
+        let plan = Plan { id: RecordId::random(), act, databases, created_at: now, bound, ..found.plan };
         let taken = found.summary.oldest.zip(found.summary.newest);
         Ok(Intent { plan, steps: None, live, backups: found.summary.backups, taken })
     }
@@ -136,6 +139,29 @@ impl Erase<'_> {
             "Nothing was done. `tenure erase {name} --skip-grace` goes on with that plan; `tenure plans cancel {}` gives it up.",
             plan.id
         )))
+    }
+
+    /// Stops where a request is filed under another number than the one that operators signed.
+    fn refuse_other_reference(&self, tenant: &TenantName, plan: &Plan) -> Result<(), Failure> {
+        let Some(asked) = self.told.reference.as_ref().filter(|asked| plan.bound.reference.as_ref() != Some(asked)) else {
+            return Ok(());
+        };
+        let message = format!("the plan to erase tenant {tenant} does not have the reference {asked}");
+        Err(Failure::new(FailureClass::Refused, "another-reference", plan.id, message).hint(format!(
+            "Nothing was done. `tenure plans show {}` says which it has; without --reference the same command goes on with it.",
+            plan.id
+        )))
+    }
+
+    /// Stops at a reference that tells who it is about: nobody's name is signed for ever.
+    fn refuse_telling_reference(&self, tenant: &TenantName) -> Result<(), Failure> {
+        let tells = |text: &String| text.to_lowercase().contains(&tenant.as_str().to_lowercase());
+        if !self.told.reference.as_ref().is_some_and(tells) {
+            return Ok(());
+        }
+        let message = format!("the reference has the name of tenant {tenant} in it");
+        Err(Failure::new(FailureClass::Refused, "telling-reference", tenant, message)
+            .hint("Nothing was done. It stands in the certificate, which names nobody: give the number of the request alone."))
     }
 
     /// The open plan to erase a tenant, the oldest of several.

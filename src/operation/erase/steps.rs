@@ -4,7 +4,9 @@ use chrono::SecondsFormat;
 
 use super::{
     Done, Erase, Intent,
+    certify::Paper,
     plan::{another, binds},
+    status,
 };
 use crate::{
     format::plan::{Found, Plan, PlannedAct, PlannedLocker, Step},
@@ -22,12 +24,34 @@ use crate::{
 };
 
 impl Erase<'_> {
+    /// All steps, and what is certified of them at the end. Between the certificate and the mark that nothing is left to do a run may be killed:
+    /// the next one finds nothing to add.
     pub(super) async fn steps(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
+        let plan = &intent.plan;
+        let mut paper = Paper::default();
+        self.acts(tenant, intent, &mut paper, done).await?;
+        self.certify(&mut paper, intent, done, status(done)).await?;
+        done.is_certified = true;
+        if !done.is_closed {
+            return Ok(());
+        }
+        for other in self.purge.vault.plans(plan.name_tag, |steps| !steps.contains(&Step::Closed)).await? {
+            if other.plan.id != plan.id && matches!(other.plan.act, PlannedAct::Erase { .. } | PlannedAct::Drop) {
+                let void = Some(format!("plan {} erased everything", plan.id));
+                self.mark(&other.plan, Step::Closed, Found { void, ..Found::default() }).await?;
+            }
+        }
+        self.mark(plan, Step::Closed, Found::default()).await
+    }
+
+    async fn acts(&self, tenant: &TenantName, intent: &Intent, paper: &mut Paper, done: &mut Done) -> Result<(), Failure> {
         let (plan, purge) = (&intent.plan, &self.purge);
         whose::refuse_others_at_once(purge.vault, purge.keyring, plan).await?;
         if !intent.is_destroying() {
             self.prepare(tenant, intent).await?;
         }
+        *paper = self.paper(plan).await?;
+        self.certify_request(paper, intent, done).await?;
         // Every run writes it where it is missing.
         done.open.extend(erased::put(purge.vault, purge.keyring, &intent.tombstone(), purge.eraser).await?);
         if !intent.is_destroying() {
@@ -41,26 +65,18 @@ impl Erase<'_> {
             self.mark(plan, Step::Destroying, Found::default()).await?;
         }
         // Whoever withdrew it before this look finds the mark, and whoever comes later finds that it destroys.
-        self.refuse_withdrawn(tenant, plan).await?;
+        self.refuse_withdrawn(tenant, intent).await?;
         self.drop_live(tenant, intent, done).await?;
         if done.open.iter().any(|item| item.kind == "copy") {
             // The purge takes the records that say which databases were made of the tenant's backups.
             done.notes.push("backups and keys stay until its copies are gone, or are accepted".to_owned());
             return Ok(());
         }
-        self.purge_all(tenant, intent, done).await?;
+        self.purge_all(tenant, intent, paper, done).await?;
+        done.was_purged = true;
         let is_purged = done.purged.as_ref().is_none_or(|purged| purged.status == PurgeStatus::Closed);
         let is_open = !done.open.is_empty() || done.purged.as_ref().is_some_and(|purged| !purged.open.is_empty());
-        if done.live_is_erased && is_purged && !is_open {
-            for other in purge.vault.plans(plan.name_tag, |steps| !steps.contains(&Step::Closed)).await? {
-                if other.plan.id != plan.id && matches!(other.plan.act, PlannedAct::Erase { .. } | PlannedAct::Drop) {
-                    let void = Some(format!("plan {} erased everything", plan.id));
-                    self.mark(&other.plan, Step::Closed, Found { void, ..Found::default() }).await?;
-                }
-            }
-            self.mark(plan, Step::Closed, Found::default()).await?;
-            done.is_closed = true;
-        }
+        done.is_closed = done.live_is_erased && is_purged && !is_open;
         Ok(())
     }
 
@@ -84,13 +100,13 @@ impl Erase<'_> {
             purge.vault.put_plan(plan, purge.operator).await?;
         }
         plans::require(purge.vault, plan, Some(tenant), self.approvals, self.now()).await?;
-        self.refuse_withdrawn(tenant, plan).await?;
+        self.refuse_withdrawn(tenant, intent).await?;
         purge.refuse_if_held(tenant, plan, false).await
     }
 
     /// While its grace lasts: the database lets nobody in.
     async fn suspend(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
-        self.refuse_withdrawn(tenant, &intent.plan).await?;
+        self.refuse_withdrawn(tenant, intent).await?;
         let until = intent.grace_until();
         done.is_suspended = true;
         for database in &intent.plan.databases {
@@ -120,11 +136,13 @@ impl Erase<'_> {
         Ok(())
     }
 
-    async fn refuse_withdrawn(&self, tenant: &TenantName, plan: &Plan) -> Result<(), Failure> {
+    async fn refuse_withdrawn(&self, tenant: &TenantName, intent: &Intent) -> Result<(), Failure> {
+        let plan = &intent.plan;
         let erasures = erased::read_both(self.purge.vault, self.purge.keyring, plan.name_tag).await?;
         if !erasures.is_withdrawn(plan.id) {
             return Ok(());
         }
+        self.certify_withdrawn(intent, &Done::default()).await?;
         let void = Some("withdrawn".to_owned());
         self.mark(plan, Step::Closed, Found { void, ..Found::default() }).await?;
         let message = format!("the erasure of tenant {tenant} was withdrawn");
@@ -189,7 +207,7 @@ impl Erase<'_> {
         Ok(vault.put_plan(&drop, self.purge.operator).await?)
     }
 
-    async fn purge_all(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
+    async fn purge_all(&self, tenant: &TenantName, intent: &Intent, paper: &mut Paper, done: &mut Done) -> Result<(), Failure> {
         let purge = &self.purge;
         if self.is_purged(&intent.plan).await? {
             return Ok(());
@@ -203,6 +221,7 @@ impl Erase<'_> {
                 Word(tenant.as_str())
             )));
         }
+        self.certify_what_goes(paper, intent, done).await?;
         done.purged = Some(purge.carry_out(tenant, &found).await?);
         Ok(())
     }

@@ -67,6 +67,8 @@ impl Erase<'_> {
                 });
             }
         }
+        self.certify_withdrawn(&intent, &done).await?;
+        done.is_certified = true;
         if done.open.is_empty() {
             let void = Some("withdrawn".to_owned());
             self.mark(plan, Step::Closed, Found { void, ..Found::default() }).await?;

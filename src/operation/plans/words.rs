@@ -95,6 +95,7 @@ pub fn details(plan: &Plan) -> Vec<String> {
     }));
     lines.extend(bound.recipients.iter().map(|recipient| format!("recipient {}", Printable(recipient))));
     lines.extend(bound.objects.iter().map(|object| format!("object {}", Printable(object))));
+    lines.extend(bound.reference.iter().map(|reference| format!("reference {}", Printable(reference))));
     lines
 }
 

@@ -280,7 +280,10 @@ impl Purge<'_> {
     }
 
     /// The manifests that are listed, with when each was taken by its name.
-    pub(super) async fn manifests(&self, locker: Locker) -> Result<BTreeMap<crate::backup_id::BackupId, DateTime<Utc>>, Failure> {
+    pub(in crate::operation) async fn manifests(
+        &self,
+        locker: Locker,
+    ) -> Result<BTreeMap<crate::backup_id::BackupId, DateTime<Utc>>, Failure> {
         let (named, _) = list_named(self.vault.store(), &prefix::in_locker(locker, "b")).await?;
         let manifests = named.into_iter().filter_map(|(name, _)| match name {
             ObjectName::Document(Document::Manifest(_, backup)) => Some((backup, backup.time())),

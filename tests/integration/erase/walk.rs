@@ -8,7 +8,7 @@ use tenure::{
     keyring::Keyring,
     operation::{
         drop::{DropTenant, Server},
-        erase::{Erase, EraseReport, EraseStatus},
+        erase::{Erase, EraseReport, EraseStatus, Told},
         erased,
         failure::Failure,
         held::FleetLocks,
@@ -85,6 +85,7 @@ async fn erase(site: &Site, (vault, keyring): (&Vault, &Keyring), tenant: &str) 
         approvals: 0,
         grace: TimeDelta::zero(),
         per_day: u32::MAX,
+        told: Told::default(),
     };
     let tenant: TenantName = tenant.parse().unwrap();
     let intent = erase.look(&tenant).await?;
@@ -152,6 +153,16 @@ async fn every_store_call_fails_or_is_the_last() {
             assert_eq!(databases(&site), wanted, "{place}: its neighbours are as they were");
             let open = vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await.unwrap();
             assert!(open.is_empty(), "{place}: {open:?}");
+            let plan = last.unwrap().certificate.unwrap().parse().unwrap();
+            let certified = vault.certified(plan).await.unwrap();
+            assert!(certified.problems.is_empty(), "{place}: {:?}", certified.problems);
+            let newest = &certified.newest().unwrap().value;
+            assert_eq!((newest.stage, newest.open.len()), (EraseStatus::Closed, 0), "{place}: {newest:?}");
+            let inventory = newest.backups.inventory.as_ref().unwrap();
+            assert!(inventory.objects > 0, "{place}: it was made before anything was removed");
+            for file in &inventory.files {
+                vault.inventory(plan, file).await.unwrap();
+            }
             assert!(keyring.keys(&tenant.parse().unwrap()).await.unwrap().is_none(), "{place}: a key is left");
         }
     }

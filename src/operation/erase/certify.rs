@@ -201,7 +201,8 @@ impl Erase<'_> {
         };
         let evidence = self.evidence(plan, stage).await?;
         certificate.stage = stage;
-        certificate.working_seconds = paper.seconds + (self.told.working)().as_millis().div_ceil(1_000) as u64;
+        let working = (self.told.working)();
+        certificate.working_seconds = paper.seconds + working.as_secs() + u64::from(working.subsec_nanos() > 0);
         certificate.live.nodes = nodes(&certificate.live.nodes, &evidence, &done.nodes);
         certificate.keys.copies = self.key_copies(plan, &certificate.keys.copies, &evidence, done).await;
         if done.was_purged {

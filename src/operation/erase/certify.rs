@@ -135,7 +135,7 @@ impl Erase<'_> {
     ///
     /// # Errors
     /// As [`Erase::certify`]; an identity that opens nothing.
-    pub(super) async fn certify_what_goes(&self, paper: &mut Paper, intent: &Intent, done: &Done) -> Result<(), Failure> {
+    pub(super) async fn certify_what_goes(&self, paper: &mut Paper, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
         let is_listed = paper.newest.as_ref().is_some_and(|(newest, _)| newest.backups.inventory.is_some());
         // Before the keys go is before anything of the backups goes.
         let opened = match (&paper.newest, self.told.identity) {
@@ -144,6 +144,11 @@ impl Erase<'_> {
             }
             _ => Opened::NotTested,
         };
+        let is_tested = paper.newest.as_ref().is_some_and(|(newest, _)| newest.keys.opened != Opened::NotTested);
+        if self.told.identity.is_some() && opened == Opened::NotTested && !is_tested {
+            let what = "no chunk was opened: there is no backup with its key any more, or these credentials may not read k/ of the keyring";
+            done.notes.push(what.to_owned());
+        }
         if is_listed && opened == Opened::NotTested {
             return Ok(());
         }

@@ -130,7 +130,12 @@ impl Erase<'_> {
             let history = vault.history(planned.locker, self.now()).await?;
             let Some(backup) = history.newest() else { continue };
             let Some(record) = records.as_ref().and_then(|keys| keys.get(backup.manifest.key_id)) else { continue };
-            let wrapped = keyring.secret_half(record).await?;
+            let wrapped = match keyring.secret_half(record).await {
+                Ok(wrapped) => wrapped,
+                // Where each role has credentials of its own, the eraser's may destroy a key and not read it.
+                Err(error) if error.is_denied() => return Ok(Opened::NotTested),
+                Err(error) => return Err(error.into()),
+            };
             let secret = identity.unwrap(&wrapped).map_err(|error| Failure::wrong_identity(&record.tenant, error))?;
             // Its description is there in every backup.
             let Some(entry) = backup.manifest.description.first() else { continue };

@@ -56,7 +56,7 @@ fn with_another_byte(path: &Path, probe: impl FnOnce()) {
     let whole = fs::read(path).unwrap();
     let mut changed = whole.clone();
     // Still JSON, and still a digit.
-    let at = changed.iter().rposition(|b| b.is_ascii_digit()).unwrap();
+    let at = changed.iter().rposition(u8::is_ascii_digit).unwrap();
     changed[at] = if changed[at] == b'1' { b'2' } else { b'1' };
     fs::write(path, changed).unwrap();
     probe();

@@ -23,6 +23,7 @@ mod leaving;
 mod list;
 mod man;
 pub mod output;
+mod page;
 mod plans;
 pub mod process;
 mod purge;

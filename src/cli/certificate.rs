@@ -6,11 +6,13 @@ use super::{
     clusters,
     edge::{Edge, Ended},
     installation::Installation,
+    page,
     table::{count, size, table, time},
 };
 use crate::{
     config::store::Role,
     format::certificate::{Certificate, Opened, Trace},
+    id::NameTag,
     operation::{
         certificate::{
             self, CertificateReport, CertificatesReport,
@@ -47,6 +49,15 @@ enum Action {
         #[arg(long)]
         raw: bool,
     },
+    /// Print it as one HTML page, to be read or printed
+    Render {
+        /// Its id, or a unique beginning of it
+        certificate: String,
+
+        /// Print the tenant's name on it; refused where the certificate is another tenant's
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<TenantName>,
+    },
     /// Check the signatures, and look again at everything that can be looked at
     Verify {
         /// Its id, or a unique beginning of it; or a file that was exported, with its .sig beside it
@@ -79,6 +90,12 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
             edge.output.report("certificate show", &report, show_text)?;
             !report.problems.is_empty()
         }
+        Action::Render { certificate, tenant } => {
+            let report = certificate::show(vault, &certificate).await?;
+            refuse_to_render(&report, tenant.as_ref().map(|tenant| (tenant, keyring.tag(tenant))))?;
+            edge.output.raw(page::certificate::certificate(&report, tenant.as_ref()).as_bytes())?;
+            false
+        }
         Action::Verify { certificate } => {
             let servers = clusters::servers(config)?;
             let verify = VerifyCertificate { vault, keyring, servers: &servers, now: edge.now() };
@@ -96,6 +113,23 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         }
     };
     Ok(Ended { worst: is_bad.then_some(FailureClass::Integrity) })
+}
+
+/// A page is made of what is whole, and bears the name of nobody else.
+fn refuse_to_render(report: &CertificateReport, tenant: Option<(&TenantName, NameTag)>) -> Result<(), Failure> {
+    let id = &report.certificate.id;
+    if let Some(problem) = report.problems.first() {
+        return Err(Failure::new(FailureClass::Integrity, "certificate-damaged", id, format!("certificate {id}: {problem}"))
+            .hint(format!("No page is made of it. `tenure certificate verify {id}` says what else is wrong.")));
+    }
+    match tenant {
+        Some((tenant, tag)) if tag != report.certificate.name_tag => {
+            let message = format!("certificate {id} is not that of tenant {tenant}");
+            Err(Failure::new(FailureClass::Refused, "another-tenant", tenant, message)
+                .hint(format!("`tenure certificate list --tenant {}` shows those of it.", Word(tenant.as_str()))))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A file, where the text is not an id.

@@ -44,7 +44,7 @@ fn documents(site: &Site) -> Vec<String> {
     names
 }
 
-fn file(site: &Site, part: &str) -> PathBuf {
+pub fn file(site: &Site, part: &str) -> PathBuf {
     let mut files = walk(&site.program.path("vault/certificates"));
     files.retain(|path| path.to_string_lossy().ends_with(part));
     assert_eq!(files.len(), 1, "{files:?}");
@@ -52,7 +52,7 @@ fn file(site: &Site, part: &str) -> PathBuf {
 }
 
 /// Runs `probe` while one byte in the middle of a file is another one.
-fn with_another_byte(path: &Path, probe: impl FnOnce()) {
+pub fn with_another_byte(path: &Path, probe: impl FnOnce()) {
     let whole = fs::read(path).unwrap();
     let mut changed = whole.clone();
     // Still JSON, and still a digit.

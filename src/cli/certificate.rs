@@ -210,8 +210,8 @@ fn show_text(report: &CertificateReport) -> String {
     }
     for copy in &certificate.copies {
         let oid = copy.database_oid.map_or("unknown".to_owned(), |oid| oid.to_string());
-        let what =
-            format!("of backup {}, on {} with OID {oid}, at {}", copy.backup, Printable(&copy.cluster), time(copy.made_at));
+        let (cluster, state) = (Printable(&copy.cluster), copy.state.as_str());
+        let what = format!("of backup {}, on {cluster} with OID {oid}, at {}: {state}", copy.backup, time(copy.made_at));
         line("a restore made a copy", what);
     }
     match &certificate.remains.elsewhere {

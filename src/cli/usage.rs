@@ -94,19 +94,7 @@ const OF_MANY: [&str; 7] = [
 
 /// Commands of later versions.
 const NOT_BUILT: [&str; 14] = [
-    "status",
-    "export",
-    "drill",
-    "expire",
-    "purge",
-    "plans",
-    "approve",
-    "hold",
-    "release",
-    "audit",
-    "worker",
-    "report",
-    "unlock",
+    "status", "export", "drill", "expire", "purge", "plans", "approve", "hold", "release", "audit", "worker", "report", "unlock",
     "rotate",
 ];
 

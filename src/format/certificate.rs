@@ -304,6 +304,32 @@ pub struct MadeCopy {
     pub database_oid: Option<u32>,
     /// When.
     pub made_at: DateTime<Utc>,
+    /// What became of it.
+    pub state: CopyState,
+}
+
+/// What became of a database that a restore made, by its OID, when its record was about to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CopyState {
+    /// It is not there.
+    Gone,
+    /// It is there, and an operator said that it stays.
+    Stays,
+    /// Its server, or its OID, is not known any more, or could not be asked.
+    Unknown,
+}
+
+impl CopyState {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Stays => "stays",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// What remains where tenure does not reach.

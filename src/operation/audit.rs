@@ -11,6 +11,7 @@ use super::{failure::Failure, plans::words};
 use crate::{
     format::{
         act::Act,
+        certificate::Certificate,
         hold::{Hold, HoldAct},
         plan::{EVERYBODY, Mark, Milestone, Plan},
         purge_note::{PurgeNote, Purged},
@@ -48,7 +49,7 @@ pub struct AuditReport {
 pub struct AuditEntry {
     /// When, by the record; of a bad one, when the store got it.
     pub at: DateTime<Utc>,
-    /// `act`, `plan`, `approval`, `step`, `hold`, `release`, `note`; `unknown` of a bad one.
+    /// `act`, `plan`, `approval`, `step`, `hold`, `release`, `note`, `certificate`; `unknown` of a bad one.
     pub kind: String,
     /// What: the command that was run, the act that was planned, the step.
     pub what: String,
@@ -113,6 +114,7 @@ impl Audit<'_> {
                 drafts.push(self.note(locker, read));
             }
         }
+        self.certificates(&mut drafts).await?;
         let mut names: BTreeMap<NameTag, &TenantName> = census.tenants.values().map(|keys| (keys.tag, &keys.tenant)).collect();
         let wanted = self.tenant.map(|tenant| (self.keyring.tag(tenant), tenant));
         names.extend(wanted);
@@ -239,6 +241,33 @@ impl Audit<'_> {
                     drafts.push(draft);
                 }
             }
+        }
+        Ok(())
+    }
+
+    async fn certificates(&self, drafts: &mut Vec<Draft>) -> Result<(), Failure> {
+        for id in self.vault.certificate_ids().await? {
+            let certified = self.vault.certified(id).await?;
+            let newest = certified.newest().map(|newest| (newest.value.name_tag, newest.stored_at));
+            for signed in certified.documents {
+                let document = signed.value.document();
+                let mut draft = self.draft((document, signed.stored_at, Ok(signed)), |certificate: &Certificate, draft| {
+                    draft.entry.at = certificate.written_at;
+                    "certificate".clone_into(&mut draft.entry.kind);
+                    certificate.stage.as_str().clone_into(&mut draft.entry.what);
+                    draft.tags.insert(certificate.name_tag);
+                });
+                draft.entry.plan = Some(id.to_string());
+                drafts.push(draft);
+            }
+            drafts.extend(certified.problems.into_iter().map(|problem| {
+                let at = newest.map_or(DateTime::<Utc>::MAX_UTC, |(_, at)| at);
+                let mut draft = blank(problem.object().to_owned(), at, "unknown", "");
+                draft.entry.problem = Some(problem.what());
+                draft.entry.plan = Some(id.to_string());
+                draft.tags.extend(newest.map(|(tag, _)| tag));
+                draft
+            }));
         }
         Ok(())
     }

@@ -345,6 +345,16 @@ pub(super) async fn open(target: &Target) -> Result<Session, Failure> {
     Ok(session)
 }
 
+/// The name of the database with this OID on the server with this system identifier: `Some(None)` where it is not there, `None` where the server
+/// is another one.
+pub(super) async fn database_name(target: &Target, system_identifier: &str, oid: u32) -> Result<Option<Option<String>>, Failure> {
+    let session = open(target).await?;
+    if crate::postgres::server_facts::read(&session).await?.system_identifier != system_identifier {
+        return Ok(None);
+    }
+    Ok(Some(drop_database::name_of(&session, oid).await?))
+}
+
 /// The command that goes on with it.
 fn command(tenant: &TenantName) -> String {
     format!("`tenure drop {}`", Word(tenant.as_str()))

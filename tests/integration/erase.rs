@@ -1,6 +1,7 @@
 //! A tenant is gone, live and in every backup, and does not come back; and while its grace lasts nothing is lost.
 
 mod certificate;
+mod locked;
 mod page;
 mod walk;
 
@@ -238,6 +239,14 @@ fn nobody_is_closed_before_enough_operators_signed() {
     site.program.done(&["approve", plan, "--tenant", "acme", "--key", "ann"]);
     let (code, report) = site.erase("acme", &[]);
     assert_eq!((code, &report["plan"], &report["status"]), (3, &json!(plan), &json!("suspended")), "{report:#}");
+    let certificate = site.certificate(&report["certificate"]);
+    let request = &certificate["request"];
+    assert_eq!(
+        (&request["approvals_needed"], &request["approved_by"][0]["principal"]),
+        (&json!(2), &json!("ann")),
+        "{request:#}"
+    );
+    assert_ne!(request["planned_by"]["fingerprint"], request["approved_by"][0]["fingerprint"]);
     // Who signed a grace signed no other one.
     let (_, again) = site.erase("acme", &["--skip-grace"]);
     assert_eq!((&again["status"], site.state("acme")), (&json!("suspended"), Some(false)), "{again:#}");

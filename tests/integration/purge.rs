@@ -7,7 +7,7 @@ mod measure;
 mod notes;
 mod refusals;
 mod seen;
-mod stores;
+pub mod stores;
 mod trust;
 mod untrusted;
 mod walk;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::find;
 use crate::{
     format::{
-        certificate::{Certificate, Database, InventoryFile, InventoryLine, Stage},
+        certificate::{Certificate, CopyState, Database, InventoryFile, InventoryLine, MadeCopy, Stage},
         erasure_note::ErasureNote,
         plan::Step,
     },
@@ -23,7 +23,7 @@ use crate::{
         erased,
         failure::{Failure, FailureClass},
     },
-    postgres::{Target, drop_database, server_facts},
+    postgres::Target,
     printable::Printable,
     signature::Namespace,
     signed::{self, DocumentError},
@@ -46,7 +46,7 @@ pub struct CertificateVerifyReport {
 /// Something that was looked at.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Check {
-    /// `signature`, `chain`, `plan`, `inventory`, `tombstone`, `keys`, `backups`, `live`.
+    /// `signature`, `chain`, `plan`, `inventory`, `tombstone`, `keys`, `backups`, `live`, `copy`.
     pub what: &'static str,
     /// The object, the store or the server.
     pub object: String,
@@ -177,6 +177,9 @@ impl VerifyCertificate<'_> {
         for database in &certificate.live.databases {
             self.live(certificate, database, checks).await;
         }
+        for copy in &certificate.copies {
+            checks.push(self.copy(copy).await);
+        }
         Ok(())
     }
 
@@ -193,6 +196,10 @@ impl VerifyCertificate<'_> {
         }
         if is_newest && !matches!(certificate.stage, Stage::Closed | Stage::Withdrawn) {
             match self.vault.mark(certificate.id, Step::Closed).await {
+                Ok(Some(mark)) if mark.found.void.as_ref().is_some_and(|void| void != "withdrawn") => {
+                    let what = format!("it was given up: {}", mark.found.void.unwrap_or_default());
+                    return not_tested("plan", object, what);
+                }
                 Ok(Some(_)) => {
                     let what = "it is closed, and the certificate's last document is not there".to_owned();
                     return does_not("plan", object, what);
@@ -361,7 +368,7 @@ impl VerifyCertificate<'_> {
                 checks.push(not_tested("live", node, what));
                 continue;
             }
-            checks.push(match self.has(target, database).await {
+            checks.push(match has(target, &database.system_identifier, database.database_oid).await {
                 Ok(None) => holds("live", node),
                 Ok(Some(what)) => does_not("live", node, what),
                 Err(why) => not_tested("live", node, why),
@@ -369,16 +376,28 @@ impl VerifyCertificate<'_> {
         }
     }
 
-    /// What a server has of a database; or why it cannot be asked.
-    async fn has(&self, target: &Target, database: &Database) -> Result<Option<String>, String> {
-        let session = drop::open(target).await.map_err(|failure| failure.one_line())?;
-        let facts = server_facts::read(&session).await.map_err(|error| Failure::from(error).one_line())?;
-        if facts.system_identifier != database.system_identifier {
-            return Err("it is another server now: its system identifier is not that of the database's".to_owned());
+    /// Whether what was gone is still gone. What an operator let pass is his.
+    async fn copy(&self, copy: &MadeCopy) -> Check {
+        let oid = copy.database_oid.map_or("unknown".to_owned(), |oid| oid.to_string());
+        let object = format!("copy of backup {} on {} with OID {oid}", copy.backup, Printable(&copy.cluster));
+        let server = self.servers.iter().find(|server| server.name == copy.cluster);
+        match (copy.state, copy.database_oid, server) {
+            (CopyState::Gone, Some(oid), Some(server)) => match has(&server.admin, &copy.system_identifier, oid).await {
+                Ok(None) => holds("copy", object),
+                Ok(Some(what)) => does_not("copy", object, what),
+                Err(why) => not_tested("copy", object, why),
+            },
+            (CopyState::Stays, ..) => not_tested("copy", object, "an operator said that it stays".to_owned()),
+            _ => not_tested("copy", object, "nobody said that it was gone".to_owned()),
         }
-        let name =
-            drop_database::name_of(&session, database.database_oid).await.map_err(|error| Failure::from(error).one_line())?;
-        Ok(name.map(|_| format!("a database with OID {} is there", database.database_oid)))
+    }
+}
+
+/// What a server has of a database; or why it cannot be asked.
+async fn has(target: &Target, system_identifier: &str, oid: u32) -> Result<Option<String>, String> {
+    match drop::database_name(target, system_identifier, oid).await.map_err(|failure| failure.one_line())? {
+        Some(name) => Ok(name.map(|_| format!("a database with OID {oid} is there"))),
+        None => Err("it is another server now: its system identifier is not that of the database's".to_owned()),
     }
 }
 

@@ -12,15 +12,17 @@ use super::{Done, Erase, EraseStatus, Intent, plan::binds, status};
 use crate::{
     format::{
         certificate::{
-            ALWAYS, Backups, Certificate, Database, KeyCopy, Keys, Left, Live, MadeCopy, Node, Open, Opened, Reached, Remains,
-            Request, Signatory, Trace,
+            ALWAYS, Backups, Certificate, CopyState, Database, KeyCopy, Keys, Left, Live, MadeCopy, Node, Open, Opened, Reached,
+            Remains, Request, Signatory, Trace,
         },
         plan::{Mark, Plan, PlannedAct, Step},
+        record::Copy,
     },
     id::{KeyId, Sha256Digest},
     keyring::destroy,
     object_name::prefix,
     operation::{
+        drop,
         failure::Failure,
         plans::tally::Tally,
         purge::{OpenItem, PurgedNode},
@@ -380,20 +382,39 @@ impl Erase<'_> {
         Ok(left)
     }
 
+    /// Databases that restores made of the backups. What of them is still there when the purge begins was let pass by name.
     async fn copies(&self, plan: &Plan) -> Result<Vec<MadeCopy>, Failure> {
         let mut copies = Vec::new();
         for planned in &plan.lockers {
             let (made, _) = self.purge.vault.made_copies(planned.locker).await?;
-            copies.extend(made.into_iter().map(|(copy, database_oid)| MadeCopy {
-                backup: copy.backup,
-                cluster: copy.cluster,
-                system_identifier: copy.system_identifier,
-                database_oid,
-                made_at: copy.created_at,
-            }));
+            for (copy, database_oid) in made {
+                let state = match database_oid {
+                    Some(oid) => self.copy_state(&copy, oid).await.unwrap_or(CopyState::Unknown),
+                    None => CopyState::Unknown,
+                };
+                copies.push(MadeCopy {
+                    backup: copy.backup,
+                    cluster: copy.cluster,
+                    system_identifier: copy.system_identifier,
+                    database_oid,
+                    made_at: copy.created_at,
+                    state,
+                });
+            }
         }
         copies.sort_by_key(|copy| copy.made_at);
         Ok(copies)
+    }
+
+    async fn copy_state(&self, copy: &Copy, oid: u32) -> Result<CopyState, Failure> {
+        let Some(server) = self.drop.servers.iter().find(|server| server.name == copy.cluster) else {
+            return Ok(CopyState::Unknown);
+        };
+        Ok(match drop::database_name(&server.admin, &copy.system_identifier, oid).await? {
+            Some(None) => CopyState::Gone,
+            Some(Some(_)) => CopyState::Stays,
+            None => CopyState::Unknown,
+        })
     }
 
     fn remains(&self, gone_at: Option<DateTime<Utc>>) -> Remains {

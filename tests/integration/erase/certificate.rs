@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Site {
-    fn certificate(&self, id: &Value) -> Value {
+    pub fn certificate(&self, id: &Value) -> Value {
         self.program.done(&["certificate", "show", id.as_str().unwrap()])["certificate"].clone()
     }
 
@@ -160,7 +160,9 @@ fn an_erasure_is_certified_and_whoever_doubts_it_can_check() {
     assert_eq!(program.refused(1, &["certificate", "show", "0123"])["kind"], "no-such-certificate");
     program.done(&["verify", "--all"]);
     program.done(&["expire"]);
-    program.done(&["audit"]);
+    let audited = program.done(&["audit", "--tenant", "acme"]);
+    let certified = audited["entries"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "certificate").count();
+    assert_eq!(certified, 3, "{audited:#}");
     assert_eq!(site.verified(id), (0, Vec::new()), "nobody sweeps it");
 
     // Without tenure.
@@ -196,7 +198,12 @@ fn an_erasure_is_certified_and_whoever_doubts_it_can_check() {
     fs::write(&sig, whole).unwrap();
 
     // In the vault.
-    with_another_byte(&file(&site, "/3-closed.json"), || assert_eq!(site.verified(id).0, 5));
+    with_another_byte(&file(&site, "/3-closed.json"), || {
+        assert_eq!(site.verified(id).0, 5);
+        assert_eq!(program.run(&["certificate", "list"]).0, 5);
+        assert_eq!(program.run(&["certificate", "show", id]).0, 5);
+        assert_eq!(program.run(&["audit"]).0, 5);
+    });
     with_another_byte(&file(&site, "/1-requested.json"), || {
         let (code, bad) = site.verified(id);
         assert!(code == 5 && bad.contains(&"signature".to_owned()) && bad.contains(&"chain".to_owned()), "{bad:?}");
@@ -283,4 +290,23 @@ fn a_server_that_is_down_leaves_the_certificate_open() {
         certificate["reached"].as_array().unwrap().iter().map(|reached| reached["stage"].as_str().unwrap()).collect();
     assert_eq!(reached, ["requested", "keys-destroyed", "live-erased", "closed"]);
     assert_eq!(site.verified(id), (0, Vec::new()));
+}
+
+#[test]
+fn copies_that_stay_are_certified() {
+    let site = Site::new(&Options::default(), &["acme"]);
+    let program = &site.program;
+    for copy in ["acme_copy", "acme_other"] {
+        program.done(&["restore", "acme", "--into", copy, "--identity", "recovery-kit.txt"]);
+    }
+    site.cluster.sql("postgres", "DROP DATABASE acme_other");
+    let (code, report) = site.erase("acme", &["--skip-grace", "--accept", "acme_copy"]);
+    assert_eq!((code, &report["status"]), (0, &json!("closed")), "{report:#}");
+    let certificate = site.certificate(&report["certificate"]);
+    let states: Vec<&Value> = certificate["copies"].as_array().unwrap().iter().map(|copy| &copy["state"]).collect();
+    assert_eq!(states, ["stays", "gone"], "{certificate:#}");
+    assert!(!certificate.to_string().contains("acme"), "{certificate:#}");
+    let id = report["certificate"].as_str().unwrap();
+    assert_eq!(site.verified(id), (0, Vec::new()));
+    assert_eq!(site.untested(id).len(), 1);
 }

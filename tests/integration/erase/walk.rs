@@ -46,7 +46,7 @@ async fn stores(site: &Site, countdown: Option<&Arc<Countdown>>) -> (Vault, Keyr
     (vault, keyring)
 }
 
-async fn erase(site: &Site, (vault, keyring): (&Vault, &Keyring), tenant: &str) -> Result<EraseReport, Failure> {
+pub async fn erase(site: &Site, (vault, keyring): (&Vault, &Keyring), tenant: &str) -> Result<EraseReport, Failure> {
     let environment = LibpqEnvironment { home: None, user: "nobody".to_owned(), variables: BTreeMap::new() };
     let target = Target::parse(&site.cluster.description(), &environment).unwrap();
     let clusters = site.backup.clusters.clone();

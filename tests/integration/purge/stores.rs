@@ -18,7 +18,7 @@ async fn open(server: &Seaweed, bucket: &str) -> Arc<dyn Store> {
 }
 
 /// Every version and delete marker in a bucket: name and version.
-async fn versions(client: &aws_sdk_s3::Client, bucket: &str) -> Vec<(String, String)> {
+pub async fn versions(client: &aws_sdk_s3::Client, bucket: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut pages = client.list_object_versions().bucket(bucket).max_keys(1000).send().await.unwrap();
     loop {
@@ -118,7 +118,7 @@ async fn what_is_locked_cannot_be_read_any_more_and_goes_when_its_lock_ends() {
 }
 
 /// The locks end: who owns the bucket may say so sooner than the calendar does.
-async fn end_locks(client: &aws_sdk_s3::Client, bucket: &str, objects: &[(String, String)]) {
+pub async fn end_locks(client: &aws_sdk_s3::Client, bucket: &str, objects: &[(String, String)]) {
     for (name, version) in objects {
         // The server takes no time that has passed when it looks: then a later one.
         for tries_left in (0..10).rev() {

@@ -135,12 +135,13 @@ fn live(certificate: &Certificate) -> Markup {
         }
         @if !certificate.copies.is_empty() {
             p { "Databases that restores made of the backups:" }
-            (rows(["cluster", "system identifier", "OID", "of backup", "made"], certificate.copies.iter().map(|copy| [
+            (rows(["cluster", "system identifier", "OID", "of backup", "made", "state"], certificate.copies.iter().map(|copy| [
                 html! { (Printable(&copy.cluster).to_string()) },
                 code(Printable(&copy.system_identifier)),
                 html! { @match copy.database_oid { Some(oid) => { (code(oid)) }, None => { "unknown" } } },
                 code(copy.backup),
                 html! { (time(copy.made_at)) },
+                html! { (copy.state.as_str()) },
             ])))
         }
     }

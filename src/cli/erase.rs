@@ -23,7 +23,7 @@ use crate::{
         purge::Purge,
         refused,
     },
-    printable::Printable,
+    printable::{Printable, Word},
     tenant::TenantName,
 };
 
@@ -138,10 +138,24 @@ async fn go(args: &Args, edge: &Edge, erase: &Erase<'_>) -> Result<EraseReport, 
     if args.dry_run {
         return Ok(erase.describe(tenant, &intent));
     }
+    if args.skip_grace && intent.is_resumed() && !intent.is_destroying() && intent.grace_until() > edge.now() {
+        return Err(grace_is_planned(tenant, &intent));
+    }
     let mut options = (if args.skip_grace { " --skip-grace" } else { "" }).to_owned();
     options.push_str(&clear_words(&args.clear, &args.accept));
     confirm::tenant(edge, tenant, args.confirm.as_deref(), ("erase", &options))?;
     erase.carry_out(tenant, &intent).await
+}
+
+/// The grace is a part of what was signed.
+fn grace_is_planned(tenant: &TenantName, intent: &Intent) -> Failure {
+    let (name, until) = (Word(tenant.as_str()), time(intent.grace_until()));
+    let message =
+        format!("tenant {tenant} is being erased by a plan that was signed with a grace until {until}: it is not skipped now");
+    Failure::new(FailureClass::Refused, "grace-planned", tenant, message).hint(format!(
+        "Nothing was done, and the tenant stays refused. Wait for that time; or `tenure erase {name} --undo` withdraws this erasure, and \
+         `tenure erase {name} --skip-grace` then begins another one."
+    ))
 }
 
 fn first_line(tenant: &TenantName, intent: &Intent) -> String {

@@ -9,6 +9,7 @@ pub mod description;
 pub mod erasure_note;
 pub mod hold;
 pub mod index_page;
+pub mod inventory;
 pub mod key_record;
 pub mod manifest;
 pub mod plan;

@@ -6,6 +6,7 @@
 //! were found when it was signed.
 
 mod certify;
+mod evidence;
 mod inventory;
 mod plan;
 mod steps;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Vault, list_named, locker::ObjectError, records::Record};
 use crate::{
-    format::certificate::{Certificate, InventoryFile},
+    format::{certificate::Certificate, inventory::InventoryFile},
     id::{RecordId, Sha256Digest},
     object_name::{Document, ObjectName, Part, prefix},
     signature::{Namespace, SigningKey},

@@ -9,7 +9,8 @@ use super::Erase;
 use crate::{
     backup_id::BackupId,
     format::{
-        certificate::{Inventory, InventoryFile, InventoryLine, Opened},
+        certificate::Opened,
+        inventory::{Inventory, InventoryFile, InventoryLine},
         plan::Plan,
     },
     id::{ChunkName, Locker, Sha256Digest},

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use tenure::{
-    format::certificate::{Certificate, InventoryLine},
+    format::{certificate::Certificate, inventory::InventoryLine},
     operation::{
         backup::{Backup, Which},
         certificate::verify::{Outcome, VerifyCertificate},

@@ -1,0 +1,179 @@
+//! What is known of an erasure: by what was signed of its steps, and by what stores and servers say now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt as _;
+
+use super::{Done, Erase, EraseStatus, plan::binds};
+use crate::{
+    format::{
+        certificate::{CopyState, KeyCopy, Left, MadeCopy, Node, Reached},
+        plan::{Mark, Plan, PlannedAct, Step},
+        record::Copy,
+    },
+    id::KeyId,
+    keyring::destroy,
+    object_name::prefix,
+    operation::{drop, failure::Failure, purge::PurgedNode},
+};
+
+/// What the steps of the drop and the purge say, as they were signed.
+#[derive(Default)]
+pub(super) struct Evidence {
+    pub(super) nodes: BTreeMap<String, Node>,
+    pub(super) key_copies: BTreeMap<String, DateTime<Utc>>,
+    pub(super) reached: Vec<Reached>,
+}
+
+impl Erase<'_> {
+    /// What the eraser signed of the steps of this plan, and of the drop and the purge that carried it out.
+    pub(super) async fn evidence(&self, plan: &Plan, stage: EraseStatus) -> Result<Evidence, Failure> {
+        let vault = self.purge.vault;
+        let mark = async |plan, step| {
+            Ok::<Option<Mark>, Failure>(vault.mark(plan, step).await?.filter(|mark| mark.found.void.is_none()))
+        };
+        let mut at = BTreeMap::from([(EraseStatus::Requested, plan.created_at)]);
+        if let PlannedAct::Erase { grace_until } = plan.act
+            && grace_until > plan.created_at
+            && let Some(noted) = mark(plan.id, Step::Noted).await?
+        {
+            at.insert(EraseStatus::Suspended, noted.at);
+        }
+        if let Some(dropped) = mark(plan.id, Step::Dropped).await? {
+            at.insert(EraseStatus::LiveErased, dropped.at);
+        }
+        let mut evidence = Evidence::default();
+        for planned in vault.plans(plan.name_tag, |_| true).await? {
+            let other = &planned.plan;
+            match other.act {
+                PlannedAct::Drop if !other.databases.is_empty() && binds(plan, other) => {
+                    for step in [Step::Dropped, Step::Closed] {
+                        for found in mark(other.id, step).await?.into_iter().flat_map(|mark| mark.found.nodes) {
+                            let is_primary = found.node.ends_with(" primary");
+                            let lsn = Some(found.lsn).filter(|lsn| !lsn.is_empty());
+                            let (drop_lsn, replay_lsn) = if is_primary { (lsn, None) } else { (None, lsn) };
+                            let node = Node {
+                                node: found.node.clone(),
+                                state: GONE.to_owned(),
+                                drop_lsn,
+                                replay_lsn,
+                                at: Some(found.at),
+                            };
+                            evidence.nodes.insert(found.node, node);
+                        }
+                    }
+                }
+                PlannedAct::PurgeAll if names_all(other, plan) => {
+                    if let Some(destroyed) = mark(other.id, Step::KeysDestroyed).await? {
+                        at.insert(EraseStatus::KeysDestroyed, destroyed.at);
+                        evidence
+                            .key_copies
+                            .extend(destroyed.found.key_copies.into_iter().map(|copy| (copy.store, copy.absent_at)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if matches!(stage, EraseStatus::Closed | EraseStatus::Withdrawn) {
+            // What is through stays so: a later run says the same.
+            let closed = vault.mark(plan.id, Step::Closed).await?;
+            at.insert(stage, closed.map_or_else(|| self.now(), |mark| mark.at));
+        }
+        evidence.reached = at.into_iter().map(|(stage, at)| Reached { stage, at }).collect();
+        evidence.reached.sort_by_key(|reached| reached.at);
+        Ok(evidence)
+    }
+
+    /// Every store that has, or had, copies of the keys, by what it lists now.
+    pub(super) async fn key_copies(&self, plan: &Plan, before: &[KeyCopy], evidence: &Evidence, done: &Done) -> Vec<KeyCopy> {
+        let keys: BTreeSet<KeyId> = plan.keys().collect();
+        let mut copies: Vec<KeyCopy> = Vec::new();
+        for store in self.purge.keyring.stores() {
+            let address = store.address();
+            let listed = destroy::copies(&**store, plan.name_tag, &keys).await.ok();
+            let left = listed.map(|listed| listed.into_iter().flatten().map(|object| object.name).collect::<Vec<_>>());
+            let now = done.purged.iter().flat_map(|purged| &purged.key_copies).find(|copy| copy.store == address);
+            let was = before.iter().find(|copy| copy.store == address);
+            let destroyed_at = evidence.key_copies.get(address).copied();
+            let destroyed_at =
+                destroyed_at.or_else(|| now.and_then(|copy| copy.destroyed_at)).or(was.and_then(|was| was.destroyed_at));
+            copies.push(KeyCopy { store: address.to_owned(), destroyed_at, left });
+        }
+        // One that is not configured any more.
+        let others = before.iter().filter(|was| !self.purge.keyring.stores().any(|store| store.address() == was.store));
+        copies.extend(others.cloned());
+        copies
+    }
+
+    /// What a listing of the lockers shows now.
+    pub(super) async fn left(&self, plan: &Plan, done: &Done) -> Result<Left, Failure> {
+        let mut left = Left { at: self.now(), objects: 0, bytes: 0, locked_until: None };
+        for planned in &plan.lockers {
+            let (all, gone) = (prefix::locker(planned.locker), prefix::in_locker(planned.locker, "gone"));
+            let mut listing = self.purge.vault.store().list(&all);
+            while let Some(listed) = listing.try_next().await? {
+                if !listed.name.starts_with(&gone) {
+                    left.objects += 1;
+                    left.bytes += listed.size;
+                }
+            }
+        }
+        let locked = done.purged.iter().flat_map(|purged| &purged.open).filter(|item| item.kind == "locked");
+        left.locked_until = locked.filter_map(|item| item.until).max();
+        Ok(left)
+    }
+
+    /// Databases that restores made of the backups. What of them is still there when the purge begins was let pass by name.
+    pub(super) async fn copies(&self, plan: &Plan) -> Result<Vec<MadeCopy>, Failure> {
+        let mut copies = Vec::new();
+        for planned in &plan.lockers {
+            let (made, _) = self.purge.vault.made_copies(planned.locker).await?;
+            for (copy, database_oid) in made {
+                let state = match database_oid {
+                    Some(oid) => self.copy_state(&copy, oid).await.unwrap_or(CopyState::Unknown),
+                    None => CopyState::Unknown,
+                };
+                copies.push(MadeCopy {
+                    backup: copy.backup,
+                    cluster: copy.cluster,
+                    system_identifier: copy.system_identifier,
+                    database_oid,
+                    made_at: copy.created_at,
+                    state,
+                });
+            }
+        }
+        copies.sort_by_key(|copy| copy.made_at);
+        Ok(copies)
+    }
+
+    async fn copy_state(&self, copy: &Copy, oid: u32) -> Result<CopyState, Failure> {
+        let Some(server) = self.drop.servers.iter().find(|server| server.name == copy.cluster) else {
+            return Ok(CopyState::Unknown);
+        };
+        Ok(match drop::database_name(&server.admin, &copy.system_identifier, oid).await? {
+            Some(None) => CopyState::Gone,
+            Some(Some(_)) => CopyState::Stays,
+            None => CopyState::Unknown,
+        })
+    }
+}
+
+/// What is said of a server that does not have the database any more.
+const GONE: &str = "gone";
+
+/// Servers by what was signed of them, otherwise by what this run or an earlier one met.
+pub(super) fn nodes(before: &[Node], evidence: &Evidence, met: &[PurgedNode]) -> Vec<Node> {
+    let mut nodes: BTreeMap<String, Node> = before.iter().map(|node| (node.node.clone(), node.clone())).collect();
+    for met in met {
+        let (node, state, replay_lsn) = (met.node.clone(), met.state.clone(), met.replay_lsn.clone());
+        nodes.insert(met.node.clone(), Node { node, state, drop_lsn: None, replay_lsn, at: None });
+    }
+    nodes.extend(evidence.nodes.clone());
+    nodes.into_values().collect()
+}
+
+fn names_all(purge: &Plan, plan: &Plan) -> bool {
+    plan.lockers.iter().all(|planned| purge.lockers.iter().any(|other| other.locker == planned.locker))
+}

@@ -15,7 +15,7 @@
 //!    of the other program from that point with a call that does meet, then take the first such call. What comes before it does not meet
 //!    ours, so it happens in the same way after ours; the walk went on from there, and has seen that call.
 //! 4. *What a program has forgotten.* A backup and a purge go on from certain points by what they have found out, not by
-//!    how: see [`World::forgets`].
+//!    how: see [`World::forgets`] and [`Emptying`]. And nobody goes by what a purge's marks and records count: see [`says`].
 //!
 //! Calls that one program makes at a time take place in the order of their names: orders inside one program are not walked.
 
@@ -23,6 +23,9 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
+
+use serde_json::Value;
+use tenure::id::Sha256Digest;
 
 use super::{
     actors::{self, Actor, Event, Fate},
@@ -65,8 +68,88 @@ struct Walk {
     found_out: [String; 2],
     /// Ids that each has met.
     known: [BTreeSet<String>; 2],
+    purges: [bool; 2],
+    /// Which of them empties lockers.
+    empties: [Option<Emptying>; 2],
     /// Of `content`, all entries together.
     sum: u64,
+}
+
+/// A purge that empties its lockers, from one listing to the next. A pass lists a locker's manifests, then what is left, then what is left
+/// still, and removes what it was shown; after one that removed nothing the locker is empty. All that a purge keeps at each of these listings
+/// is how many passes it made over the locker, whether this one has removed anything, what became of the lockers before it, and whether it
+/// has the tenant's lock; how many objects it removed it only says.
+#[derive(Default)]
+struct Emptying {
+    /// What it was told when it took the tenant's lock, and how it went with earlier lockers.
+    before: String,
+    locker: String,
+    passes: usize,
+    listings: usize,
+    has_removed: bool,
+    /// It does something else, or something could not be removed: from here on all counts.
+    is_over: bool,
+}
+
+impl Emptying {
+    /// Takes note of its next call. Gives what it goes by from there on, when that is not all that it was told.
+    fn goes_by(&mut self, (place, verb, name): &Plain, answer: &str) -> Option<String> {
+        if *verb == "take" {
+            self.before.push_str(answer);
+        }
+        let in_vault = name.strip_prefix("t/").filter(|_| *place == 0);
+        let (locker, folder) = in_vault.and_then(|rest| rest.split_once('/')).unwrap_or_default();
+        let is_own = !locker.is_empty() && locker == self.locker;
+        match (*verb, folder) {
+            ("list", "b/") => {
+                if locker != self.locker {
+                    self.before.push_str(&format!(" {} {} {}", self.locker, self.passes, self.has_removed));
+                    locker.clone_into(&mut self.locker);
+                    self.passes = 0;
+                }
+                (self.passes, self.listings, self.has_removed) = (self.passes + 1, 0, false);
+            }
+            ("list", "") if is_own => self.listings += 1,
+            ("delete", _) if is_own && answer == "Done" => {
+                self.has_removed = true;
+                return None;
+            }
+            _ => {
+                self.is_over |= self.passes > 0;
+                return None;
+            }
+        }
+        let Self { before, locker, passes, listings, has_removed, is_over } = &*self;
+        let shows_nothing = answer.split_whitespace().all(|name| name.contains("/gone/"));
+        match (is_over, listings, shows_nothing && !has_removed) {
+            (true, ..) => None,
+            (false, 2, true) => Some(format!("{before} {locker} is empty")),
+            _ => Some(format!("{before} {locker} {passes} {listings} {has_removed} {answer}")),
+        }
+    }
+}
+
+/// What a document of a purge says to anybody who goes by it: all but how many objects there were, and which backups a record counts.
+fn says(names: &HashMap<String, String>, name: &str, bytes: &[u8]) -> String {
+    fn strip(value: &mut Value, names: &HashMap<String, String>, is_record: bool) {
+        match value {
+            Value::Object(members) => {
+                members
+                    .retain(|member, _| !matches!(member.as_str(), "objects" | "bytes") && !(is_record && member == "backups"));
+                members.values_mut().for_each(|value| strip(value, names, is_record));
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| strip(value, names, is_record)),
+            Value::String(word) => {
+                if let Some(plain) = names.get(word) {
+                    word.clone_from(plain);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut value: Value = serde_json::from_slice(bytes).expect("a document");
+    strip(&mut value, names, name.starts_with("runs/"));
+    value.to_string()
 }
 
 fn hash(what: &impl std::hash::Hash) -> u64 {
@@ -153,17 +236,39 @@ impl Walk {
             Answer::Folders(folders) => folders.iter().map(|folder| self.name(Some(actor), folder)).collect::<Vec<_>>().join(" "),
             answer => format!("{answer:?}"),
         };
-        (&plain, answer).hash(&mut self.traces[actor]);
-        // A backup that makes a key, or commits, goes by nothing that it was told before, but for what it says from here on.
-        let begins_anew =
-            plain.1 == "put" && (plain.2.starts_with("k/") || (plain.2.contains("/b/") && plain.2.ends_with(".sig")));
+        (&plain, &answer).hash(&mut self.traces[actor]);
+        // A backup that makes a key, commits or calls itself void goes by nothing that it was told before, but for what it says from here on:
+        // of a void backup why it is one.
+        let begins_anew = plain.1 == "put"
+            && (plain.2.starts_with("k/")
+                || (plain.2.contains("/b/") && [".json.sig", ".void"].iter().any(|end| plain.2.ends_with(end))));
         if self.backs_up[actor] && begins_anew {
+            let reason = match event.request {
+                Request::Put(_, bytes, ..) if plain.2.ends_with(".void") => Some(says(&self.names, &plain.2, bytes)),
+                _ => None,
+            };
             self.traces[actor] = DefaultHasher::new();
-            (&self.found_out[actor], &plain).hash(&mut self.traces[actor]);
+            (&self.found_out[actor], &plain, reason).hash(&mut self.traces[actor]);
+        }
+        let goes_by = self.empties[actor].as_mut().and_then(|emptying| emptying.goes_by(&plain, &answer));
+        if let Some(goes_by) = goes_by {
+            self.traces[actor] = DefaultHasher::new();
+            (&self.found_out[actor], goes_by).hash(&mut self.traces[actor]);
         }
         match (event.request, event.answer) {
-            (Request::Put(..), Answer::Done) => {
-                let writer = format!("{actor} {}", self.traces[actor].finish());
+            (Request::Put(_, bytes, ..), Answer::Done) => {
+                let is_of_purge = self.purges[actor] && ["plans/", "runs/"].iter().any(|folder| plain.2.starts_with(folder));
+                let is_void = self.backs_up[actor] && plain.2.ends_with(".void.sig");
+                let writer = match (is_of_purge || is_void, plain.2.ends_with(".sig")) {
+                    (false, _) => format!("{actor} {}", self.traces[actor].finish()),
+                    // It says what its document does, which the same program writes next.
+                    (true, true) => format!("{actor} signed"),
+                    (true, false) => {
+                        let says = says(&self.names, &plain.2, bytes);
+                        self.names.insert(Sha256Digest::of(bytes).to_string(), format!("SHA-256 of {}", plain.2));
+                        format!("{actor} {says}")
+                    }
+                };
                 let object = (event.place, plain.2.clone());
                 if let std::collections::btree_map::Entry::Vacant(vacant) = self.content.entry(object.clone()) {
                     self.sum = self.sum.wrapping_add(hash(&(object, &writer)));
@@ -402,24 +507,44 @@ pub fn walk<'w>(
     start: impl Fn(&'w World) -> [Actor<'w>; 2],
     look: impl Fn(&[Actor<'w>], &mut BTreeMap<String, usize>),
 ) -> Walked {
-    walk_as(what, world, true, super::every_schedule(), start, look).0
+    walk_as(what, world, How { reduces: true, merges: true, all: super::every_schedule() }, start, look).0
 }
 
-/// The same; also gives the ends. Without `reduces` every order is walked from every point; without `all` only some are.
+/// How to walk.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Whether only one is walked of orders of calls that do not meet; otherwise every order is, from every point.
+    pub reduces: bool,
+    /// Whether points that are the same are walked once; otherwise every way to them is, and whatever goes first must lead to the same
+    /// point from each.
+    pub merges: bool,
+    /// Whether to the end.
+    pub all: bool,
+}
+
+/// The same; also gives the ends: of each the objects that are there, and how the programs ended.
 ///
 /// # Panics
 /// As [`walk`].
 pub fn walk_as<'w>(
     what: &str,
     world: &'w World,
-    reduces: bool,
-    all: bool,
+    How { reduces, merges, all }: How,
     start: impl Fn(&'w World) -> [Actor<'w>; 2],
     look: impl Fn(&[Actor<'w>], &mut BTreeMap<String, usize>),
-) -> (Walked, HashSet<u64>) {
+) -> (Walked, BTreeSet<String>) {
     let saved = world.save();
     let mut walked = Walked::default();
     let mut ends = BTreeMap::new();
+    let mut all_ends = BTreeSet::new();
+    // Where it led to who went first at a point, and by which call.
+    let leads = std::cell::RefCell::new(HashMap::<(u64, u8), (u64, String)>::new());
+    let leads_to = |from: (u64, u8), to: u64, lines: &[String]| {
+        let mut leads = leads.borrow_mut();
+        let call = lines.last().cloned().unwrap_or_default();
+        let (before, by) = leads.entry(from).or_insert_with(|| (to, call.clone()));
+        assert!(*before == to, "{what}: {by} led elsewhere from the same point after\n{}", lines.join("\n"));
+    };
     let began = std::time::Instant::now();
     let first = Branch { path: Vec::new(), first: None, point: None, asleep: [false; 2], keys: Vec::new(), misses: 0 };
     let known = std::cell::RefCell::new(Known { branches: vec![first], ..Known::default() });
@@ -445,6 +570,8 @@ pub fn walk_as<'w>(
             backs_up: [false; 2],
             found_out: Default::default(),
             known: Default::default(),
+            purges: [false; 2],
+            empties: Default::default(),
             sum: 0,
         };
         for (place, objects) in saved.0.iter().enumerate() {
@@ -457,6 +584,7 @@ pub fn walk_as<'w>(
         }
         let mut actors = start(world);
         state.backs_up = [0, 1].map(|n| actors[n].name.starts_with("backup"));
+        state.purges = [0, 1].map(|n| actors[n].name == "purge");
         let state = std::cell::RefCell::new(state);
         let mut path: Vec<u8> = Vec::new();
         let mut keys_before: Vec<String> = Vec::new();
@@ -471,6 +599,8 @@ pub fn walk_as<'w>(
         }
         let mut trace = Vec::new();
         let lines = std::cell::RefCell::new(Vec::new());
+        // The point before this one, and who went first there.
+        let mut from: Option<(u64, u8)> = None;
         let names: Vec<String> = actors.iter().map(|actor| actor.name.clone()).collect();
         actors::run(
             &world.board,
@@ -482,6 +612,8 @@ pub fn walk_as<'w>(
                     let rest = state.name(Some(actor), &rest);
                     state.traces[actor] = DefaultHasher::new();
                     rest.hash(&mut state.traces[actor]);
+                    let empties = ["removing/", "looking again/"].iter().any(|stage| rest.starts_with(stage));
+                    state.empties[actor] = (empties && state.purges[actor]).then(Emptying::default);
                     state.found_out[actor] = rest;
                 }
                 let mut waiting: [BTreeSet<Plain>; 2] = Default::default();
@@ -523,6 +655,11 @@ pub fn walk_as<'w>(
                     missed = true;
                     return None;
                 }
+                let point = state.point(&waiting);
+                // Which id a new key has is chance.
+                if let Some(from) = from.take().filter(|_| !merges && keys == keys_before) {
+                    leads_to(from, point, &lines.borrow());
+                }
                 keys_before.clone_from(&keys);
                 let choice = if let Some(choice) = branch.path.get(step) {
                     // Which of two keys has the lower id is chance: once more, then.
@@ -533,7 +670,6 @@ pub fn walk_as<'w>(
                     }
                     *choice
                 } else {
-                    let point = state.point(&waiting);
                     let next = [waiting[0].first(), waiting[1].first()];
                     // The lock is given back with no call of its own: whoever has it may do so after any.
                     let apart = match next {
@@ -574,10 +710,11 @@ pub fn walk_as<'w>(
                                 [first_alone || !is_alone(1), !first_alone]
                             }
                         };
-                        let before = known.seen.get(&point).copied();
+                        let seen = if merges { point } else { hash(&path) };
+                        let before = known.seen.get(&seen).copied();
                         let wanted = [0, 1].map(|n| !asleep[n] && before.is_none_or(|before| before[n]));
                         let todo = [0, 1].map(|n| goes[n] && wanted[n]);
-                        known.seen.insert(point, [0, 1].map(|n| asleep[n] && before.is_none_or(|before| before[n])));
+                        known.seen.insert(seen, [0, 1].map(|n| asleep[n] && before.is_none_or(|before| before[n])));
                         let new = |first: usize| {
                             let mut asleep = [false; 2];
                             asleep[1 - first] = apart;
@@ -612,6 +749,7 @@ pub fn walk_as<'w>(
                     return None;
                 }
                 path.push(choice);
+                from = Some((point, choice));
                 Some((tickets[usize::from(choice)], Fate::Done))
             },
             |event| {
@@ -641,6 +779,11 @@ pub fn walk_as<'w>(
         walked.ends += 1;
         let state = state.into_inner();
         let keys: Vec<&String> = state.key_ids.values().collect();
+        if let Some(from) = from.filter(|_| !merges && keys.iter().copied().eq(&keys_before)) {
+            leads_to(from, hash(&(state.sum, super::words(&actors))), &trace);
+        }
+        let objects: BTreeSet<String> = state.content.keys().map(|(place, name)| format!("{place} {}", blur(name))).collect();
+        all_ends.insert(format!("{}: {objects:?}", super::words(&actors)));
         if !known.borrow_mut().ends.insert(hash(&(state.sum, keys, super::words(&actors)))) {
             continue;
         }
@@ -666,7 +809,7 @@ pub fn walk_as<'w>(
         began.elapsed()
     );
     assert!(points > 0 && count > 0, "{what}: nothing was walked");
-    (walked, known.ends)
+    (walked, all_ends)
 }
 
 fn short(answer: &Answer) -> String {

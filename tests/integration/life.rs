@@ -230,10 +230,13 @@ fn the_same_points_lead_to_the_same() {
         schedules::walk_as(&title("backup/purge", excludes), &world, how, |world| [backup(world), purge(world)], |_, _| {});
         let rotate = |world| Actor::new("rotate", World::rotate(world, 0, tenant("acme")));
         schedules::walk_as(&title("rotate/purge", excludes), &world, how, |world| [rotate(world), purge(world)], |_, _| {});
-        let rewrap = |world| Actor::new("rewrap", World::rewrap(world, 0));
-        schedules::walk_as(&title("rewrap/purge", excludes), &world, how, |world| [rewrap(world), purge(world)], |_, _| {});
-        let hold = |world| Actor::new("hold", World::hold(world, 0, tenant("acme")));
-        schedules::walk_as(&title("hold/purge", excludes), &world, how, |world| [hold(world), purge(world)], |_, _| {});
+        // These take no lock.
+        if excludes {
+            let rewrap = |world| Actor::new("rewrap", World::rewrap(world, 0));
+            schedules::walk_as("rewrap/purge", &world, how, |world| [rewrap(world), purge(world)], |_, _| {});
+            let hold = |world| Actor::new("hold", World::hold(world, 0, tenant("acme")));
+            schedules::walk_as("hold/purge", &world, how, |world| [hold(world), purge(world)], |_, _| {});
+        }
     }
 }
 

@@ -134,8 +134,8 @@ fn says(names: &HashMap<String, String>, name: &str, bytes: &[u8]) -> String {
     fn strip(value: &mut Value, names: &HashMap<String, String>, is_record: bool) {
         match value {
             Value::Object(members) => {
-                members
-                    .retain(|member, _| !matches!(member.as_str(), "objects" | "bytes") && !(is_record && member == "backups"));
+                let is_count = |member: &str| matches!(member, "objects" | "bytes") || (is_record && member == "backups");
+                members.retain(|member, _| !is_count(member));
                 members.values_mut().for_each(|value| strip(value, names, is_record));
             }
             Value::Array(values) => values.iter_mut().for_each(|value| strip(value, names, is_record)),

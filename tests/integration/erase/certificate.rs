@@ -114,7 +114,7 @@ fn an_erasure_is_certified_and_whoever_doubts_it_can_check() {
     assert!(nodes.len() == 2 && nodes.iter().all(|node| node["state"] == "gone" && node["at"].is_string()), "{nodes:?}");
     assert!(nodes[0]["drop_lsn"].is_string() && nodes[1]["replay_lsn"].is_string(), "{nodes:?}");
     assert_eq!(certificate["backups"]["count"], 2);
-    assert!(certificate["backups"]["first"].as_str().unwrap() < certificate["backups"]["last"].as_str().unwrap());
+    assert!(certificate["backups"]["first"].as_str().unwrap() <= certificate["backups"]["last"].as_str().unwrap());
     assert_eq!(certificate["backups"]["left"]["objects"], 0);
     for copy in certificate["keys"]["copies"].as_array().unwrap() {
         assert!(copy["destroyed_at"].is_string() && copy["left"] == json!([]), "{copy:#}");

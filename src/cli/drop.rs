@@ -91,6 +91,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         clock: &chrono::Utc::now,
         progress: &*progress,
         cancel: &edge.stop,
+        known: Default::default(),
     };
     let (about, now) = ([keyring.tag(tenant)], edge.now());
     let outcome = go(&args, edge, &drop).await;

@@ -105,6 +105,7 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
             clock,
             progress: &*progress,
             cancel,
+            known: Default::default(),
         },
         purge: Purge { vault, keyring, locks: &locks, operator, eraser, approvals, clock, progress: &*progress, cancel },
         approvals: config.approvals.needed("erase"),

@@ -15,6 +15,7 @@ use std::{collections::BTreeSet, time::Duration};
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 pub use plan::Intent;
@@ -22,7 +23,7 @@ pub(super) use sessions::end_on_replicas;
 
 use super::{
     failure::{Failure, FailureClass},
-    fleet::Cluster,
+    fleet::{Cluster, Known},
     held::Locks,
     progress::Progress,
     purge::{OpenItem, PurgedKeyCopy, PurgedNode},
@@ -88,6 +89,8 @@ pub struct DropTenant<'a> {
     pub progress: &'a dyn Progress,
     /// Stops it between two steps.
     pub cancel: &'a CancellationToken,
+    /// What vault and keyring know of the fleet, asked once: that takes as long as there are tenants. Who lives where is asked each time.
+    pub known: OnceCell<Known>,
 }
 
 /// What a drop says.
@@ -292,6 +295,10 @@ impl DropTenant<'_> {
         Ok(session)
     }
 
+    pub(super) async fn known(&self) -> Result<&Known, Failure> {
+        self.known.get_or_try_init(|| Known::read(self.vault, self.keyring)).await
+    }
+
     /// Lets nobody in any more, and ends sessions, on replicas too; nothing is lost. Of a database that is gone nothing is left to close. Gives
     /// where sessions may go on, in words.
     ///
@@ -309,6 +316,15 @@ impl DropTenant<'_> {
         }
         drop_database::end_sessions(&session, doomed.oid).await?;
         Ok(end_on_replicas(&session, self.server(&database.cluster)?, database).await)
+    }
+
+    /// Whether the primary does not have it any more.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub async fn is_gone(&self, database: &PlannedDatabase) -> Result<bool, Failure> {
+        let session = self.connect(database).await?;
+        Ok(drop_database::name_of(&session, database.database_oid).await?.is_none())
     }
 
     /// Lets everybody in again who was let in when it was planned.

@@ -3,6 +3,7 @@
 mod certificate;
 mod locked;
 mod page;
+mod together;
 mod walk;
 
 use std::fs;
@@ -189,8 +190,10 @@ fn too_many_a_day_are_an_accident() {
     fs::write(&file, format!("{text}\n[erasure]\nper_day = 1\n")).unwrap();
     assert_eq!(site.erase("acme", &[]).0, 3);
     assert_eq!(site.refused(&["erase", "globex", "--confirm", "globex"]), "too-many-erasures");
-    // What was begun may be finished.
+    // What was begun may be finished, and what was given back is none.
     assert_eq!(site.erase("acme", &["--undo"]).0, 0);
+    assert_eq!(site.erase("globex", &[]).0, 3);
+    assert_eq!(site.refused(&["erase", "acme", "--confirm", "acme"]), "too-many-erasures");
 }
 
 /// An operator alone adds a neighbour's locker or database to the plan of an erasure that waits: nothing goes on by it.

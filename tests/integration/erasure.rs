@@ -1,10 +1,15 @@
 //! Who was erased is refused, and nothing that cannot be understood gives anybody back.
 
+use std::sync::Arc;
+
 use tenure::{
     format::erasure_note::{ErasedDatabase, ErasureNote, ErasureSays},
     id::{KeyId, NameTag, RecordId},
     object_name::Document,
     operation::erased::{self, Erasures},
+    signature::{Namespace, SigningKey},
+    signed,
+    store::{Store, directory::DirectoryStore},
     tenant::TenantName,
 };
 
@@ -97,6 +102,52 @@ async fn a_tombstone_in_either_store_refuses_until_it_is_withdrawn_or_the_name_a
     assert!(erasures.refuses_key(yard.key), "the name is free, what was erased is not");
     assert_eq!(erasures.databases().map(|database| database.database_oid).collect::<Vec<_>>(), [42]);
     assert!(!erasures.refuses_key(KeyId::random()));
+}
+
+/// The key of an eraser may have changed since: what it says is the same.
+#[tokio::test]
+async fn a_note_that_another_eraser_signed_is_the_same_note() {
+    let mut yard = Graveyard::new().await;
+    let lockers = &yard.lockers;
+    let other = SigningKey::generate("eraser");
+    let line = format!("eraser@two namespaces=\"tenure-erasure\" {}\n", other.public_openssh().unwrap());
+    let list = std::fs::read_to_string(lockers.folder().join("allowed_signers")).unwrap() + &line;
+    let signers = Document::Signers(2);
+    signed::create_bytes(lockers.vault.store(), &signers, list.into(), Namespace::Root, &lockers.key("operator")).await.unwrap();
+    let open = async |name: &str| {
+        let store: Arc<dyn Store> = Arc::new(DirectoryStore::open(&lockers.folder().join(name)).await.unwrap());
+        store
+    };
+    let (vault, keyring) = lockers.through(open("vault").await, open("keyring").await, vec![open("mirror").await]).await;
+    yard.lockers = lockers.with(vault, keyring);
+
+    let note = yard.tombstone("2026-06-01");
+    yard.put(&note).await;
+    let again = async || erased::put(&yard.lockers.vault, &yard.lockers.keyring, &note, &other).await;
+    let lie = |store: &str| {
+        let path = yard.path(store, note.id);
+        (std::fs::read(&path).ok(), std::fs::read(path.with_extension("json.sig")).unwrap())
+    };
+    let before = lie("vault");
+    assert!(again().await.unwrap().is_empty());
+    // Killed after the signature: it is of these very bytes, and stays.
+    for store in ["vault", "keyring", "mirror"] {
+        std::fs::remove_file(yard.path(store, note.id)).unwrap();
+    }
+    assert!(again().await.unwrap().is_empty());
+    for store in ["vault", "keyring", "mirror"] {
+        assert!(lie(store) == before, "{store}");
+    }
+    assert_eq!(yard.read().await.counting().count(), 1);
+    // Anything else there is not: in a mirror it is left open, in the vault it stops.
+    let spoil = |store: &str| {
+        std::fs::remove_file(yard.path(store, note.id)).unwrap();
+        std::fs::write(yard.path(store, note.id).with_extension("json.sig"), b"nothing").unwrap();
+    };
+    spoil("mirror");
+    assert_eq!(again().await.unwrap().iter().map(|item| item.kind).collect::<Vec<_>>(), ["tombstone"]);
+    spoil("vault");
+    again().await.unwrap_err();
 }
 
 #[tokio::test]

@@ -159,8 +159,10 @@ fn it_is_known_by_its_number_whatever_it_is_called() {
     let old = site.cluster.put_back(kept);
     site.configure(&site.cluster.description(), &old.description());
     old.sql("postgres", "ALTER DATABASE tenant_acme RENAME TO tenant_initech");
+    // An old copy of a store as well: the other one is enough.
+    fs::remove_dir_all(program.path("vault/erased")).unwrap();
     let (code, report) = site.reconcile(&[]);
-    assert_eq!((code, whys(&report)), (3, vec![("returned", "tenant_initech")]), "{report:#}");
+    assert_eq!((code, whys(&report)), (5, vec![("returned", "tenant_initech")]), "{report:#}");
     assert_eq!((state(&old, "tenant_initech"), &report["found"][0]["tenant"]), (Some(false), &json!(null)));
     assert!(report["found"][0]["what"].as_str().unwrap().contains("whose tag is "), "{report:#}");
     assert_eq!(program.refused(4, &["drop", "acme", "--confirm", "acme"])["kind"], "another-database");
@@ -185,6 +187,25 @@ fn what_cannot_be_asked_is_not_done() {
     site.cluster.stop("fast");
     let (code, report) = site.reconcile(&[]);
     assert_eq!((code, report["open"].as_array().unwrap().len()), (3, 2), "{report:#}");
+}
+
+#[test]
+fn copies_and_what_replicas_keep_are_named() {
+    let site = Site::new(&Options { replicas: 2, ..Options::default() }, &["acme", "acme_2"]);
+    let program = &site.program;
+    program.done(&["restore", "acme", "--into", "acme_copy", "--identity", "recovery-kit.txt"]);
+    site.configure("replica_wait = \"30s\"", "replica_wait = \"1s\"");
+    site.cluster.wait_for_replicas();
+    let [first, second] = &site.cluster.replicas[..] else { panic!("two replicas") };
+    first.sql("postgres", "SELECT pg_wal_replay_pause()");
+    second.promote();
+    assert_eq!(program.run(&["erase", "acme", "--skip-grace", "--confirm", "acme"]).0, 3);
+    let (code, report) = site.reconcile(&[]);
+    let expected = [("on-replica", "tenant_acme"), ("on-replica", "tenant_acme"), ("copy", "acme_copy")];
+    assert_eq!((code, whys(&report)), (3, expected.to_vec()), "{report:#}");
+    assert_eq!((&report["found"][0]["closed_now"], &report["found"][1]["closed_now"]), (&json!(false), &json!(true)));
+    assert_eq!((state(first, "tenant_acme"), state(second, "tenant_acme")), (Some(true), Some(false)));
+    assert_eq!(state(second, "tenant_acme_2"), Some(true));
 }
 
 /// An operators' number guards the drop, not the closing.

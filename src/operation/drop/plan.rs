@@ -141,21 +141,18 @@ impl DropTenant<'_> {
         }
         let keys = living::known(self.vault, self.keyring, tenant).await?;
         let tag = self.keyring.tag(tenant);
-        let mut known = Known::read(self.vault, self.keyring).await?;
-        if let Some(at) = known.untrusted_sources.iter().position(|(of, _)| of == tenant) {
-            return Err(known.untrusted_sources.swap_remove(at).1.into());
+        let known = self.known().await?;
+        // An untrusted record of a copy may hide that a database is one, and whose.
+        if known.untrusted_sources.iter().any(|(of, _)| of == tenant) || !known.untrusted_copies.is_empty() {
+            return Err(self.untrusted(tenant).await?);
         }
-        // It may hide that a database is a copy, and whose.
-        if let Some((_, error)) = known.untrusted_copies.pop() {
-            return Err(error.into());
-        }
-        let fleet = Fleet::discover(self.clusters, &known).await;
+        let fleet = Fleet::discover(self.clusters, known).await;
         if let Some(places) = fleet.ambiguous().get(tenant) {
             return Err(ambiguous_tenant(tenant, places));
         }
-        let Some((cluster, system, oid, name)) = self.place(tenant, &fleet, &known).await? else {
+        let Some((cluster, system, oid, name)) = self.place(tenant, &fleet, known).await? else {
             let is_dropped = known.dropped.contains_key(tenant);
-            return if is_dropped { Ok(None) } else { Err(absent_tenant(tenant, &fleet, &known)) };
+            return if is_dropped { Ok(None) } else { Err(absent_tenant(tenant, &fleet, known)) };
         };
         let Some(source) = known.sources.get(tenant) else {
             let locker = keys.lockers().first().copied();
@@ -218,6 +215,20 @@ impl DropTenant<'_> {
         Ok(Some(Intent { plan, steps: None, doomed: Some(doomed) }))
     }
 
+    /// The first record that keeps a tenant from being found, as it is now.
+    async fn untrusted(&self, tenant: &TenantName) -> Result<Failure, Failure> {
+        let Known { untrusted_sources, untrusted_copies, .. } = Known::read(self.vault, self.keyring).await?;
+        let of_it = untrusted_sources.into_iter().filter(|(of, _)| of == tenant);
+        let first = of_it.chain(untrusted_copies).next();
+        Ok(first.map_or_else(
+            || {
+                Failure::new(FailureClass::Failed, "changed-meanwhile", tenant, "a record was put back meanwhile")
+                    .hint("Run it again.")
+            },
+            |(_, error)| error.into(),
+        ))
+    }
+
     /// The one database that answers to a tenant: cluster, system identifier, OID, name. Closed ones too, of which discovery tells the name
     /// only.
     async fn place(
@@ -246,9 +257,9 @@ impl DropTenant<'_> {
     /// Stops when the planned OID belongs to a database that does not answer to the tenant: somebody renamed it, or a server was put back to
     /// an earlier state and gave the number away again.
     pub(super) async fn refuse_another(&self, tenant: &TenantName, session: &Session, doomed: &Doomed) -> Result<(), Failure> {
-        let known = Known::read(self.vault, self.keyring).await?;
-        let fleet = Fleet::discover(self.clusters, &known).await;
-        let is_its = match self.place(tenant, &fleet, &known).await? {
+        let known = self.known().await?;
+        let fleet = Fleet::discover(self.clusters, known).await;
+        let is_its = match self.place(tenant, &fleet, known).await? {
             Some((.., oid, name)) => (oid, name.as_str()) == (doomed.oid, doomed.name.as_str()),
             None => false,
         };
@@ -290,8 +301,8 @@ impl DropTenant<'_> {
         database: &PlannedDatabase,
         doomed: &Doomed,
     ) -> Result<(), Failure> {
-        let known = Known::read(self.vault, self.keyring).await?;
-        let fleet = Fleet::discover(self.clusters, &known).await;
+        let known = self.known().await?;
+        let fleet = Fleet::discover(self.clusters, known).await;
         let discovery = fleet.clusters.into_iter().find(|(cluster, _)| cluster.name == database.cluster);
         let Some((_, discovery)) = discovery else { return self.server(&database.cluster).map(drop) };
         let Some(other) = discovery?.answers_to(&doomed.name).into_iter().find(|name| name != tenant) else { return Ok(()) };

@@ -101,7 +101,7 @@ impl Erase<'_> {
     /// A tenant that is unknown (1), on hold, or was erased before (4); keys, plans or tombstones that cannot be read or trusted (5).
     pub async fn look(&self, tenant: &TenantName) -> Result<Intent, Failure> {
         let purge = &self.purge;
-        if let Some(Planned { plan, steps, .. }) = self.open(purge.keyring.tag(tenant)).await? {
+        if let Some(Planned { plan, steps, .. }) = self.open(purge.keyring.tag(tenant)).await?.into_iter().next() {
             whose::refuse_others(purge.vault, purge.keyring, &plan).await?;
             self.refuse_other_grace(tenant, &plan, &steps)?;
             self.refuse_other_reference(tenant, &plan)?;
@@ -164,10 +164,11 @@ impl Erase<'_> {
             .hint("Nothing was done. It stands in the certificate, which names nobody: give the number of the request alone."))
     }
 
-    /// The open plan to erase a tenant, the oldest of several.
-    pub(super) async fn open(&self, tag: NameTag) -> Result<Option<Planned>, Failure> {
-        let open = self.purge.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
-        Ok(open.into_iter().find(|planned| matches!(planned.plan.act, PlannedAct::Erase { .. })))
+    /// The open plans to erase a tenant, the oldest first: two that began in one moment each have their own.
+    pub(super) async fn open(&self, tag: NameTag) -> Result<Vec<Planned>, Failure> {
+        let mut open = self.purge.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
+        open.retain(|planned| matches!(planned.plan.act, PlannedAct::Erase { .. }));
+        Ok(open)
     }
 
     /// What a drop would do now. A server that cannot be asked, or a database that is not the one that was planned, stops no erasure of
@@ -208,8 +209,12 @@ impl Erase<'_> {
         let mut begun = 0;
         for listed in self.purge.vault.listed_plans(|steps| steps.contains(&Step::Noted)).await? {
             let plan = listed.plan?;
-            let is_erasure = matches!(plan.act, PlannedAct::Erase { .. });
-            begun += u32::from(is_erasure && plan.created_at > now - TimeDelta::days(1));
+            if !matches!(plan.act, PlannedAct::Erase { .. }) || plan.created_at <= now - TimeDelta::days(1) {
+                continue;
+            }
+            // One that was given back destroys nothing.
+            let erasures = erased::read_both(self.purge.vault, self.purge.keyring, plan.name_tag).await?;
+            begun += u32::from(!erasures.is_withdrawn(plan.id));
         }
         if begun < self.per_day {
             return Ok(());

@@ -164,6 +164,13 @@ impl Erase<'_> {
             }
             Ok(Some(live)) if !binds(&intent.plan, &live.plan) => Err(another(tenant)),
             Ok(Some(live)) => self.drop.carry_out(tenant, &live).await,
+            // Another erasure that began in the same moment took the keys, by which discovery knows it.
+            Err(failure)
+                if ["unknown-tenant", "tenant-purged"].contains(&failure.kind) && self.was_dropped(&intent.plan).await? =>
+            {
+                done.live_is_erased = true;
+                return self.mark(&intent.plan, Step::Dropped, Found::default()).await;
+            }
             Err(failure) => Err(failure),
         };
         match report {
@@ -191,6 +198,22 @@ impl Erase<'_> {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Whether a plan that is closed dropped all that this one names, everywhere, and nothing of it is on its primary now.
+    async fn was_dropped(&self, plan: &Plan) -> Result<bool, Failure> {
+        let vault = self.purge.vault;
+        let mut is_dropped = false;
+        for planned in vault.plans(plan.name_tag, |steps| steps.contains(&Step::Dropped) && steps.contains(&Step::Closed)).await?
+        {
+            let Plan { id, act, .. } = planned.plan;
+            let is_it = act == PlannedAct::Drop && binds(&planned.plan, plan);
+            is_dropped |= is_it && vault.mark(id, Step::Closed).await?.is_some_and(|mark| mark.found.void.is_none());
+        }
+        for database in &plan.databases {
+            is_dropped = is_dropped && self.drop.is_gone(database).await?;
+        }
+        Ok(is_dropped)
     }
 
     /// Writes the plan of a drop that cannot begin now: once the keys are gone, nothing else says which database it was.

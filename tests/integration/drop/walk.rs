@@ -74,6 +74,7 @@ async fn drop_through(site: &Site, vault: &Vault, description: &str, tenant: &st
         clock: &Utc::now,
         progress: &Silent,
         cancel: &CancellationToken::new(),
+        known: Default::default(),
     };
     let tenant: TenantName = tenant.parse().unwrap();
     match drop.look(&tenant).await? {

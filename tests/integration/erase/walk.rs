@@ -32,7 +32,7 @@ use crate::{
     harness::site::Site,
 };
 
-async fn stores(site: &Site, countdown: Option<&Arc<Countdown>>) -> (Vault, Keyring) {
+pub async fn stores(site: &Site, countdown: Option<&Arc<Countdown>>) -> (Vault, Keyring) {
     let trust = AllowedSigners::parse(&site.signers).unwrap();
     let open = async |name: &str| -> Arc<dyn Store> {
         let store: Arc<dyn Store> = Arc::new(DirectoryStore::open(&site.folder().join(name)).await.unwrap());
@@ -46,7 +46,13 @@ async fn stores(site: &Site, countdown: Option<&Arc<Countdown>>) -> (Vault, Keyr
     (vault, keyring)
 }
 
-pub async fn erase(site: &Site, (vault, keyring): (&Vault, &Keyring), tenant: &str) -> Result<EraseReport, Failure> {
+/// Does something with what an erasure works with.
+pub async fn with<T>(
+    site: &Site,
+    (vault, keyring): (&Vault, &Keyring),
+    grace: TimeDelta,
+    what: impl AsyncFnOnce(&Erase<'_>) -> T,
+) -> T {
     let environment = LibpqEnvironment { home: None, user: "nobody".to_owned(), variables: BTreeMap::new() };
     let target = Target::parse(&site.cluster.description(), &environment).unwrap();
     let clusters = site.backup.clusters.clone();
@@ -70,6 +76,7 @@ pub async fn erase(site: &Site, (vault, keyring): (&Vault, &Keyring), tenant: &s
             clock,
             progress: &Silent,
             cancel,
+            known: Default::default(),
         },
         purge: Purge {
             vault,
@@ -83,16 +90,23 @@ pub async fn erase(site: &Site, (vault, keyring): (&Vault, &Keyring), tenant: &s
             cancel,
         },
         approvals: 0,
-        grace: TimeDelta::zero(),
+        grace,
         per_day: u32::MAX,
         told: Told::default(),
     };
-    let tenant: TenantName = tenant.parse().unwrap();
-    let intent = erase.look(&tenant).await?;
-    erase.carry_out(&tenant, &intent).await
+    what(&erase).await
 }
 
-fn databases(site: &Site) -> Vec<String> {
+pub async fn erase(site: &Site, stores: (&Vault, &Keyring), tenant: &str) -> Result<EraseReport, Failure> {
+    let tenant: TenantName = tenant.parse().unwrap();
+    with(site, stores, TimeDelta::zero(), async |erase| {
+        let intent = erase.look(&tenant).await?;
+        erase.carry_out(&tenant, &intent).await
+    })
+    .await
+}
+
+pub fn databases(site: &Site) -> Vec<String> {
     let sql =
         format!("SELECT datname, datallowconn FROM pg_database WHERE starts_with(datname, '{}') ORDER BY 1", site.name("w"));
     site.cluster.sql("postgres", &sql).lines().map(str::to_owned).collect()

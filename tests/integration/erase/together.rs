@@ -1,0 +1,92 @@
+//! Two people erase one tenant in the same moment: each has a plan and a tombstone, and both end well.
+
+use chrono::TimeDelta;
+use tenure::{
+    format::plan::Step,
+    operation::{
+        erase::{EraseStatus, Intent},
+        erased,
+        failure::FailureClass,
+    },
+    tenant::TenantName,
+};
+
+use super::walk::{databases, erase, stores, with};
+use crate::{
+    drop::walk::{fleet, name},
+    harness::site::Site,
+};
+
+/// Two plans of which neither knew of the other.
+async fn two(site: &Site, tenant: &TenantName, grace: TimeDelta) -> [Intent; 2] {
+    let (vault, keyring) = stores(site, None).await;
+    with(site, (&vault, &keyring), grace, async |erase| [erase.look(tenant).await.unwrap(), erase.look(tenant).await.unwrap()])
+        .await
+}
+
+async fn is_open(site: &Site, tenant: &TenantName) -> bool {
+    let (vault, keyring) = stores(site, None).await;
+    !vault.plans(keyring.tag(tenant), |steps| !steps.contains(&Step::Closed)).await.unwrap().is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_after_the_other_and_at_once_everything_is_gone_once() {
+    let site = fleet(3).await;
+    let after = |tenant: &TenantName| {
+        let its = format!("{}|", site.name(tenant.as_str()));
+        let mut left = databases(&site);
+        left.retain(|database| !database.starts_with(&its));
+        left
+    };
+    for (nth, at_once) in [(0, false), (1, true)] {
+        let tenant: TenantName = name(nth).parse().unwrap();
+        let wanted = after(&tenant);
+        let [one, other] = two(&site, &tenant, TimeDelta::zero()).await;
+        assert_ne!(one.plan.id, other.plan.id);
+        let (vault, keyring) = stores(&site, None).await;
+        let run = async |intent: &Intent| {
+            with(&site, (&vault, &keyring), TimeDelta::zero(), async |erase| erase.carry_out(&tenant, intent).await).await
+        };
+        let ended = match at_once {
+            true => <[_; 2]>::from(tokio::join!(run(&one), run(&other))),
+            false => [run(&one).await, run(&other).await],
+        };
+        if !at_once {
+            for ended in &ended {
+                assert_eq!(ended.as_ref().unwrap().status, EraseStatus::Closed, "{ended:?}");
+            }
+        }
+        // Who was kept waiting goes on.
+        for _ in 0..3 {
+            if is_open(&site, &tenant).await {
+                erase(&site, (&vault, &keyring), tenant.as_str()).await.ok();
+            }
+        }
+        assert!(!is_open(&site, &tenant).await, "{ended:?}");
+        assert_eq!(databases(&site), wanted);
+        assert!(keyring.keys(&tenant).await.unwrap().is_none());
+        let again = erase(&site, (&vault, &keyring), tenant.as_str()).await.unwrap_err();
+        assert_eq!((again.class, again.kind), (FailureClass::Refused, "tenant-erased"));
+    }
+    assert_eq!(site.all().await.class, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_undo_gives_back_what_two_began() {
+    let site = fleet(2).await;
+    let tenant: TenantName = name(0).parse().unwrap();
+    let before = databases(&site);
+    let grace = TimeDelta::days(7);
+    let (vault, keyring) = stores(&site, None).await;
+    for intent in two(&site, &tenant, grace).await {
+        let report = with(&site, (&vault, &keyring), grace, async |erase| erase.carry_out(&tenant, &intent).await).await.unwrap();
+        assert_eq!(report.status, EraseStatus::Suspended, "{report:?}");
+    }
+    assert_ne!(databases(&site), before, "it lets nobody in");
+    let undone = with(&site, (&vault, &keyring), grace, async |erase| erase.undo(&tenant).await).await.unwrap();
+    assert_eq!((undone.status, undone.open.len()), (EraseStatus::Withdrawn, 0), "{undone:?}");
+    assert_eq!(databases(&site), before);
+    assert!(!is_open(&site, &tenant).await);
+    assert!(!erased::read_both(&vault, &keyring, keyring.tag(&tenant)).await.unwrap().is_refused());
+    assert_eq!(site.all().await.class, None);
+}

@@ -61,7 +61,8 @@ impl Erase<'_> {
                 });
             }
         }
-        let of = |Planned { plan, steps, .. }| Intent { plan, steps: Some(steps), live: Live::Known(None), backups: 0, taken: None };
+        let of =
+            |Planned { plan, steps, .. }| Intent { plan, steps: Some(steps), live: Live::Known(None), backups: 0, taken: None };
         let intents: Vec<Intent> = open.into_iter().map(of).collect();
         for intent in &intents {
             self.certify_withdrawn(intent, &done).await?;

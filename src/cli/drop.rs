@@ -12,6 +12,7 @@ use super::{
 use crate::{
     config::store::Role,
     format::act::ActCommand,
+    id::RecordId,
     operation::{
         drop::{DropReport, DropStatus, DropTenant, Intent},
         failure::{Failure, FailureClass},
@@ -28,6 +29,10 @@ use crate::{
 pub struct Args {
     /// Whose live database
     tenant: TenantName,
+
+    /// Carry out this plan, which `reconcile` made for an erased database that has come back
+    #[arg(long, value_name = "ID")]
+    plan: Option<RecordId>,
 
     /// Clear away what is in the way, instead of stopping there
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
@@ -103,7 +108,11 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
 
 async fn go(args: &Args, edge: &Edge, drop: &DropTenant<'_>) -> Result<DropReport, Failure> {
     let tenant = &args.tenant;
-    let Some(intent) = drop.look(tenant).await? else { return Ok(DropTenant::nothing(tenant)) };
+    let found = match args.plan {
+        Some(plan) => drop.look_at_plan(tenant, plan).await?,
+        None => drop.look(tenant).await?,
+    };
+    let Some(intent) = found else { return Ok(DropTenant::nothing(tenant)) };
     edge.output.announce(&format!("{}\n", first_line(&intent)));
     if args.dry_run {
         return drop.describe(tenant, &intent).await;
@@ -111,7 +120,9 @@ async fn go(args: &Args, edge: &Edge, drop: &DropTenant<'_>) -> Result<DropRepor
     for note in intent.notes(&drop.clear) {
         edge.output.announce(&format!("note: {note}\n"));
     }
-    confirm::tenant(edge, tenant, args.confirm.as_deref(), ("drop", &clear_words(&args.clear, &args.accept)))?;
+    let mut options = args.plan.map_or_else(String::new, |plan| format!(" --plan {plan}"));
+    options.push_str(&clear_words(&args.clear, &args.accept));
+    confirm::tenant(edge, tenant, args.confirm.as_deref(), ("drop", &options))?;
     drop.carry_out(tenant, &intent).await
 }
 
@@ -131,7 +142,7 @@ fn first_line(intent: &Intent) -> String {
             let why = if intent.came_back() { "it was erased, and is there again" } else { "backups stay" };
             format!("the LIVE database {} on {cluster} ({}); {why}", Printable(&doomed.name), about.join(", "))
         }
-        None => format!("the database is gone from the primary of {cluster}; its replicas are asked; backups stay"),
+        None => format!("the database is gone from the primary of {cluster}; its replicas are asked"),
     };
     match intent.is_resumed() {
         true => format!("drop: going on with what was begun at {}: {what}", time(intent.planned_at())),
@@ -156,6 +167,9 @@ fn text(report: &DropReport) -> String {
     text.push_str(&leaving::open(&report.open));
     let at = report.drop_lsn.as_deref().unwrap_or_default();
     text.push_str(&match report.status {
+        DropStatus::Closed if report.came_back => {
+            format!("{tenant}: what had come back is dropped, on the primary and every replica ({at})\n")
+        }
         DropStatus::Closed => format!("{tenant}: dropped, on the primary and every replica ({at}); its backups stay\n"),
         DropStatus::Dropped => {
             format!("{tenant}: gone from the primary ({at}); NOT known to be gone everywhere: not closed yet\n")

@@ -239,6 +239,14 @@ pub struct PlannedDatabase {
     pub allowed_connections: bool,
 }
 
+impl PlannedDatabase {
+    /// Whether both are the same database, whatever the configuration calls its cluster.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        (&self.system_identifier, self.database_oid) == (&other.system_identifier, other.database_oid)
+    }
+}
+
 /// A locker, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

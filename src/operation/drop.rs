@@ -7,6 +7,7 @@
 mod copies;
 mod nodes;
 mod plan;
+mod refusals;
 mod sessions;
 mod steps;
 
@@ -33,6 +34,7 @@ use crate::{
         act::{Act, ActCommand, ActOn, ActOutcome},
         plan::{Found, NodeFound, Plan, PlannedDatabase, Step},
     },
+    id::RecordId,
     keyring::Keyring,
     postgres::{
         Session, Target,
@@ -40,7 +42,7 @@ use crate::{
         replication::OWN_DISK,
         session_settings,
     },
-    printable::Word,
+    printable::{Word, confirmed},
     signature::SigningKey,
     tenant::TenantName,
     vault::Vault,
@@ -102,6 +104,8 @@ pub struct DropReport {
     pub tenant: String,
     /// Whether this only says what would be done.
     pub dry_run: bool,
+    /// Whether it is a database that was erased and was there again.
+    pub came_back: bool,
     /// How far it has come.
     pub status: DropStatus,
     /// Its cluster; null when nothing is there to be dropped.
@@ -209,6 +213,7 @@ impl DropTenant<'_> {
             plan: None,
             tenant: tenant.as_str().to_owned(),
             dry_run: false,
+            came_back: false,
             status: DropStatus::Closed,
             cluster: None,
             database: None,
@@ -226,6 +231,7 @@ impl DropTenant<'_> {
     fn report(&self, tenant: &TenantName, intent: &Intent, done: Done) -> DropReport {
         DropReport {
             plan: Some(intent.plan.id.to_string()),
+            came_back: intent.came_back(),
             status: match (done.is_closed, &done.drop_lsn) {
                 (true, _) => DropStatus::Closed,
                 (false, Some(_)) => DropStatus::Dropped,
@@ -270,6 +276,15 @@ impl DropTenant<'_> {
         self.servers.iter().find(|server| server.name == cluster).ok_or_else(|| {
             let message = format!("the configuration does not have cluster {cluster}, on which the database is");
             Failure::new(FailureClass::Failed, "no-such-cluster", cluster, message).hint("Add it under [cluster.NAME] again.")
+        })
+    }
+
+    /// The configured servers of a cluster by which its databases are dropped: the primary, and every replica. None where it is not configured.
+    pub(super) fn nodes<'s>(&'s self, cluster: &'s str) -> impl Iterator<Item = (String, &'s Target)> {
+        self.servers.iter().filter(move |server| server.name == cluster).flat_map(move |server| {
+            let replicas =
+                server.replicas.iter().enumerate().map(move |(n, target)| (format!("{cluster} replica {}", n + 1), target));
+            std::iter::once((format!("{cluster} primary"), &server.admin)).chain(replicas)
         })
     }
 
@@ -318,15 +333,6 @@ impl DropTenant<'_> {
         Ok(end_on_replicas(&session, self.server(&database.cluster)?, database).await)
     }
 
-    /// Whether the primary does not have it any more.
-    ///
-    /// # Errors
-    /// The server cannot be asked.
-    pub async fn is_gone(&self, database: &PlannedDatabase) -> Result<bool, Failure> {
-        let session = self.connect(database).await?;
-        Ok(drop_database::name_of(&session, database.database_oid).await?.is_none())
-    }
-
     /// Lets everybody in again who was let in when it was planned.
     ///
     /// # Errors
@@ -337,6 +343,15 @@ impl DropTenant<'_> {
         }
         let message = format!("the database with OID {} on {} is gone", database.database_oid, database.cluster);
         Err(Failure::new(FailureClass::Failed, "database-gone", &database.cluster, message).hint("Somebody dropped it by hand."))
+    }
+
+    /// The command that goes on with a plan.
+    fn command(&self, tenant: &TenantName, plan: &Plan) -> String {
+        match (self.within_erasure, plan.lockers.is_empty()) {
+            (true, _) => format!("`tenure erase {}`", Word(tenant.as_str())),
+            (false, true) => format!("`{}`", by_id(tenant, plan.id)),
+            (false, false) => format!("`tenure drop {}`", Word(tenant.as_str())),
+        }
     }
 
     fn stop_if_asked(&self, tenant: &TenantName) -> Result<(), Failure> {
@@ -371,7 +386,8 @@ pub(super) async fn database_name(target: &Target, system_identifier: &str, oid:
     Ok(Some(drop_database::name_of(&session, oid).await?))
 }
 
-/// The command that goes on with it.
-fn command(tenant: &TenantName) -> String {
-    format!("`tenure drop {}`", Word(tenant.as_str()))
+/// The command that goes on with a plan of what has come back.
+#[must_use]
+pub fn by_id(tenant: &TenantName, plan: RecordId) -> String {
+    confirmed("drop", tenant.as_str(), &format!(" --plan {plan}"))
 }

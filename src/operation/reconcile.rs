@@ -23,7 +23,7 @@ use super::{
 use crate::{
     format::{
         act::{Act, ActCommand, ActOutcome},
-        plan::PlannedAct,
+        plan::{PlannedAct, Step},
     },
     id::{NameTag, RecordId},
     keyring::Keyring,
@@ -146,9 +146,13 @@ impl Seen {
         self.plans.get(&tag).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether an erasure is not through: then what is there is what it still has to drop.
+    /// Whether an erasure has not dropped its databases yet: then what is there is what it still has to drop, and not what has come back.
     fn is_erasing(&self, tag: NameTag, tombstone: RecordId) -> bool {
-        let is_its = |planned: &Planned| planned.plan.id == tombstone && matches!(planned.plan.act, PlannedAct::Erase { .. });
+        let is_its = |planned: &Planned| {
+            planned.plan.id == tombstone
+                && matches!(planned.plan.act, PlannedAct::Erase { .. })
+                && !planned.steps.contains(&Step::Dropped)
+        };
         self.plans_of(tag).iter().any(is_its)
     }
 }

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod locked;
+mod numbers;
 mod page;
 mod together;
 mod walk;

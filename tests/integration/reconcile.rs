@@ -74,7 +74,9 @@ fn a_physical_restore_is_closed_and_goes_by_a_plan_alone() {
     let found = &report["found"][0];
     assert_eq!((code, whys(&report)), (3, vec![("returned", "tenant_acme")]), "{report:#}");
     assert_eq!((&found["tenant"], &found["database_oid"], &found["closed_now"]), (&json!("acme"), &json!(oid), &json!(true)));
-    assert!(found["what"].as_str().unwrap().contains("`tenure drop acme --confirm acme`"), "{report:#}");
+    let plan = found["plan"].as_str().unwrap();
+    let typed = format!("`tenure drop acme --plan {plan} --confirm acme`");
+    assert!(found["what"].as_str().unwrap().contains(&typed), "{report:#}");
     assert_eq!((state(&old, "tenant_acme"), plans()), (Some(false), before + 2), "a plan and its signature");
     assert!(!held.wait_with_output().unwrap().status.success(), "its session was ended");
     for neighbour in ["tenant_acme_2", "tenant_globex"] {
@@ -96,17 +98,24 @@ fn a_physical_restore_is_closed_and_goes_by_a_plan_alone() {
         "{again:#}"
     );
     assert_eq!((state(&old, "tenant_acme"), plans()), (Some(false), before + 2));
-    assert_eq!(program.refused(4, &["drop", "acme"])["kind"], "not-confirmed");
+    assert_eq!(program.refused(4, &["drop", "acme", "--plan", plan])["kind"], "not-confirmed");
+    // Without it nobody means what has come back.
+    let refused = program.refused(4, &["drop", "acme", "--confirm", "acme"]);
+    assert_eq!(refused["kind"], "tenant-erased");
+    assert!(refused["hint"].as_str().unwrap().contains(plan), "{refused:#}");
     assert_eq!(program.refused(4, &["admit", "--new", "acme"])["kind"], "database-erased");
 
-    let (code, said, announced) = program.say(&["drop", "acme", "--confirm", "acme"]);
+    let (code, said, announced) = program.say(&["drop", "acme", "--plan", plan, "--confirm", "acme"]);
     assert_eq!(code, 0, "{said}{announced}");
+    assert!(said.contains("what had come back is dropped") && !said.contains("backups"), "{said}");
     assert!(announced.contains("tenant_acme") && announced.contains("was erased, and is there again"), "{announced}");
     assert_eq!(state(&old, "tenant_acme"), None);
     for neighbour in ["tenant_acme_2", "tenant_globex"] {
         assert_eq!(state(&old, neighbour), Some(true), "{neighbour}");
     }
     site.quiet();
+    let again = program.done(&["drop", "acme", "--plan", plan, "--confirm", "acme"]);
+    assert_eq!((&again["status"], &again["nodes"]), (&json!("closed"), &json!([])), "{again:#}");
     let acts = program.done(&["audit"]);
     assert_eq!(acts["bad"], 0, "{acts:#}");
     let of = |command: &str| acts["entries"].as_array().unwrap().iter().filter(|entry| entry["what"] == command).count();
@@ -165,11 +174,13 @@ fn it_is_known_by_its_number_whatever_it_is_called() {
     assert_eq!((code, whys(&report)), (5, vec![("returned", "tenant_initech")]), "{report:#}");
     assert_eq!((state(&old, "tenant_initech"), &report["found"][0]["tenant"]), (Some(false), &json!(null)));
     assert!(report["found"][0]["what"].as_str().unwrap().contains("whose tag is "), "{report:#}");
-    assert_eq!(program.refused(4, &["drop", "acme", "--confirm", "acme"])["kind"], "another-database");
+    let plan = report["found"][0]["plan"].as_str().unwrap();
+    assert_eq!(program.refused(4, &["drop", "acme", "--plan", plan, "--confirm", "acme"])["kind"], "another-database");
+    assert_eq!(program.refused(4, &["drop", "globex", "--plan", plan, "--confirm", "globex"])["kind"], "no-such-plan");
     old.sql("postgres", "ALTER DATABASE tenant_initech RENAME TO kept_for_later");
     let (_, report) = site.reconcile(&[]);
     assert_eq!(whys(&report), [("returned", "kept_for_later")], "{report:#}");
-    program.done(&["drop", "acme", "--confirm", "acme"]);
+    program.done(&["drop", "acme", "--plan", plan, "--confirm", "acme"]);
     assert_eq!((state(&old, "kept_for_later"), state(&old, "tenant_globex")), (None, Some(true)));
     site.quiet();
 }
@@ -227,10 +238,10 @@ fn operators_sign_the_plan_that_it_prepared() {
         report["found"][0]["what"].as_str().unwrap().contains(&format!("`tenure approve {plan} --tenant acme`")),
         "{report:#}"
     );
-    let refused = program.refused(4, &["drop", "acme", "--confirm", "acme"]);
+    let refused = program.refused(4, &["drop", "acme", "--plan", &plan, "--confirm", "acme"]);
     assert_eq!((&refused["kind"], &refused["object"]), (&json!("approvals-wanting"), &json!(plan)), "{refused:#}");
     program.done(&["approve", &plan, "--tenant", "acme", "--key", "ann"]);
-    program.done(&["drop", "acme", "--confirm", "acme"]);
+    program.done(&["drop", "acme", "--plan", &plan, "--confirm", "acme"]);
     assert_eq!(state(&old, "tenant_acme"), None);
 }
 
@@ -257,7 +268,7 @@ fn a_plan_without_a_tombstone_drops_nothing() {
     fs::write(&file, &changed).unwrap();
     fs::write(file.with_extension("json.sig"), operator.sign(tenure::signature::Namespace::Plan, changed.as_bytes()).unwrap())
         .unwrap();
-    assert_eq!(program.refused(5, &["drop", "acme", "--confirm", "acme"])["kind"], "plan-contradicted");
+    assert_eq!(program.refused(5, &["drop", "acme", "--plan", &plan, "--confirm", "acme"])["kind"], "plan-contradicted");
     assert_eq!(state(&old, "ledger"), Some(true));
 }
 

@@ -4,12 +4,9 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{DropTenant, command};
+use super::{DropTenant, by_id};
 use crate::{
-    format::{
-        erasure_note::ErasedDatabase,
-        plan::{Bound, Plan, PlannedAct, PlannedDatabase, PlannedLocker, Step},
-    },
+    format::plan::{Bound, Plan, PlannedAct, PlannedDatabase, PlannedLocker, Step},
     id::RecordId,
     operation::{
         backup::{absent_tenant, ambiguous_tenant},
@@ -19,16 +16,14 @@ use crate::{
         living, lost, whose,
     },
     postgres::{
-        Session,
         discover::ClosedBecause,
-        drop_database::{self, Doomed, Kind, Obstacle},
-        replication,
+        drop_database::{self, Doomed, Kind},
     },
     printable::{Printable, Word},
     signature::Namespace,
-    signed::{DocumentError, FORMAT},
+    signed::FORMAT,
     tenant::TenantName,
-    vault::{holds::Holds, plans::Planned},
+    vault::plans::Planned,
 };
 
 /// What will be done.
@@ -108,6 +103,94 @@ impl DropTenant<'_> {
     /// or a store that cannot be asked; records or plans that cannot be read or trusted (5).
     pub async fn look(&self, tenant: &TenantName) -> Result<Option<Intent>, Failure> {
         let now = (self.clock)();
+        self.check_signers(now)?;
+        // What came back after an erasure is dropped by its plan's id alone: the name may be a new customer's by now.
+        let (returned, own): (Vec<Planned>, Vec<Planned>) =
+            self.open(tenant).await?.into_iter().partition(|planned| planned.plan.lockers.is_empty());
+        if let Some(planned) = own.into_iter().next() {
+            return self.go_on(tenant, planned).await.map(Some);
+        }
+        match self.anew(tenant, now).await {
+            Err(failure) if failure.kind == "tenant-erased" && !returned.is_empty() => {
+                let plan = returned[0].plan.id;
+                let hint = format!("Nothing was done. What came back of it `{}` drops.", by_id(tenant, plan));
+                Err(failure.hint(hint))
+            }
+            found => found,
+        }
+    }
+
+    /// What would be dropped now, whatever plans are open: the recorded place, if the tenant lives there.
+    ///
+    /// # Errors
+    /// As [`DropTenant::look`].
+    pub async fn look_anew(&self, tenant: &TenantName) -> Result<Option<Intent>, Failure> {
+        let now = (self.clock)();
+        self.check_signers(now)?;
+        self.anew(tenant, now).await
+    }
+
+    /// Finds a plan by its id. `None` where it was carried out before.
+    ///
+    /// # Errors
+    /// As [`DropTenant::look`]; a plan that is not there, is of something or somebody else, or was given up (4).
+    pub async fn look_at_plan(&self, tenant: &TenantName, id: RecordId) -> Result<Option<Intent>, Failure> {
+        self.check_signers((self.clock)())?;
+        let plans = self.vault.plans(self.keyring.tag(tenant), |_| true).await?;
+        let is_it = |planned: &Planned| planned.plan.id == id && planned.plan.act == PlannedAct::Drop;
+        let Some(planned) = plans.into_iter().find(is_it) else {
+            let message = format!("there is no plan {id} to drop a database of tenant {tenant}");
+            return Err(Failure::new(FailureClass::Refused, "no-such-plan", id, message)
+                .hint("Nothing was dropped. `tenure plans list` shows the plans that wait, `tenure reconcile` makes one for what has come back."));
+        };
+        if !planned.steps.contains(&Step::Closed) {
+            return self.go_on(tenant, planned).await.map(Some);
+        }
+        match self.vault.mark(id, Step::Closed).await?.and_then(|mark| mark.found.void) {
+            None => Ok(None),
+            Some(void) => Err(Failure::new(FailureClass::Refused, "plan-void", id, format!("plan {id} was given up: {void}"))
+                .hint("Nothing was dropped. `tenure reconcile` makes a new one where there is something to drop.")),
+        }
+    }
+
+    /// What is left to be dropped of a database that the plan of an erasure names, by its number: its name leads to nobody for sure.
+    ///
+    /// # Errors
+    /// As [`DropTenant::look`].
+    pub async fn look_by_number(
+        &self,
+        tenant: &TenantName,
+        erasure: &Plan,
+        database: &PlannedDatabase,
+    ) -> Result<Intent, Failure> {
+        let now = (self.clock)();
+        self.check_signers(now)?;
+        let is_it =
+            |planned: &Planned| !planned.plan.lockers.is_empty() && planned.plan.databases.iter().any(|of| of.is(database));
+        if let Some(planned) = self.open(tenant).await?.into_iter().find(is_it) {
+            return self.go_on(tenant, planned).await;
+        }
+        let session = self.connect(database).await?;
+        let doomed = drop_database::look(&session, database.database_oid).await?;
+        if let Some(doomed) = &doomed {
+            self.refuse_another(tenant, &session, doomed).await?;
+        }
+        // Whatever becomes of the drop, nobody is let in again.
+        let databases = vec![PlannedDatabase { allowed_connections: false, ..database.clone() }];
+        let lockers = erasure.lockers.iter().map(|locker| PlannedLocker { keys: Vec::new(), ..locker.clone() }).collect();
+        let plan = Plan {
+            id: RecordId::random(),
+            act: PlannedAct::Drop,
+            lockers,
+            databases,
+            created_at: now,
+            bound: Bound::default(),
+            ..erasure.clone()
+        };
+        Ok(Intent { plan, steps: None, doomed })
+    }
+
+    fn check_signers(&self, now: DateTime<Utc>) -> Result<(), Failure> {
         for (name, key, namespace) in [
             ("operator", self.operator, Namespace::Plan),
             ("eraser", self.eraser, Namespace::Erasure),
@@ -115,24 +198,32 @@ impl DropTenant<'_> {
         ] {
             self.vault.check_signer(key, namespace, now).map_err(|error| Failure::key_not_allowed(name, error))?;
         }
+        Ok(())
+    }
+
+    /// Plans of drops that are not carried out, the oldest first.
+    async fn open(&self, tenant: &TenantName) -> Result<Vec<Planned>, Failure> {
         let open = self.vault.plans(self.keyring.tag(tenant), |steps| !steps.contains(&Step::Closed)).await?;
-        if let Some(Planned { plan, steps, .. }) = open.into_iter().find(|planned| planned.plan.act == PlannedAct::Drop) {
-            whose::refuse_others(self.vault, self.keyring, &plan).await?;
-            let mut intent = Intent { plan, steps: Some(steps), doomed: None };
-            let database = &intent.database()?.clone();
-            if intent.came_back() {
-                self.refuse_unerased(&intent.plan, database).await?;
-            }
-            let session = self.connect(database).await?;
-            intent.doomed = drop_database::look(&session, database.database_oid).await?;
-            match &intent.doomed {
-                Some(doomed) if intent.came_back() => self.refuse_anothers_name(tenant, database, doomed).await?,
-                Some(doomed) => self.refuse_another(tenant, &session, doomed).await?,
-                None => {}
-            }
-            return Ok(Some(intent));
+        Ok(open.into_iter().filter(|planned| planned.plan.act == PlannedAct::Drop).collect())
+    }
+
+    /// A plan that an earlier run wrote, and what its database is now.
+    async fn go_on(&self, tenant: &TenantName, planned: Planned) -> Result<Intent, Failure> {
+        let Planned { plan, steps, .. } = planned;
+        whose::refuse_others(self.vault, self.keyring, &plan).await?;
+        let mut intent = Intent { plan, steps: Some(steps), doomed: None };
+        let database = &intent.database()?.clone();
+        if intent.came_back() {
+            self.refuse_unerased(&intent.plan, database).await?;
         }
-        self.anew(tenant, now).await
+        let session = self.connect(database).await?;
+        intent.doomed = drop_database::look(&session, database.database_oid).await?;
+        match &intent.doomed {
+            Some(doomed) if intent.came_back() => self.refuse_anothers_name(tenant, database, doomed).await?,
+            Some(doomed) => self.refuse_another(tenant, &session, doomed).await?,
+            None => {}
+        }
+        Ok(intent)
     }
 
     async fn anew(&self, tenant: &TenantName, now: DateTime<Utc>) -> Result<Option<Intent>, Failure> {
@@ -231,7 +322,7 @@ impl DropTenant<'_> {
 
     /// The one database that answers to a tenant: cluster, system identifier, OID, name. Closed ones too, of which discovery tells the name
     /// only.
-    async fn place(
+    pub(super) async fn place(
         &self,
         tenant: &TenantName,
         fleet: &Fleet,
@@ -253,179 +344,4 @@ impl DropTenant<'_> {
         }
         Ok(None)
     }
-
-    /// Stops when the planned OID belongs to a database that does not answer to the tenant: somebody renamed it, or a server was put back to
-    /// an earlier state and gave the number away again.
-    pub(super) async fn refuse_another(&self, tenant: &TenantName, session: &Session, doomed: &Doomed) -> Result<(), Failure> {
-        let known = self.known().await?;
-        let fleet = Fleet::discover(self.clusters, known).await;
-        let is_its = match self.place(tenant, &fleet, known).await? {
-            Some((.., oid, name)) => (oid, name.as_str()) == (doomed.oid, doomed.name.as_str()),
-            None => false,
-        };
-        if is_its && !fleet.ambiguous().contains_key(tenant) {
-            return Ok(());
-        }
-        let endpoint = session.target().endpoint();
-        let message = format!(
-            "the database with OID {} on {endpoint}, which was to be dropped, is called {} now and does not answer to tenant {tenant}",
-            doomed.oid,
-            Printable(&doomed.name)
-        );
-        Err(Failure::new(FailureClass::Refused, "another-database", tenant, message)
-            .hint("Nothing was dropped. Find out who renamed it, and give it its name back."))
-    }
-
-    /// Stops at a plan that names no locker, where no tombstone names its database: an operator alone wrote that.
-    async fn refuse_unerased(&self, plan: &Plan, database: &PlannedDatabase) -> Result<(), Failure> {
-        let erasures = erased::read_both(self.vault, self.keyring, plan.name_tag).await?;
-        let is_it = |erased: &ErasedDatabase| {
-            (&erased.system_identifier, erased.database_oid) == (&database.system_identifier, database.database_oid)
-        };
-        if erasures.databases().any(is_it) {
-            return Ok(());
-        }
-        let (oid, cluster) = (database.database_oid, Printable(&database.cluster));
-        let message =
-            format!("plan {} names the database with OID {oid} on {cluster}, and no tombstone says that it was erased", plan.id);
-        Err(Failure::new(FailureClass::Integrity, "plan-contradicted", plan.id, message).hint(format!(
-            "Nothing was dropped. Find out who signed that plan; `tenure plans cancel {}` gives it up, and `tenure reconcile` names what has come back.",
-            plan.id
-        )))
-    }
-
-    /// Stops when a database that was erased, and is there again, answers to somebody else's name now.
-    async fn refuse_anothers_name(
-        &self,
-        tenant: &TenantName,
-        database: &PlannedDatabase,
-        doomed: &Doomed,
-    ) -> Result<(), Failure> {
-        let known = self.known().await?;
-        let fleet = Fleet::discover(self.clusters, known).await;
-        let discovery = fleet.clusters.into_iter().find(|(cluster, _)| cluster.name == database.cluster);
-        let Some((_, discovery)) = discovery else { return self.server(&database.cluster).map(drop) };
-        let Some(other) = discovery?.answers_to(&doomed.name).into_iter().find(|name| name != tenant) else { return Ok(()) };
-        let name = Printable(&doomed.name);
-        let message = format!(
-            "database {name} on {} was erased as tenant {tenant}'s, by its number, and answers to tenant {other} by its name",
-            database.cluster
-        );
-        Err(Failure::new(FailureClass::Refused, "another-database", tenant, message).hint(
-            "Nothing was dropped. Find out whose it is. If it is the erased one, rename it so that it is nobody's; if it is a new customer's that got \
-             the old number, dump it and restore it into a new database.",
-        ))
-    }
-
-    /// Stops before anything is done: what is missing, or in the way, and is not cleared away.
-    ///
-    /// # Errors
-    /// A right that is missing (1), something in the way (4), each with what to type.
-    pub async fn refuse(&self, tenant: &TenantName, session: &Session, doomed: &Doomed) -> Result<(), Failure> {
-        let name = Printable(&doomed.name);
-        let role = Printable(session.target().user()).to_string();
-        if doomed.name == session.database() {
-            let message = format!("database {name} is the one that tenure is connected to for dropping");
-            return Err(Failure::new(FailureClass::Refused, "maintenance-database", tenant, message)
-                .hint("Nothing was dropped. Name another one, like dbname=postgres, in `admin` or `primary` of the cluster."));
-        }
-        let lacks = |what: String, cure: String| {
-            Err(Failure::new(FailureClass::Failed, "no-right", tenant, format!("role {role} {what}"))
-                .hint(format!("Nothing was dropped. {cure}")))
-        };
-        if !doomed.may_drop {
-            let owner = Printable(&doomed.owner);
-            return lacks(
-                format!("may not drop database {name}, which belongs to {owner}"),
-                format!("GRANT {} TO {};", quoted(&doomed.owner), quoted(session.target().user())),
-            );
-        }
-        if let Some((other, is_superuser)) = doomed.not_to_end.first() {
-            let cure = match is_superuser {
-                true => "Only a superuser may end it: end it by hand, or name one in `admin` of the cluster.".to_owned(),
-                false => format!("GRANT pg_signal_backend TO {};", quoted(session.target().user())),
-            };
-            return lacks(format!("may not end the sessions of {} in database {name}", Printable(other)), cure);
-        }
-        if !replication::may_see(session).await? {
-            return lacks(
-                "may not see who receives the server's log, so that nobody could say which replicas there are".to_owned(),
-                format!("GRANT pg_read_all_stats TO {};", quoted(session.target().user())),
-            );
-        }
-        self.refuse_blocked(tenant, doomed)
-    }
-
-    /// Stops when something is in the way that is not to be cleared away. Of a database whose drop was interrupted nothing is.
-    pub(super) fn refuse_blocked(&self, tenant: &TenantName, doomed: &Doomed) -> Result<(), Failure> {
-        let in_the_way: Vec<&Obstacle> =
-            doomed.obstacles.iter().filter(|obstacle| !doomed.is_invalid && !self.clear.contains(&obstacle.kind())).collect();
-        if in_the_way.is_empty() {
-            return Ok(());
-        }
-        let words: Vec<String> = in_the_way.iter().map(ToString::to_string).collect();
-        let kinds: BTreeSet<Kind> =
-            in_the_way.iter().chain(&doomed.obstacles.iter().collect::<Vec<_>>()).map(|o| o.kind()).collect();
-        let cures: Vec<&str> = kinds.iter().map(|kind| cure(*kind)).collect();
-        let flags: Vec<&str> = kinds.iter().map(|kind| flag(*kind)).collect();
-        let message = format!("database {} cannot be dropped: {}", Printable(&doomed.name), words.join(", "));
-        Err(Failure::new(FailureClass::Refused, "blocked", tenant, message).hint(format!(
-            "Nothing was dropped. {} `tenure drop {} --clear {}` does that.",
-            cures.join(" "),
-            Word(tenant.as_str()),
-            flags.join(",")
-        )))
-    }
-
-    /// Stops while somebody holds any of the plan's lockers.
-    pub(super) async fn refuse_if_held(&self, tenant: &TenantName, plan: &Plan) -> Result<(), Failure> {
-        let mut holds = Holds::default();
-        for planned in &plan.lockers {
-            let found = self.vault.holds(planned.locker).await?;
-            holds.active.extend(found.active);
-            holds.unreadable.extend(found.unreadable);
-            holds.lost.extend(found.lost);
-        }
-        if !holds.is_held() {
-            return Ok(());
-        }
-        let by: BTreeSet<String> = holds
-            .active
-            .iter()
-            .map(|held| held.hold.id.to_string())
-            .chain(holds.lost.iter().map(|id| format!("{id}, of which only the signature is there")))
-            .chain(holds.unreadable.iter().map(|error: &DocumentError| format!("{error}, which may be a hold")))
-            .collect();
-        let message = format!("tenant {tenant} is on hold: {}", by.into_iter().collect::<Vec<_>>().join(", "));
-        Err(Failure::new(FailureClass::Refused, "on-hold", tenant, message).hint(format!(
-            "Nothing was dropped. After `tenure release {}` run {} again.",
-            Word(tenant.as_str()),
-            command(tenant)
-        )))
-    }
-}
-
-fn cure(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Prepared => "Commit or roll back the prepared transactions there.",
-        Kind::Slots => "Stop who reads the slots.",
-        Kind::Subscriptions => "End the subscriptions there: DROP SUBSCRIPTION removes the slot of the publisher too.",
-        Kind::Template => "Take the mark off: ALTER DATABASE … IS_TEMPLATE false.",
-    }
-}
-
-/// The word for it on the command line.
-#[must_use]
-pub fn flag(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Prepared => "prepared",
-        Kind::Slots => "slots",
-        Kind::Subscriptions => "subscriptions",
-        Kind::Template => "template",
-    }
-}
-
-/// A name as SQL wants it, printable.
-fn quoted(name: &str) -> String {
-    Printable(&postgres_protocol::escape::escape_identifier(name)).to_string()
 }

@@ -1,6 +1,6 @@
 //! The steps of a drop, in their order.
 
-use super::{AGAIN, Done, DropTenant, Intent, command};
+use super::{AGAIN, Done, DropTenant, Intent};
 use crate::{
     format::{
         act::ActOutcome,
@@ -35,6 +35,7 @@ impl DropTenant<'_> {
         whose::refuse_others_at_once(self.vault, self.keyring, plan).await?;
         let session = self.connect(database).await?;
         // As it is now, under the lock.
+        let mut state = "dropped";
         match drop_database::look(&session, database.database_oid).await? {
             Some(doomed) => {
                 if intent.doomed.as_ref().is_none_or(|seen| seen.name != doomed.name) {
@@ -49,10 +50,18 @@ impl DropTenant<'_> {
                         .hint("Somebody removes objects from the vault. Look there, and run it again."));
                 }
             }
+            // An erasure wants it gone, whoever dropped it: its replicas are asked.
+            None if self.within_erasure => {
+                if !intent.is_resumed() {
+                    self.vault.put_plan(plan, self.operator).await?;
+                }
+                done.is_planned = true;
+                state = "absent";
+            }
             None => return self.gone_by_itself(tenant, intent).await,
         }
         // Before the replicas are asked: whoever lists or backs up the fleet is told at once that nobody is missing.
-        let lsn = self.dropped(&session, plan, database, done).await?;
+        let lsn = self.dropped(&session, plan, (database, state), done).await?;
         self.progress.stage(tenant, "asking replicas");
         self.ask_replicas(&session, database, &lsn, done).await?;
         self.name_copies(plan, database, done).await?;
@@ -100,7 +109,7 @@ impl DropTenant<'_> {
             if let Some(obstacle) = left.obstacles.first() {
                 let message = format!("database {} cannot be dropped: {obstacle}", Printable(&left.name));
                 return Err(Failure::new(FailureClass::Refused, "blocked", tenant, message)
-                    .hint(format!("It came in the last moment. Run {} again.", command(tenant))));
+                    .hint(format!("It came in the last moment. Run {} again.", self.command(tenant, plan))));
             }
         }
         // The last word: whoever placed a hold by now keeps it.
@@ -181,7 +190,7 @@ impl DropTenant<'_> {
         &self,
         session: &Session,
         plan: &Plan,
-        database: &PlannedDatabase,
+        (database, state): (&PlannedDatabase, &str),
         done: &mut Done,
     ) -> Result<String, Failure> {
         let lsn = replication::flushed(session).await?;
@@ -189,7 +198,7 @@ impl DropTenant<'_> {
         for note in plan.lockers.iter().filter_map(|planned| plan.note(planned)) {
             self.vault.put_purge_note(&note, self.eraser).await?;
         }
-        done.nodes.push(PurgedNode { node: node.clone(), state: "dropped".to_owned(), replay_lsn: None });
+        done.nodes.push(PurgedNode { node: node.clone(), state: state.to_owned(), replay_lsn: None });
         done.found.push(NodeFound { node, database_oid: database.database_oid, lsn: lsn.clone(), at: (self.clock)() });
         self.mark(plan, Step::Dropped, Found { nodes: done.found.clone(), ..Found::default() }).await?;
         done.drop_lsn = Some(lsn.clone());
@@ -221,9 +230,10 @@ impl DropTenant<'_> {
         let is_given_up = matches!(failure.class, FailureClass::Refused | FailureClass::Interrupted) && !done.is_destroying;
         match opened {
             // Gone, or what an interrupted drop left: only the next run helps.
-            Ok(false) => {
-                Failure { hint: format!("{} {} goes on with it.", failure.hint, command(tenant)).trim().to_owned(), ..failure }
-            }
+            Ok(false) => Failure {
+                hint: format!("{} {} goes on with it.", failure.hint, self.command(tenant, &intent.plan)).trim().to_owned(),
+                ..failure
+            },
             Ok(true) => {
                 let is_open = intent.database().is_ok_and(|database| database.allowed_connections);
                 let state = if is_open { "open as it was" } else { "as it was" };
@@ -236,7 +246,7 @@ impl DropTenant<'_> {
                         Err(error) => hint.push_str(&format!(" The plan is open: {}.", error.one_line())),
                     }
                 } else {
-                    hint.push_str(&format!(" {} goes on with the plan.", command(tenant)));
+                    hint.push_str(&format!(" {} goes on with the plan.", self.command(tenant, &intent.plan)));
                 }
                 Failure { hint: hint.trim().to_owned(), ..failure }
             }
@@ -246,7 +256,7 @@ impl DropTenant<'_> {
                     "{} The database may let nobody in: {}. {} goes on with the drop; ALTER DATABASE {} ALLOW_CONNECTIONS true opens it.",
                     failure.hint,
                     why.one_line(),
-                    command(tenant),
+                    self.command(tenant, &intent.plan),
                     Printable(&postgres_protocol::escape::escape_identifier(name))
                 );
                 Failure { hint: hint.trim().to_owned(), ..failure }

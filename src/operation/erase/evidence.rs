@@ -49,7 +49,9 @@ impl Erase<'_> {
             match other.act {
                 PlannedAct::Drop if !other.databases.is_empty() && binds(plan, other) => {
                     for step in [Step::Dropped, Step::Closed] {
-                        for found in mark(other.id, step).await?.into_iter().flat_map(|mark| mark.found.nodes) {
+                        let marked = mark(other.id, step).await?.into_iter().flat_map(|mark| mark.found.nodes);
+                        // What was asked before this was planned is evidence of something else.
+                        for found in marked.filter(|found| found.at >= plan.created_at) {
                             let is_primary = found.node.ends_with(" primary");
                             let lsn = Some(found.lsn).filter(|lsn| !lsn.is_empty());
                             let (drop_lsn, replay_lsn) = if is_primary { (lsn, None) } else { (None, lsn) };

@@ -105,7 +105,7 @@ impl Erase<'_> {
             whose::refuse_others(purge.vault, purge.keyring, &plan).await?;
             self.refuse_other_grace(tenant, &plan, &steps)?;
             self.refuse_other_reference(tenant, &plan)?;
-            let live = self.live(tenant, Some(&plan)).await?;
+            let live = self.live_of(tenant, &plan, &steps).await?;
             let backups = plan.lockers.iter().map(|planned| planned.manifests).sum();
             return Ok(Intent { plan, steps: Some(steps), live, backups, taken: None });
         }
@@ -113,12 +113,14 @@ impl Erase<'_> {
         let now = self.now();
         self.refuse_too_many(now).await?;
         let found = purge.look(tenant, What::All, false).await.map_err(|failure| of_erasure(tenant, failure))?;
-        let live = self.live(tenant, None).await.map_err(|failure| of_erasure(tenant, failure))?;
-        let databases = match &live {
-            Live::Known(Some(drop)) => drop.plan.databases.clone(),
-            // What is recorded of it is enough to know it again.
-            _ => self.recorded(&found.plan).await?,
-        };
+        let live = self.live_now(tenant).await.map_err(|failure| of_erasure(tenant, failure))?;
+        // What is recorded of it is enough to know it again. What a drop that waits names may be a place that it has left since.
+        let mut databases = self.recorded(&found.plan).await?;
+        if let Live::Known(Some(drop)) = &live {
+            let seen = &drop.plan.databases;
+            databases.retain(|recorded| !seen.iter().any(|seen| seen.is(recorded)));
+            databases.extend(seen.iter().cloned());
+        }
         let act = PlannedAct::Erase { grace_until: now + self.grace };
         let bound = Bound { reference: self.told.reference.clone(), ..Bound::default() };
         self.refuse_telling_reference(tenant)?;
@@ -171,19 +173,33 @@ impl Erase<'_> {
         Ok(open)
     }
 
-    /// What a drop would do now. A server that cannot be asked, or a database that is not the one that was planned, stops no erasure of
-    /// backups: it is said, and nothing is dropped.
-    async fn live(&self, tenant: &TenantName, plan: Option<&Plan>) -> Result<Live, Failure> {
-        match self.drop.look(tenant).await {
-            Ok(Some(drop)) => match plan {
-                Some(plan) if !binds(plan, &drop.plan) => Ok(Live::Unknown(another(tenant))),
-                _ => Ok(Live::Known(Some(Box::new(drop)))),
-            },
-            Ok(None) => Ok(Live::Known(None)),
+    /// What a drop would do now, for a new plan. A server that cannot be asked stops no erasure of backups: it is said.
+    async fn live_now(&self, tenant: &TenantName) -> Result<Live, Failure> {
+        match self.drop.look_anew(tenant).await {
+            Ok(drop) => Ok(Live::Known(drop.map(Box::new))),
             Err(failure) if failure.class == FailureClass::Failed => Ok(Live::Unknown(failure)),
-            Err(failure) if plan.is_some() && failure.class == FailureClass::Refused => Ok(Live::Unknown(failure)),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// What is left of the databases that a plan names. A server that cannot be asked, or that has another database there now, stops no erasure
+    /// of backups: it is said, and nothing is dropped.
+    async fn live_of(&self, tenant: &TenantName, plan: &Plan, steps: &BTreeSet<Step>) -> Result<Live, Failure> {
+        if steps.contains(&Step::Dropped) {
+            return Ok(Live::Known(None));
+        }
+        let mut live = Live::Known(None);
+        for database in &plan.databases {
+            match self.drop.look_by_number(tenant, plan, database).await {
+                Ok(drop) if drop.doomed.is_some() => return Ok(Live::Known(Some(Box::new(drop)))),
+                Ok(_) => {}
+                Err(failure) if matches!(failure.class, FailureClass::Failed | FailureClass::Refused) => {
+                    live = Live::Unknown(failure)
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(live)
     }
 
     /// Where the vault says that a tenant lives.
@@ -237,17 +253,5 @@ fn of_erasure(tenant: &TenantName, failure: Failure) -> Failure {
 
 /// Whether everything that a drop's plan would drop is in the plan of the erasure.
 pub(super) fn binds(plan: &Plan, drop: &Plan) -> bool {
-    let is_same = |one: &PlannedDatabase, other: &PlannedDatabase| {
-        (&one.system_identifier, one.database_oid) == (&other.system_identifier, other.database_oid)
-    };
-    drop.databases.iter().all(|live| plan.databases.iter().any(|planned| is_same(planned, live)))
-}
-
-/// Another database has the tenant's name now.
-pub(super) fn another(tenant: &TenantName) -> Failure {
-    let message = format!("another database answers to tenant {tenant} than the one that was to be erased");
-    Failure::new(FailureClass::Refused, "another-database", tenant, message).hint(format!(
-        "It is not touched. `tenure tenants` shows it; if it is a new customer's, {} must have another name.",
-        Word(tenant.as_str())
-    ))
+    drop.databases.iter().all(|live| plan.databases.iter().any(|planned| planned.is(live)))
 }

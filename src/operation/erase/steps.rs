@@ -2,17 +2,11 @@
 
 use chrono::SecondsFormat;
 
-use super::{
-    Done, Erase, Intent,
-    certify::Paper,
-    plan::{another, binds},
-    status,
-};
+use super::{Done, Erase, Intent, certify::Paper, status};
 use crate::{
-    format::plan::{Found, Plan, PlannedAct, PlannedLocker, Step},
-    id::RecordId,
+    format::plan::{Found, Plan, PlannedAct, Step},
     operation::{
-        drop::DropStatus,
+        drop::{self, DropStatus},
         erased,
         failure::{Failure, FailureClass},
         plans,
@@ -150,84 +144,73 @@ impl Erase<'_> {
             .hint("Nothing was destroyed, and the plan is given up."))
     }
 
-    /// The live part. What keeps it from being dropped is left open, and keeps no backup from going: the tombstone stands.
+    /// The live part, by the numbers in the plan. What keeps a database from being dropped is left open, and keeps no backup from going: the
+    /// tombstone stands.
     async fn drop_live(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
-        // Once the keys are gone, discovery does not know the tenant any more.
-        if self.purge.vault.mark(intent.plan.id, Step::Dropped).await?.is_some() {
-            done.live_is_erased = true;
-            return Ok(());
-        }
-        let report = match self.drop.look(tenant).await {
-            Ok(None) => {
-                done.live_is_erased = true;
-                return self.mark(&intent.plan, Step::Dropped, Found::default()).await;
-            }
-            Ok(Some(live)) if !binds(&intent.plan, &live.plan) => Err(another(tenant)),
-            Ok(Some(live)) => self.drop.carry_out(tenant, &live).await,
-            // Another erasure that began in the same moment took the keys, by which discovery knows it.
-            Err(failure)
-                if ["unknown-tenant", "tenant-purged"].contains(&failure.kind) && self.was_dropped(&intent.plan).await? =>
-            {
-                done.live_is_erased = true;
-                return self.mark(&intent.plan, Step::Dropped, Found::default()).await;
-            }
-            Err(failure) => Err(failure),
-        };
-        match report {
-            Ok(report) => {
-                done.live_is_erased = report.status == DropStatus::Closed;
-                done.nodes = report.nodes;
-                done.open.extend(report.open);
-                done.notes.extend(report.notes);
-                match done.live_is_erased {
-                    true => self.mark(&intent.plan, Step::Dropped, Found::default()).await,
-                    false => Ok(()),
-                }
-            }
-            Err(failure)
-                if failure.kind != "on-hold" && matches!(failure.class, FailureClass::Failed | FailureClass::Refused) =>
-            {
-                self.plan_drop(intent).await?;
-                done.open.push(OpenItem {
-                    kind: "live",
-                    object: format!("the live database of {tenant}"),
-                    what: format!("{}. {}", failure.one_line(), failure.hint),
-                    until: None,
-                });
-                Ok(())
-            }
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// Whether a plan that is closed dropped all that this one names, everywhere, and nothing of it is on its primary now.
-    async fn was_dropped(&self, plan: &Plan) -> Result<bool, Failure> {
-        let vault = self.purge.vault;
-        let mut is_dropped = false;
-        for planned in vault.plans(plan.name_tag, |steps| steps.contains(&Step::Dropped) && steps.contains(&Step::Closed)).await?
-        {
-            let Plan { id, act, .. } = planned.plan;
-            let is_it = act == PlannedAct::Drop && binds(&planned.plan, plan);
-            is_dropped |= is_it && vault.mark(id, Step::Closed).await?.is_some_and(|mark| mark.found.void.is_none());
+        let plan = &intent.plan;
+        done.live_is_erased = true;
+        if self.purge.vault.mark(plan.id, Step::Dropped).await?.is_some() {
+            return self.look_again(tenant, plan, done).await;
         }
         for database in &plan.databases {
-            is_dropped = is_dropped && self.drop.is_gone(database).await?;
+            let report = match self.drop.look_by_number(tenant, plan, database).await {
+                Ok(live) => self.drop.carry_out(tenant, &live).await,
+                Err(failure) => Err(failure),
+            };
+            match report {
+                Ok(report) => {
+                    done.live_is_erased &= report.status == DropStatus::Closed;
+                    done.nodes.extend(report.nodes);
+                    done.open.extend(report.open);
+                    done.notes.extend(report.notes);
+                }
+                Err(failure)
+                    if failure.kind != "on-hold" && matches!(failure.class, FailureClass::Failed | FailureClass::Refused) =>
+                {
+                    done.live_is_erased = false;
+                    done.open.push(OpenItem {
+                        kind: "live",
+                        object: format!("the live database of {tenant}"),
+                        what: format!("{}. {}", failure.one_line(), failure.hint).trim().to_owned(),
+                        until: None,
+                    });
+                }
+                Err(failure) => return Err(failure),
+            }
         }
-        Ok(is_dropped)
+        match done.live_is_erased {
+            true => self.mark(plan, Step::Dropped, Found::default()).await,
+            false => Ok(()),
+        }
     }
 
-    /// Writes the plan of a drop that cannot begin now: once the keys are gone, nothing else says which database it was.
-    async fn plan_drop(&self, intent: &Intent) -> Result<(), Failure> {
-        let (plan, vault) = (&intent.plan, self.purge.vault);
-        let planned = vault.plans(plan.name_tag, |_| true).await?;
-        let is_of_this =
-            |other: &Plan| other.act == PlannedAct::Drop && other.created_at >= plan.created_at && binds(plan, other);
-        if plan.databases.is_empty() || planned.iter().any(|planned| is_of_this(&planned.plan)) {
-            return Ok(());
+    /// Between a drop and the end of an erasure there may be weeks, and in them somebody may put an old copy of a server back.
+    async fn look_again(&self, tenant: &TenantName, plan: &Plan, done: &mut Done) -> Result<(), Failure> {
+        for database in &plan.databases {
+            for (node, target) in self.drop.nodes(&database.cluster) {
+                let found = drop::database_name(target, &database.system_identifier, database.database_oid).await;
+                match found {
+                    Ok(Some(None)) => {}
+                    Ok(Some(Some(_))) => {
+                        done.live_is_erased = false;
+                        done.open.push(OpenItem {
+                            kind: "returned",
+                            object: node,
+                            what: format!(
+                                "the database was gone there, and is there again: `tenure reconcile` closes it and plans its drop; then \
+                                 `tenure erase {}` goes on",
+                                Word(tenant.as_str())
+                            ),
+                            until: None,
+                        });
+                    }
+                    // It was asked when the database was dropped, and said that it is gone.
+                    Ok(None) => done.notes.push(format!("{node} is another server now, and was not asked again")),
+                    Err(failure) => done.notes.push(format!("{node} could not be asked again: {}", failure.one_line())),
+                }
+            }
         }
-        let lockers = plan.lockers.iter().map(|locker| PlannedLocker { keys: Vec::new(), ..locker.clone() }).collect();
-        let drop = Plan { id: RecordId::random(), act: PlannedAct::Drop, lockers, created_at: self.now(), ..plan.clone() };
-        Ok(vault.put_plan(&drop, self.purge.operator).await?)
+        Ok(())
     }
 
     async fn purge_all(&self, tenant: &TenantName, intent: &Intent, paper: &mut Paper, done: &mut Done) -> Result<(), Failure> {

@@ -157,7 +157,7 @@ impl Reconcile<'_> {
                 "plan {id} of a drop is too old to begin: `tenure plans cancel {id}`, and the next `tenure reconcile` makes a new one"
             );
         }
-        let drop = format!("`{}` drops it, on its primary and every replica", confirmed("drop", name, ""));
+        let drop = format!("`{}` drops it, on its primary and every replica", confirmed("drop", name, &format!(" --plan {id}")));
         match self.approvals {
             0 => format!("{drop}{of}"),
             needed if is_begun => format!("{drop}; {needed} operators signed that{of}"),

@@ -194,7 +194,7 @@ impl Erase<'_> {
                 Ok(drop) if drop.doomed.is_some() => return Ok(Live::Known(Some(Box::new(drop)))),
                 Ok(_) => {}
                 Err(failure) if matches!(failure.class, FailureClass::Failed | FailureClass::Refused) => {
-                    live = Live::Unknown(failure)
+                    live = Live::Unknown(failure);
                 }
                 Err(failure) => return Err(failure),
             }

@@ -20,6 +20,7 @@ use crate::{
     },
     id::{Locker, RecordId},
     keyring::Keyring,
+    printable::Printable,
     signature::{Namespace, SigningKey},
     signed::FORMAT,
     tenant::TenantName,
@@ -221,6 +222,14 @@ impl Admit<'_> {
             Failure::new(FailureClass::Failed, "tenant-missing", tenant, format!("no database answers to tenant {tenant}"))
                 .hint("`tenure tenants` lists what discovery finds.")
         })?;
+        if known.is_erased(&resident.system_identifier, resident.found.oid) {
+            let (database, cluster) = (Printable(&resident.found.database), &resident.cluster.name);
+            let message = format!("database {database} on {cluster} has the number of one that was erased");
+            return Err(Failure::new(FailureClass::Refused, "database-erased", tenant, message).hint(
+                "Nobody was admitted. Where an old copy of the server was put back, it is the erased one: `tenure reconcile` says more. If it is another \
+                 one that got the old number, dump it and restore it into a new database.",
+            ));
+        }
         let locker = keys.sealing().map(|record| record.locker).ok_or_else(|| {
             Failure::new(FailureClass::Integrity, "key-without-secret", tenant, format!("tenant {tenant} has no whole key"))
                 .hint("`tenure keys check` says what is missing.")

@@ -139,6 +139,11 @@ impl Erasures {
         self.not_withdrawn().flat_map(|(_, _, databases)| databases)
     }
 
+    /// The lockers of what was erased, also where the name is a new customer's by now.
+    pub fn lockers(&self) -> impl Iterator<Item = Locker> {
+        self.not_withdrawn().flat_map(|(lockers, _, _)| lockers).copied()
+    }
+
     fn not_withdrawn(&self) -> impl Iterator<Item = (&[Locker], &[KeyId], &[ErasedDatabase])> {
         self.lasting().filter_map(|note| match &note.says {
             ErasureSays::Erased { lockers, keys, databases, .. } => Some((&lockers[..], &keys[..], &databases[..])),

@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
+    erased,
     failure::{Failure, FailureClass},
     living,
 };
@@ -29,18 +30,34 @@ pub(super) const INCOMPLETE: &str = "keyring-incomplete";
 const READERS: usize = 16;
 
 /// A locker that holds manifests and has neither key record nor purge note: its keyring lost something, and whoever looks unknown or new
-/// may be its tenant.
+/// may be its tenant. What a tombstone names is no loss: its purge note is gone with what the vault was put back from.
 ///
 /// # Errors
 /// A store that cannot be reached: unknown means no.
-pub(super) async fn locker_without_key(vault: &Vault, census: &Census) -> Result<Option<Locker>, Failure> {
+pub(super) async fn locker_without_key(vault: &Vault, keyring: &Keyring, census: &Census) -> Result<Option<Locker>, Failure> {
     let known: BTreeSet<Locker> = census.tenants.values().flat_map(TenantKeys::lockers).collect();
+    let mut erased = None;
     for locker in vault.lockers().await?.into_iter().filter(|locker| !known.contains(locker)) {
         if vault.has_manifests(locker).await? && !vault.is_purged(locker).await? {
-            return Ok(Some(locker));
+            let erased = match &erased {
+                Some(erased) => erased,
+                None => erased.insert(erased_lockers(vault, keyring).await?),
+            };
+            if !erased.contains(&locker) {
+                return Ok(Some(locker));
+            }
         }
     }
     Ok(None)
+}
+
+/// Lockers of tenants that were erased.
+///
+/// # Errors
+/// As [`locker_without_key`].
+pub(super) async fn erased_lockers(vault: &Vault, keyring: &Keyring) -> Result<BTreeSet<Locker>, Failure> {
+    let everybody = erased::everybody(vault, keyring).await?;
+    Ok(everybody.values().flat_map(|erasures| erasures.lockers().collect::<Vec<_>>()).collect())
 }
 
 /// Says that a locker has backups and no key record, and how that is mended.
@@ -57,7 +74,7 @@ pub(super) fn keyring_incomplete(locker: Locker, so: &str) -> Failure {
 /// # Errors
 /// [`keyring_incomplete`], [`replaced_wrapping`]; a store that cannot be reached.
 pub(super) async fn refuse_incomplete(vault: &Vault, keyring: &Keyring, census: &Census, so: &str) -> Result<(), Failure> {
-    if let Some(locker) = locker_without_key(vault, census).await? {
+    if let Some(locker) = locker_without_key(vault, keyring, census).await? {
         return Err(keyring_incomplete(locker, so));
     }
     match replaced_wrapping(vault, keyring, census).await? {
@@ -180,7 +197,7 @@ pub async fn old_copy(vault: &Vault, keyring: &Keyring) -> Result<Option<Failure
 /// # Errors
 /// As [`incomplete`].
 pub(super) async fn lost(vault: &Vault, keyring: &Keyring, census: &Census, so: &str) -> Result<Option<Failure>, Failure> {
-    if let Some(locker) = locker_without_key(vault, census).await? {
+    if let Some(locker) = locker_without_key(vault, keyring, census).await? {
         return Ok(Some(keyring_incomplete(locker, so)));
     }
     match key_without_record(vault, census).await? {
@@ -252,7 +269,7 @@ pub async fn unknown_tenant(vault: &Vault, keyring: &Keyring, tenant: &TenantNam
     }
     let lost = async {
         let census = keyring.census().await?;
-        locker_without_key(vault, &census).await
+        locker_without_key(vault, keyring, &census).await
     };
     match lost.await {
         Ok(None) => Failure::unknown_tenant(tenant),

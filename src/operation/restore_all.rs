@@ -82,7 +82,7 @@ impl Restorer<'_> {
             report.findings.push(format!("{problem}; run `tenure keys check`"));
             classes.push(FailureClass::Integrity);
         }
-        if let Some(locker) = lost::locker_without_key(self.vault, &census).await? {
+        if let Some(locker) = lost::locker_without_key(self.vault, self.keyring, &census).await? {
             let lost = lost::keyring_incomplete(locker, "; its tenant is not restored");
             report.findings.push(format!("{}: {}", lost.message, lost.hint));
             classes.push(FailureClass::Integrity);

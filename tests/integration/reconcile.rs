@@ -185,6 +185,20 @@ fn it_is_known_by_its_number_whatever_it_is_called() {
     site.quiet();
 }
 
+/// Under a living tenant's name it is no new place of his.
+#[test]
+fn what_was_erased_is_admitted_as_nobodys_place() {
+    let site = Site::new(&Options::default(), &["acme", "globex"]);
+    let kept = site.cluster.base_backup("kept");
+    site.erased_at_once("acme");
+    site.cluster.stop("fast");
+    let old = site.cluster.put_back(kept);
+    site.configure(&site.cluster.description(), &old.description());
+    old.sql("postgres", "ALTER DATABASE tenant_globex RENAME TO globex_aside");
+    old.sql("postgres", "ALTER DATABASE tenant_acme RENAME TO tenant_globex");
+    assert_eq!(site.program.refused(4, &["admit", "--source", "globex"])["kind"], "database-erased");
+}
+
 #[test]
 fn what_cannot_be_asked_is_not_done() {
     let site = Site::new(&Options { replicas: 1, ..Options::default() }, &["acme"]);

@@ -1,18 +1,18 @@
 //! What purges left: those that are not through, plans that are not to be trusted, and keys that are there though they were destroyed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
 use super::{Report, installation::Installation};
 use crate::{
-    id::{KeyId, NameTag},
-    keyring::Keyring,
+    id::{KeyId, Locker, NameTag},
+    keyring::{Keyring, TenantKeys},
     operation::{
         failure::Failure,
         fleet::Fleet,
         keys::check::dead::{Dead, Destroyed},
-        unfinished,
+        lost, unfinished,
     },
     tenant::TenantName,
     vault::Vault,
@@ -30,11 +30,29 @@ pub(super) async fn check(installation: &Installation, fleet: &Fleet, now: DateT
     if let Err(failure) = returned(vault, keyring, installation, &mut names, &mut report).await {
         report.failure(&format!("keyring {}", keyring.store().address()), &failure);
     }
+    if let Err(failure) = erased(vault, keyring, installation, &mut report).await {
+        report.failure(&format!("vault {}", vault.store().address()), &failure);
+    }
     match unfinished::purges(vault, keyring, &names, now).await {
         Ok(open) => open.iter().for_each(|(_, failure)| report.failure(&failure.object, failure)),
         Err(failure) => report.failure(&format!("vault {}", vault.store().address()), &failure),
     }
     report
+}
+
+/// Backups of erased tenants without a note of their purge: an older vault was put back.
+async fn erased(vault: &Vault, keyring: &Keyring, installation: &Installation, report: &mut Report) -> Result<(), Failure> {
+    let known: BTreeSet<Locker> = installation.known.census.tenants.values().flat_map(TenantKeys::lockers).collect();
+    for locker in lost::erased_lockers(vault, keyring).await?.difference(&known) {
+        if vault.has_manifests(*locker).await? && !vault.is_purged(*locker).await? {
+            report.warning(
+                &format!("vault {}", vault.store().address()),
+                format!("locker {locker} holds backups of an erased tenant: the keyring has no key that opens them"),
+                "Somebody put an old copy of the vault back. Nothing reads them; each goes with `tenure expire` when its time is over.",
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Copies of keys that purge notes name, store by store.

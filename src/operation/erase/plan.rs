@@ -17,7 +17,7 @@ use crate::{
         purge::What,
         whose,
     },
-    printable::Word,
+    printable::{Printable, Word},
     signed::FORMAT,
     tenant::TenantName,
     vault::plans::Planned,
@@ -155,15 +155,21 @@ impl Erase<'_> {
         )))
     }
 
-    /// Stops at a reference that tells who it is about: nobody's name is signed for ever.
+    /// Stops at words for the certificate that tell who it is about: nobody's name is signed for ever.
     fn refuse_telling_reference(&self, tenant: &TenantName) -> Result<(), Failure> {
-        let tells = |text: &String| text.to_lowercase().contains(&tenant.as_str().to_lowercase());
-        if !self.told.reference.as_ref().is_some_and(tells) {
-            return Ok(());
+        let refused = |what: &str, hint: &str| {
+            let message = format!("{what} has the name of tenant {tenant} in it");
+            let hint = format!("Nothing was done. It stands in the certificate, which names nobody: {hint}");
+            Err(Failure::new(FailureClass::Refused, "telling-reference", tenant, message).hint(hint))
+        };
+        if self.told.reference.as_ref().is_some_and(|text| tells(text, tenant)) {
+            return refused("the reference", "give the number of the request alone.");
         }
-        let message = format!("the reference has the name of tenant {tenant} in it");
-        Err(Failure::new(FailureClass::Refused, "telling-reference", tenant, message)
-            .hint("Nothing was done. It stands in the certificate, which names nobody: give the number of the request alone."))
+        let traces = self.told.elsewhere.iter().map(|(name, _)| name);
+        match traces.chain(self.told.remains.keys()).find(|name| tells(name, tenant)) {
+            Some(name) => refused(&format!("`{}` below [[elsewhere]] or [remains]", Printable(name)), "call it something else."),
+            None => Ok(()),
+        }
     }
 
     /// The open plans to erase a tenant, the oldest first: two that began in one moment each have their own.
@@ -251,7 +257,35 @@ fn of_erasure(tenant: &TenantName, failure: Failure) -> Failure {
     failure.hint(format!("Nothing was done. After `tenure release {name}` run `tenure erase {name}` again."))
 }
 
+/// Whether a text has a tenant's name in it, as a word or words.
+fn tells(text: &str, tenant: &TenantName) -> bool {
+    let (text, name) = (text.to_lowercase(), tenant.as_str().to_lowercase());
+    let is_border = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
+    text.match_indices(&name)
+        .any(|(at, name)| is_border(text[..at].chars().next_back()) && is_border(text[at + name.len()..].chars().next()))
+}
+
 /// Whether everything that a drop's plan would drop is in the plan of the erasure.
 pub(super) fn binds(plan: &Plan, drop: &Plan) -> bool {
     drop.databases.iter().all(|live| plan.databases.iter().any(|planned| planned.is(live)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_tells_where_it_is_a_word() {
+        for (text, name, is_told) in [
+            ("for-ACME-1", "acme", true),
+            ("acme", "acme", true),
+            ("dumps of acme corp", "acme corp", true),
+            ("GDPR-2027/1", "7", false),
+            ("GDPR-7/1", "7", true),
+            ("acmeology", "acme", false),
+            ("x.acme", "acme", true),
+        ] {
+            assert_eq!(tells(text, &name.parse().unwrap()), is_told, "{text} {name}");
+        }
+    }
 }

@@ -40,6 +40,9 @@ impl Erase<'_> {
                     .hint(format!("It cannot be withdrawn any more: `tenure erase {}` finishes it.", Word(tenant.as_str()))));
             }
         }
+        for Planned { plan, .. } in &open {
+            self.refuse_destroyed(tenant, plan).await?;
+        }
         let mut done = Done::default();
         for Planned { plan, .. } in &open {
             done.open.extend(self.withdraw(tenant, plan).await?);
@@ -79,6 +82,19 @@ impl Erase<'_> {
         let mut said = report(tenant, intent, done);
         said.status = EraseStatus::Withdrawn;
         Ok(said)
+    }
+
+    /// Stops where keys that the plan names are gone: what was destroyed is not given back by an older vault that does not say so.
+    async fn refuse_destroyed(&self, tenant: &TenantName, plan: &Plan) -> Result<(), Failure> {
+        let halves = self.purge.keyring.secret_halves().await?;
+        let Some(key) = plan.keys().find(|key| !halves.contains_key(key)) else { return Ok(()) };
+        let message = format!(
+            "key {key} of tenant {tenant}, which the erasure names, is not in the keyring: it may have destroyed already"
+        );
+        Err(Failure::new(FailureClass::Refused, "too-late", tenant, message).hint(
+            "Nothing was done. If the vault was put back from an older copy, put the newest one back: it says how far the erasure came. If the keyring \
+             lost something, `tenure keys repair` comes first.",
+        ))
     }
 
     /// Signs that an erasure is given up. Gives the mirrors that do not have it.

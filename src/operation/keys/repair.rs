@@ -194,7 +194,11 @@ impl Round<'_> {
             stream::iter(&found).map(|found| self.mend(found, &known)).buffered(AT_ONCE).try_collect().await?;
         let lockers: BTreeSet<Locker> = mended.iter().filter_map(|mended| mended.locker).collect();
         mended.drain(..).for_each(|mended| report.merge(mended.report));
-        for locker in self.vault.lockers().await?.into_iter().filter(|locker| !lockers.contains(locker)) {
+        // What was erased has no key on purpose.
+        let erased = lost::erased_lockers(self.vault, &self.keys).await?;
+        for locker in
+            self.vault.lockers().await?.into_iter().filter(|locker| !lockers.contains(locker) && !erased.contains(locker))
+        {
             if self.vault.has_manifests(locker).await? && !self.vault.is_purged(locker).await? {
                 report.problem(
                     format!("locker {locker}"),

@@ -10,6 +10,7 @@ use crate::{
     harness::{
         postgres::{Options, Replica},
         program::Program,
+        site::walk,
     },
 };
 
@@ -148,4 +149,43 @@ fn what_somebody_dropped_by_hand_is_erased_as_well() {
     let (code, report) = site.erase("globex", &[]);
     assert_eq!((code, &report["status"]), (0, &json!("closed")), "{report:#}");
     site.program.done(&["certificate", "verify", report["certificate"].as_str().unwrap()]);
+}
+
+/// An older vault says that nothing is destroyed yet.
+#[test]
+fn nobody_withdraws_what_has_destroyed_its_keys() {
+    let site = Site::new(&Options::default(), &["acme"]);
+    let program = &site.program;
+    assert_eq!(site.erase("acme", &[]).0, 3);
+    let keys = walk(&program.path("keyring/k"));
+    let kept: Vec<_> = keys.iter().map(|path| (path, fs::read(path).unwrap())).collect();
+    keys.iter().for_each(|path| fs::remove_file(path).unwrap());
+    assert_eq!(site.refused(&["erase", "acme", "--undo", "--confirm", "acme"]), "too-late");
+    kept.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    assert_eq!((site.erase("acme", &["--undo"]).0, site.state("acme")), (0, Some(true)));
+}
+
+/// The keyring's tombstones say that nothing is lost.
+#[test]
+fn an_older_vault_with_backups_of_the_erased_stops_nobody_else() {
+    let site = Site::new(&Options::default(), &["acme", "globex"]);
+    let program = &site.program;
+    let (vault, old) = (program.path("vault"), program.path("vault.old"));
+    super::copy(&vault, &old);
+    assert_eq!(site.erase("acme", &["--skip-grace"]).0, 0);
+    fs::remove_dir_all(&vault).unwrap();
+    fs::rename(&old, &vault).unwrap();
+    // The tombstone that the vault lacks is an alarm, once.
+    assert_eq!(program.run(&["reconcile"]).0, 5);
+    let (code, outcome, _) = site.outcome("globex");
+    assert_eq!((code, outcome.as_str()), (0, "done"));
+    let (_, checked) = program.run(&["check"]);
+    assert!(checked.to_string().contains("holds backups of an erased tenant"), "{checked:#}");
+    for command in
+        [&["restore", "acme", "--into", "acme_copy", "--identity", "recovery-kit.txt"][..], &["purge", "acme", "--dry-run"]]
+    {
+        assert_ne!(program.run(command).0, 0, "{command:?}");
+    }
+    program.done(&["keys", "repair"]);
+    program.done(&["tenants"]);
 }

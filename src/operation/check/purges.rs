@@ -46,7 +46,7 @@ async fn erased(vault: &Vault, keyring: &Keyring, installation: &Installation, r
     for locker in lost::erased_lockers(vault, keyring).await?.difference(&known) {
         if vault.has_manifests(*locker).await? && !vault.is_purged(*locker).await? {
             report.warning(
-                &format!("vault {}", vault.store().address()),
+                format!("vault {}", vault.store().address()),
                 format!("locker {locker} holds backups of an erased tenant: the keyring has no key that opens them"),
                 "Somebody put an old copy of the vault back. Nothing reads them; each goes with `tenure expire` when its time is over.",
             );

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::store::Role,
-    format::act::ActCommand,
+    format::{act::ActCommand, certificate::GIVEN_UP},
     operation::{
         drop::DropTenant,
         erase::{Erase, EraseReport, EraseStatus, Intent, Live, Told},
@@ -209,7 +209,13 @@ fn text(report: &EraseReport) -> String {
                 "{tenant}: its live database is gone everywhere, and nothing that is still stored can be read; not closed yet\n"
             )
         }
-        EraseStatus::Closed => format!("{tenant}: erased: no database, no backup and no key is left\n"),
+        EraseStatus::Closed => {
+            let given_up = report.nodes.iter().filter(|node| node.state == GIVEN_UP).map(|node| node.node.as_str());
+            match given_up.collect::<Vec<_>>().join(" and ") {
+                none if none.is_empty() => format!("{tenant}: erased: no database, no backup and no key is left\n"),
+                nodes => format!("{tenant}: erased: no database, no backup and no key is left, but for what {nodes} may have\n"),
+            }
+        }
         EraseStatus::Withdrawn => format!("{tenant}: the erasure is withdrawn; nothing was destroyed\n"),
     });
     if let Some(id) = &report.certificate {

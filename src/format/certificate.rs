@@ -1,7 +1,8 @@
-//! What an erasure did, for whoever has to answer for it: `certificates/<plan>/<n>-<stage>.json`, signed by the eraser.
+//! What an erasure did, for whoever has to answer for it: `certificates/<plan>/<n>.json`, signed by the eraser.
 //!
 //! Each document says all that was known when it was written, and none is ever changed: the one with the highest number counts, and names the one
-//! before it by its SHA-256. None holds a name of a tenant, a database or a role.
+//! before it by its SHA-256. A number has one name, so that two runs never write beside each other. None holds a name of a tenant, a database
+//! or a role.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -25,13 +26,13 @@ pub struct Certificate {
     pub id: RecordId,
     /// From 1; must equal the number in the object's name. A number may be missing: a run was killed while it wrote.
     pub sequence: u32,
-    /// SHA-256 of the document before this one; null for the first.
+    /// SHA-256 of the newest document that was there when this one was written; null for the first.
     pub previous: Option<Sha256Digest>,
     /// When.
     pub written_at: DateTime<Utc>,
     /// Who is erased: a pseudonym.
     pub name_tag: NameTag,
-    /// The last stage with nothing open before it; must equal the stage in the object's name.
+    /// The last stage with nothing open before it.
     pub stage: Stage,
     /// Who asked for it and who agreed.
     pub request: Request,
@@ -160,7 +161,8 @@ pub struct Database {
 pub struct Node {
     /// Which: `eu-1 primary`, `eu-1 replica 2`.
     pub node: String,
-    /// `gone`: it was asked, and does not have the database. Otherwise why that cannot be said.
+    /// `gone`: it was asked, and does not have the database. `given-up`: an operator said that it is not asked any more. Otherwise why that cannot be
+    /// said.
     pub state: String,
     /// On the primary: how far the log was flushed after the drop.
     pub drop_lsn: Option<String>,
@@ -242,7 +244,7 @@ pub struct KeyCopy {
     pub store: String,
     /// When its listing had nothing of the keys any more; null while that is not so.
     pub destroyed_at: Option<DateTime<Utc>>,
-    /// Objects of the keys in the last listing; null where the store did not answer.
+    /// Objects of the keys in the last listing; null where the store did not answer. Once the keys are destroyed there are none.
     pub left: Option<Vec<String>>,
 }
 
@@ -329,16 +331,52 @@ impl Certificate {
     /// The name of this document below `certificates/<id>/`.
     #[must_use]
     pub fn file(&self) -> String {
-        format!("{}-{}.json", self.sequence, self.stage.as_str())
+        format!("{}.json", self.sequence)
     }
 
-    /// The number and the stage that a document's name says.
+    /// The number that a document's name says.
     #[must_use]
-    pub fn parse_file(name: &str) -> Option<(u32, Stage)> {
-        let (number, rest) = name.strip_suffix(".json")?.split_once('-')?;
-        let stage = Stage::ALL.into_iter().find(|stage| stage.as_str() == rest)?;
-        let sequence = number.parse().ok().filter(|sequence: &u32| *sequence > 0 && sequence.to_string() == number)?;
-        Some((sequence, stage))
+    pub fn parse_file(name: &str) -> Option<u32> {
+        let number = name.strip_suffix(".json")?;
+        number.parse().ok().filter(|sequence: &u32| *sequence > 0 && sequence.to_string() == number)
+    }
+
+    /// What is to be said after all, where another run wrote `newest` since this one looked: nothing that was certified is lost, and no lower stage
+    /// is put over a higher one.
+    #[must_use]
+    pub fn after(self, newest: &Self) -> Self {
+        let mine = self.clone();
+        let (mut said, other) = if newest.stage > self.stage { (newest.clone(), &mine) } else { (self, newest) };
+        // The first inventory was made before the first object was removed.
+        let listed = [newest, &mine].into_iter().find(|one| one.backups.inventory.is_some());
+        if let Some(listed) = listed {
+            (said.backups.inventory, said.copies) = (listed.backups.inventory.clone(), listed.copies.clone());
+        }
+        if said.keys.opened == Opened::NotTested {
+            said.keys.opened = other.keys.opened.clone();
+        }
+        said.backups.left = said.backups.left.or(other.backups.left);
+        for reached in &other.reached {
+            if !said.reached.iter().any(|has| has.stage == reached.stage) {
+                said.reached.push(*reached);
+            }
+        }
+        said.reached.sort_by_key(|reached| reached.at);
+        for node in &other.live.nodes {
+            match said.live.nodes.iter_mut().find(|has| has.node == node.node) {
+                Some(has) if has.state != GONE && node.state == GONE => *has = node.clone(),
+                Some(_) => {}
+                None => said.live.nodes.push(node.clone()),
+            }
+        }
+        for copy in &other.keys.copies {
+            match said.keys.copies.iter_mut().find(|has| has.store == copy.store) {
+                Some(has) if has.destroyed_at.is_none() && copy.destroyed_at.is_some() => *has = copy.clone(),
+                Some(_) => {}
+                None => said.keys.copies.push(copy.clone()),
+            }
+        }
+        said
     }
 
     /// Whether both say the same of the erasure, whenever they were written.
@@ -357,6 +395,12 @@ impl Certificate {
     }
 }
 
+/// What is said of a server that does not have the database any more.
+pub const GONE: &str = "gone";
+
+/// What is said of a server that is not asked any more, because an operator said so.
+pub const GIVEN_UP: &str = "given-up";
+
 /// What every certificate says of what nobody can know.
 pub const ALWAYS: [&str; 3] = [
     "A copy of a wrapped key that somebody made earlier, together with a recovery identity of that time, could still open what ciphertext remains, or \
@@ -370,11 +414,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_number_and_stage() {
-        assert_eq!(Certificate::parse_file("12-keys-destroyed.json"), Some((12, Stage::KeysDestroyed)));
-        for other in
-            ["0-closed.json", "01-closed.json", "+1-closed.json", "1-gone.json", "1-closed", "inventory-1.jsonl", "closed.json"]
-        {
+    fn a_name_says_the_number() {
+        assert_eq!(Certificate::parse_file("12.json"), Some(12));
+        for other in ["0.json", "01.json", "+1.json", "1-closed.json", "1", "inventory-1.jsonl", "closed.json"] {
             assert_eq!(Certificate::parse_file(other), None, "{other}");
         }
     }

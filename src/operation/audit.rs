@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{failure::Failure, plans::words};
+use super::{certificate, failure::Failure, plans::words};
 use crate::{
     format::{
         act::Act,
@@ -269,6 +269,13 @@ impl Audit<'_> {
                 draft
             }));
         }
+        drafts.extend(certificate::missing(self.vault, None).await?.into_iter().map(|missing| {
+            let mut draft = blank(missing.object, DateTime::<Utc>::MAX_UTC, "unknown", "");
+            draft.entry.problem = Some(missing.what.to_owned());
+            draft.entry.plan = Some(missing.id.to_string());
+            draft.tags.insert(missing.name_tag);
+            draft
+        }));
         Ok(())
     }
 

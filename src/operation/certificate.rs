@@ -10,9 +10,13 @@ use serde::Serialize;
 
 use super::failure::{Failure, FailureClass};
 use crate::{
-    format::certificate::{Certificate, Stage},
+    format::{
+        certificate::{Certificate, Stage},
+        plan::{PlannedAct, Step},
+    },
     id::{NameTag, RecordId},
-    signed::{self, Signed},
+    object_name::prefix,
+    signed::{self, DocumentError, Signed},
     vault::{Vault, certificates::Certified},
 };
 
@@ -99,8 +103,64 @@ pub async fn list(vault: &Vault, about: Option<NameTag>) -> Result<CertificatesR
             open: newest.open.len() as u64,
         }));
     }
+    report.problems.extend(missing(vault, about).await?.into_iter().map(|missing| missing.to_string()));
     report.certificates.sort_by(|a, b| (a.planned_at, &a.id).cmp(&(b.planned_at, &b.id)));
     Ok(report)
+}
+
+/// A certificate that is not there, or lacks its end.
+pub(super) struct MissingEnd {
+    pub(super) id: RecordId,
+    pub(super) name_tag: NameTag,
+    /// Address and folder.
+    pub(super) object: String,
+    pub(super) what: &'static str,
+}
+
+impl std::fmt::Display for MissingEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.object, self.what)
+    }
+}
+
+/// Erasures whose certificate is not there, or ends before its plan does. A plan that cannot be read is named by whoever reads plans.
+///
+/// # Errors
+/// A vault that cannot be asked.
+pub(super) async fn missing(vault: &Vault, about: Option<NameTag>) -> Result<Vec<MissingEnd>, Failure> {
+    let listed = vault.listed_plans(|steps| steps.contains(&Step::Noted)).await?;
+    let begun = listed
+        .into_iter()
+        .filter_map(|listed| listed.plan.ok())
+        .filter(|plan| matches!(plan.act, PlannedAct::Erase { .. }) && about.is_none_or(|about| about == plan.name_tag));
+    let looked = stream::iter(begun).map(async |plan| {
+        let certified = vault.certified(plan.id).await?;
+        let what = match certified.newest() {
+            // What is there and cannot be trusted is named as such.
+            None if certified.problems.is_empty() => Some(NOT_THERE),
+            newest => lacks_its_end(vault, plan.id, newest.map(|newest| newest.value.stage)).await?.then_some(NO_END),
+        };
+        let object = signed::locate(vault.store(), &prefix::certificate(plan.id));
+        Ok(what.map(|what| MissingEnd { id: plan.id, name_tag: plan.name_tag, object, what }))
+    });
+    let missing: Result<Vec<Option<MissingEnd>>, DocumentError> = looked.buffered(READERS).try_collect().await;
+    Ok(missing?.into_iter().flatten().collect())
+}
+
+const NOT_THERE: &str = "its erasure was begun, and the certificate is not there: somebody removed it";
+const NO_END: &str = "its plan is closed, and the certificate's last document is not there: somebody removed it";
+
+/// Whether an erasure is closed, and its certificate does not say so.
+///
+/// # Errors
+/// As [`Vault::mark`].
+pub(super) async fn lacks_its_end(vault: &Vault, id: RecordId, newest: Option<Stage>) -> Result<bool, DocumentError> {
+    if matches!(newest, Some(Stage::Closed | Stage::Withdrawn)) {
+        return Ok(false);
+    }
+    // One that was given up for another reason was certified no further.
+    let closed = vault.mark(id, Step::Closed).await?;
+    Ok(closed.is_some_and(|mark| mark.found.void.is_none_or(|void| void == "withdrawn")))
 }
 
 /// One certificate.
@@ -108,8 +168,12 @@ pub async fn list(vault: &Vault, about: Option<NameTag>) -> Result<CertificatesR
 /// # Errors
 /// None of that name (1), several (2), none of its documents can be trusted (5); a store that cannot be reached.
 pub async fn show(vault: &Vault, text: &str) -> Result<CertificateReport, Failure> {
-    let mut certified = certified(vault, find(vault, text).await?).await?;
-    let problems = problems(&certified).collect();
+    let id = find(vault, text).await?;
+    let mut certified = certified(vault, id).await?;
+    let mut problems: Vec<String> = problems(&certified).collect();
+    if lacks_its_end(vault, id, certified.newest().map(|newest| newest.value.stage)).await? {
+        problems.push(format!("{}: {NO_END}", signed::locate(vault.store(), &prefix::certificate(id))));
+    }
     let newest = certified.documents.pop().ok_or_else(|| no_such(vault, text))?;
     let earlier = certified.documents.iter().map(SignedDocument::of).collect();
     Ok(CertificateReport { signed: SignedDocument::of(&newest), certificate: newest.value, earlier, problems })
@@ -159,8 +223,7 @@ pub async fn find(vault: &Vault, text: &str) -> Result<RecordId, Failure> {
 const LISTED: &str = "`tenure certificate list` shows every certificate with its id.";
 
 fn no_such(vault: &Vault, text: &str) -> Failure {
-    let message =
-        format!("{} has no certificate {text}", signed::locate(vault.store(), &crate::object_name::prefix::CERTIFICATES));
+    let message = format!("{} has no certificate {text}", signed::locate(vault.store(), &prefix::CERTIFICATES));
     Failure::new(FailureClass::Failed, "no-such-certificate", text, message).hint(LISTED)
 }
 

@@ -8,6 +8,7 @@
 mod certify;
 mod evidence;
 mod inventory;
+mod last_look;
 mod plan;
 mod steps;
 mod undo;
@@ -29,6 +30,7 @@ use super::{
 use crate::{
     format::{
         act::{Act, ActCommand, ActOutcome},
+        certificate::{KeyCopy, Left},
         plan::{Found, Plan, Step},
     },
     tenant::TenantName,
@@ -94,6 +96,8 @@ struct Done {
     /// Whether backups were purged, by this run or an earlier one.
     was_purged: bool,
     is_certified: bool,
+    /// What stores list of keys and backups after everything else was done.
+    last_look: Option<(Vec<KeyCopy>, Left)>,
 }
 
 impl Erase<'_> {
@@ -155,7 +159,9 @@ impl Erase<'_> {
 
 /// How far it has come.
 fn status(done: &Done) -> EraseStatus {
-    let keys_are_destroyed = done.purged.as_ref().map_or(done.was_purged, |purged| purged.status != PurgeStatus::Requested);
+    let is_left = done.open.iter().any(|item| item.kind == "key-copy");
+    let keys_are_destroyed =
+        !is_left && done.purged.as_ref().map_or(done.was_purged, |purged| purged.status != PurgeStatus::Requested);
     match (done.is_closed, done.live_is_erased, keys_are_destroyed) {
         (true, ..) => EraseStatus::Closed,
         (false, true, true) => EraseStatus::KeysDestroyed,

@@ -156,7 +156,7 @@ pub struct PurgedKeyCopy {
 /// Something that is left to be done.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct OpenItem {
-    /// `key-copy`, `locked`, `new-history`, `not-removed`, `not-swept`, `too-young`, `last-look`.
+    /// `key-copy`, `locked`, `new-history`, `not-removed`, `not-swept`, `too-young`, `last-look`, `not-asked`, `returned-backups`.
     pub kind: &'static str,
     /// The store, the locker, the object.
     pub object: String,

@@ -1,5 +1,7 @@
 //! Certificates of erasures: `certificates/<plan>/`.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::{Vault, list_named, locker::ObjectError, records::Record};
@@ -41,7 +43,7 @@ impl Vault {
         Ok(folders.iter().filter_map(|id| id.parse().ok()).collect())
     }
 
-    /// Everything that was certified of one erasure, each document checked, and that each names the one before it.
+    /// Everything that was certified of one erasure, each document checked, and that what it names as the one before it is there.
     ///
     /// # Errors
     /// [`DocumentError::Store`] and [`DocumentError::NewerFormat`] only.
@@ -56,7 +58,7 @@ impl Vault {
                 ObjectName::Signature(document) => (document, true),
                 _ => continue,
             };
-            let Some((sequence, _)) = file_of(&document) else { continue };
+            let Some(sequence) = file_of(&document) else { continue };
             certified.taken = certified.taken.max(sequence);
             // A signature alone is a crashed write.
             if !is_signature {
@@ -64,17 +66,19 @@ impl Vault {
             }
         }
         listed.sort_by_key(|(sequence, ..)| *sequence);
-        let mut before: Option<Sha256Digest> = None;
+        // Two runs at once may both follow one document; each names what is there.
+        let mut before: BTreeSet<Sha256Digest> = BTreeSet::new();
         for (_, document, stored_at) in listed {
             match self.record::<Certificate>(&document, Some(stored_at)).await {
                 Ok(signed) => {
-                    if signed.value.previous != before {
+                    if signed.value.previous.is_some_and(|previous| !before.contains(&previous)) {
                         certified.problems.push(DocumentError::Contradiction {
                             object: signed::locate(self.store(), &document),
-                            what: "the document before it is not the one that it names: somebody removed or added one".to_owned(),
+                            what: "the document before it, which it names, is not there: somebody removed or changed it"
+                                .to_owned(),
                         });
                     }
-                    before = Some(signed.sha256);
+                    before.insert(signed.sha256);
                     certified.documents.push(signed);
                 }
                 Err(error @ (DocumentError::Store { .. } | DocumentError::NewerFormat { .. })) => return Err(error),
@@ -127,7 +131,7 @@ impl Vault {
     }
 }
 
-fn file_of(document: &Document) -> Option<(u32, crate::format::certificate::Stage)> {
+fn file_of(document: &Document) -> Option<u32> {
     match document {
         Document::Certificate(_, part) => Certificate::parse_file(part.as_str()),
         _ => None,

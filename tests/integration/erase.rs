@@ -1,6 +1,7 @@
 //! A tenant is gone, live and in every backup, and does not come back; and while its grace lasts nothing is lost.
 
 mod certificate;
+mod evidence;
 mod locked;
 mod numbers;
 mod page;

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::find;
+use super::{find, lacks_its_end};
 use crate::{
     format::{
         certificate::{Certificate, Stage},
@@ -194,17 +194,16 @@ impl VerifyCertificate<'_> {
             return does_not("plan", object, "it is not the plan that the certificate names".to_owned());
         }
         if is_newest && !matches!(certificate.stage, Stage::Closed | Stage::Withdrawn) {
-            match self.vault.mark(certificate.id, Step::Closed).await {
-                Ok(Some(mark)) if mark.found.void.as_ref().is_some_and(|void| void != "withdrawn") => {
-                    let what = format!("it was given up: {}", mark.found.void.unwrap_or_default());
-                    return not_tested("plan", object, what);
-                }
-                Ok(Some(_)) => {
+            match lacks_its_end(self.vault, certificate.id, Some(certificate.stage)).await {
+                Ok(true) => {
                     let what = "it is closed, and the certificate's last document is not there".to_owned();
                     return does_not("plan", object, what);
                 }
-                Ok(None) => {}
+                Ok(false) => {}
                 Err(error) => return does_not("plan", object, error.what()),
+            }
+            if let Ok(Some(void)) = self.vault.mark(certificate.id, Step::Closed).await.map(|mark| mark?.found.void) {
+                return not_tested("plan", object, format!("it was given up: {void}"));
             }
         }
         holds("plan", object)
@@ -212,7 +211,11 @@ impl VerifyCertificate<'_> {
 
     async fn inventory(&self, certificate: &Certificate, given: Option<&Given>, checks: &mut Vec<Check>) -> Result<(), Failure> {
         let Some(inventory) = &certificate.backups.inventory else {
-            checks.push(not_tested("inventory", "the inventory".to_owned(), "there is none yet: nothing was removed".to_owned()));
+            let what = match certificate.stage {
+                Stage::Closed => "the document that named it was lost",
+                _ => "there is none yet: nothing was removed",
+            };
+            checks.push(not_tested("inventory", "the inventory".to_owned(), what.to_owned()));
             return Ok(());
         };
         let (mut objects, mut bytes) = (0, 0);

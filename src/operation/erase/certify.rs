@@ -4,10 +4,16 @@ use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use super::{Done, Erase, EraseStatus, Intent, evidence::nodes, status};
+use super::{
+    Done, Erase, EraseStatus, Intent,
+    evidence::{Evidence, NOT_ASKED, nodes},
+    status,
+};
 use crate::{
     format::{
-        certificate::{ALWAYS, Backups, Certificate, Database, Keys, Live, Open, Opened, Remains, Request, Signatory, Trace},
+        certificate::{
+            ALWAYS, Backups, Certificate, Database, Keys, Live, Open, Opened, Reached, Remains, Request, Signatory, Trace,
+        },
         plan::{Plan, PlannedAct},
     },
     id::Sha256Digest,
@@ -46,12 +52,12 @@ fn no_time() -> Duration {
 /// Traces that every certificate names, configured or not.
 const TRACES: [&str; 3] = ["wal", "backups", "logs"];
 /// How often a number is looked for that no other run took.
-const TRIES: usize = 3;
+const TRIES: usize = 10;
 
 /// The certificate as far as it is written.
 #[derive(Default)]
 pub(super) struct Paper {
-    newest: Option<(Certificate, Sha256Digest)>,
+    pub(super) newest: Option<(Certificate, Sha256Digest)>,
     /// The highest number that is taken.
     taken: u32,
     /// What earlier runs worked.
@@ -146,34 +152,37 @@ impl Erase<'_> {
     }
 
     async fn write(&self, paper: &mut Paper, mut certificate: Certificate) -> Result<(), Failure> {
-        if paper.newest.as_ref().is_some_and(|(newest, _)| newest.says_the_same(&certificate)) {
-            return Ok(());
-        }
         let mut taken = None;
         for _ in 0..TRIES {
+            if paper.newest.as_ref().is_some_and(|(newest, _)| newest.says_the_same(&certificate)) {
+                return Ok(());
+            }
             certificate.sequence = paper.taken + 1;
             certificate.previous = paper.newest.as_ref().map(|(_, sha256)| *sha256);
             certificate.written_at = self.now();
             match self.purge.vault.put_certificate(&certificate, self.purge.eraser).await {
-                Ok(sha256) => {
-                    paper.taken = certificate.sequence;
-                    paper.newest = Some((certificate, sha256));
-                    return Ok(());
-                }
+                // Who saw the signature without its document took the next number, and did not know what this one says.
+                Ok(_) => taken = None,
                 // Another run is at work as well.
                 Err(error @ DocumentError::Exists { .. }) => taken = Some(error),
                 Err(error) => return Err(error.into()),
             }
-            let seconds = paper.seconds;
-            *paper = Paper { seconds, ..self.paper_of(&certificate).await? };
+            let mut certified = self.purge.vault.certified(certificate.id).await?;
+            let newest = certified.documents.pop().map(|signed| (signed.value, signed.sha256));
+            if let Some((newest, _)) = newest.as_ref().filter(|(newest, _)| *newest != certificate) {
+                certificate = certificate.after(newest);
+                paper.seconds = newest.working_seconds;
+                certificate.working_seconds = paper.seconds + self.seconds();
+            }
+            (paper.newest, paper.taken) = (newest, certified.taken);
         }
         taken.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    async fn paper_of(&self, certificate: &Certificate) -> Result<Paper, Failure> {
-        let mut certified = self.purge.vault.certified(certificate.id).await?;
-        let newest = certified.documents.pop().map(|signed| (signed.value, signed.sha256));
-        Ok(Paper { newest, taken: certified.taken, seconds: 0 })
+    /// How long this run is at work, each second that was begun.
+    fn seconds(&self) -> u64 {
+        let working = (self.told.working)();
+        working.as_secs() + u64::from(working.subsec_nanos() > 0)
     }
 
     /// The document as it would be now. Its number and what it follows are filled in when it is written.
@@ -185,19 +194,13 @@ impl Erase<'_> {
         };
         let evidence = self.evidence(plan, stage).await?;
         certificate.stage = stage;
-        let working = (self.told.working)();
-        certificate.working_seconds = paper.seconds + working.as_secs() + u64::from(working.subsec_nanos() > 0);
+        certificate.working_seconds = paper.seconds + self.seconds();
         certificate.live.nodes = nodes(&certificate.live.nodes, &evidence, &done.nodes);
-        certificate.keys.copies = self.key_copies(plan, &certificate.keys.copies, &evidence, done).await;
-        if done.was_purged {
-            certificate.backups.left = Some(self.left(plan, done).await?);
+        match &done.last_look {
+            Some((copies, left)) => (certificate.keys.copies, certificate.backups.left) = (copies.clone(), Some(*left)),
+            None => certificate.keys.copies = self.key_copies(plan, &certificate.keys.copies, &evidence, done).await,
         }
-        let mut reached = evidence.reached;
-        for reached in &mut reached {
-            // What is certified once stays so: a run that was killed before its last mark has nothing to add.
-            let was = certificate.reached.iter().find(|was| was.stage == reached.stage);
-            reached.at = was.map_or(reached.at, |was| was.at);
-        }
+        let reached = reached(&certificate, evidence, done);
         let gone_at = reached.iter().find(|reached| reached.stage == EraseStatus::LiveErased).map(|reached| reached.at);
         certificate.remains = self.remains(gone_at);
         certificate.reached = reached;
@@ -296,4 +299,23 @@ impl Erase<'_> {
         let purged = done.purged.iter().flat_map(|purged| &purged.open);
         done.open.iter().chain(purged).map(open).collect()
     }
+}
+
+/// When each stage came about. What is certified once stays so: a run that was killed before its last mark has nothing to add.
+fn reached(certificate: &Certificate, evidence: Evidence, done: &Done) -> Vec<Reached> {
+    let destroyed: Option<Vec<_>> = certificate.keys.copies.iter().map(|copy| copy.destroyed_at).collect();
+    let is_asked = !done.open.iter().any(|item| item.kind == NOT_ASKED);
+    let reached = evidence.reached.into_iter().filter_map(|Reached { stage, at }| {
+        let at = match certificate.reached.iter().find(|was| was.stage == stage) {
+            Some(was) => was.at,
+            None if stage == EraseStatus::LiveErased && !is_asked => return None,
+            // Those that were away, or put back, went later.
+            None if stage == EraseStatus::KeysDestroyed => destroyed.as_ref()?.iter().fold(at, |at, other| at.max(*other)),
+            None => at,
+        };
+        Some(Reached { stage, at })
+    });
+    let mut reached: Vec<Reached> = reached.collect();
+    reached.sort_by_key(|reached| reached.at);
+    reached
 }

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt as _;
 use super::{Done, Erase, EraseStatus, plan::binds};
 use crate::{
     format::{
-        certificate::{CopyState, KeyCopy, Left, MadeCopy, Node, Reached},
+        certificate::{CopyState, GIVEN_UP, GONE, KeyCopy, Left, MadeCopy, Node, Reached},
         plan::{Mark, Plan, PlannedAct, Step},
         record::Copy,
     },
@@ -24,6 +24,15 @@ pub(super) struct Evidence {
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) key_copies: BTreeMap<String, DateTime<Utc>>,
     pub(super) reached: Vec<Reached>,
+}
+
+impl Evidence {
+    fn destroyed(&mut self, mark: Mark) {
+        for copy in mark.found.key_copies {
+            let at = self.key_copies.entry(copy.store).or_insert(copy.absent_at);
+            *at = (*at).max(copy.absent_at);
+        }
+    }
 }
 
 impl Erase<'_> {
@@ -69,9 +78,13 @@ impl Erase<'_> {
                 PlannedAct::PurgeAll if names_all(other, plan) => {
                     if let Some(destroyed) = mark(other.id, Step::KeysDestroyed).await? {
                         at.insert(EraseStatus::KeysDestroyed, destroyed.at);
-                        evidence
-                            .key_copies
-                            .extend(destroyed.found.key_copies.into_iter().map(|copy| (copy.store, copy.absent_at)));
+                        evidence.destroyed(destroyed);
+                    }
+                }
+                // What was put back, and destroyed again.
+                PlannedAct::PurgeReturned if names_all(other, plan) => {
+                    if let Some(destroyed) = mark(other.id, Step::KeysDestroyed).await? {
+                        evidence.destroyed(destroyed);
                     }
                 }
                 _ => {}
@@ -100,6 +113,12 @@ impl Erase<'_> {
             let destroyed_at = evidence.key_copies.get(address).copied();
             let destroyed_at =
                 destroyed_at.or_else(|| now.and_then(|copy| copy.destroyed_at)).or(was.and_then(|was| was.destroyed_at));
+            let destroyed_at = match &left {
+                Some(left) if !left.is_empty() => None,
+                // Somebody else emptied it.
+                Some(_) if done.was_purged => destroyed_at.or_else(|| Some(self.now())),
+                _ => destroyed_at,
+            };
             copies.push(KeyCopy { store: address.to_owned(), destroyed_at, left });
         }
         // One that is not configured any more.
@@ -162,8 +181,8 @@ impl Erase<'_> {
     }
 }
 
-/// What is said of a server that does not have the database any more.
-const GONE: &str = "gone";
+/// What is said of a server that an earlier document names, and that nobody asks now.
+pub(super) const NOT_ASKED: &str = "not-asked";
 
 /// Servers by what was signed of them, otherwise by what this run or an earlier one met.
 pub(super) fn nodes(before: &[Node], evidence: &Evidence, met: &[PurgedNode]) -> Vec<Node> {
@@ -172,7 +191,13 @@ pub(super) fn nodes(before: &[Node], evidence: &Evidence, met: &[PurgedNode]) ->
         let (node, state, replay_lsn) = (met.node.clone(), met.state.clone(), met.replay_lsn.clone());
         nodes.insert(met.node.clone(), Node { node, state, drop_lsn: None, replay_lsn, at: None });
     }
-    nodes.extend(evidence.nodes.clone());
+    let is_not_asked = |node: &Node| [GIVEN_UP, NOT_ASKED].contains(&node.state.as_str());
+    for (name, node) in &evidence.nodes {
+        // Its number may have been another server's.
+        if !nodes.get(name).is_some_and(is_not_asked) {
+            nodes.insert(name.clone(), node.clone());
+        }
+    }
     nodes.into_values().collect()
 }
 

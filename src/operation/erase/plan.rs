@@ -12,7 +12,7 @@ use crate::{
     },
     id::{NameTag, RecordId},
     operation::{
-        drop, erased,
+        certificate, drop, erased,
         failure::{Failure, FailureClass},
         purge::What,
         whose,
@@ -67,7 +67,7 @@ impl Intent {
         }
     }
 
-    fn is_past(&self, step: Step) -> bool {
+    pub(super) fn is_past(&self, step: Step) -> bool {
         self.steps.as_ref().is_some_and(|steps| steps.contains(&step))
     }
 
@@ -109,7 +109,15 @@ impl Erase<'_> {
             let backups = plan.lockers.iter().map(|planned| planned.manifests).sum();
             return Ok(Intent { plan, steps: Some(steps), live, backups, taken: None });
         }
-        erased::refuse(purge.vault, purge.keyring, tenant).await?;
+        if let Err(refusal) = erased::refuse(purge.vault, purge.keyring, tenant).await {
+            // What is erased is over; that its certificate says so may be lost.
+            let Some(Planned { plan, steps, .. }) = self.lost_its_end(purge.keyring.tag(tenant)).await? else {
+                return Err(refusal);
+            };
+            let live = self.live_of(tenant, &plan, &steps).await?;
+            let backups = plan.lockers.iter().map(|planned| planned.manifests).sum();
+            return Ok(Intent { plan, steps: Some(steps), live, backups, taken: None });
+        }
         let now = self.now();
         self.refuse_too_many(now).await?;
         let found = purge.look(tenant, What::All, false).await.map_err(|failure| of_erasure(tenant, failure))?;
@@ -177,6 +185,23 @@ impl Erase<'_> {
         let mut open = self.purge.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
         open.retain(|planned| matches!(planned.plan.act, PlannedAct::Erase { .. }));
         Ok(open)
+    }
+
+    /// The plan of an erasure that is closed, and whose certificate lacks its last document.
+    async fn lost_its_end(&self, tag: NameTag) -> Result<Option<Planned>, Failure> {
+        let vault = self.purge.vault;
+        let closed = |steps: &BTreeSet<Step>| steps.contains(&Step::Destroying) && steps.contains(&Step::Closed);
+        for planned in vault.plans(tag, closed).await? {
+            let Plan { id, act, .. } = planned.plan;
+            if !matches!(act, PlannedAct::Erase { .. }) {
+                continue;
+            }
+            let newest = vault.certified(id).await?.newest().map(|newest| newest.value.stage);
+            if certificate::lacks_its_end(vault, id, newest).await? {
+                return Ok(Some(planned));
+            }
+        }
+        Ok(None)
     }
 
     /// What a drop would do now, for a new plan. A server that cannot be asked stops no erasure of backups: it is said.

@@ -44,6 +44,9 @@ impl Erase<'_> {
         if !intent.is_destroying() {
             self.prepare(tenant, intent).await?;
         }
+        if intent.is_past(Step::Closed) {
+            done.notes.push("it was erased, and the last document of its certificate was lost: it is written again".to_owned());
+        }
         *paper = self.paper(plan).await?;
         self.certify_request(paper, intent, done).await?;
         // Every run writes it where it is missing.
@@ -61,6 +64,7 @@ impl Erase<'_> {
         // Whoever withdrew it before this look finds the mark, and whoever comes later finds that it destroys.
         self.refuse_withdrawn(tenant, intent).await?;
         self.drop_live(tenant, intent, done).await?;
+        self.ask_who_was_named(plan, paper, done).await;
         if done.open.iter().any(|item| item.kind == "copy") {
             // The purge takes the records that say which databases were made of the tenant's backups.
             done.notes.push("backups and keys stay until its copies are gone, or are accepted".to_owned());
@@ -68,6 +72,7 @@ impl Erase<'_> {
         }
         self.purge_all(tenant, intent, paper, done).await?;
         done.was_purged = true;
+        self.look_last(tenant, plan, paper, done).await?;
         let is_purged = done.purged.as_ref().is_none_or(|purged| purged.status == PurgeStatus::Closed);
         let is_open = !done.open.is_empty() || done.purged.as_ref().is_some_and(|purged| !purged.open.is_empty());
         done.is_closed = done.live_is_erased && is_purged && !is_open;
@@ -216,7 +221,7 @@ impl Erase<'_> {
     async fn purge_all(&self, tenant: &TenantName, intent: &Intent, paper: &mut Paper, done: &mut Done) -> Result<(), Failure> {
         let purge = &self.purge;
         if self.is_purged(&intent.plan).await? {
-            return Ok(());
+            return self.remove_returned(tenant, &intent.plan, done).await;
         }
         let found = purge.look(tenant, What::All, false).await?;
         let is_planned = |locker| intent.plan.lockers.iter().any(|planned| planned.locker == locker);

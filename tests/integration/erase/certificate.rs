@@ -63,6 +63,14 @@ pub fn with_another_byte(path: &Path, probe: impl FnOnce()) {
     fs::write(path, whole).unwrap();
 }
 
+/// Runs `probe` while the first line of an inventory names another object.
+fn with_another_name(path: &Path, probe: impl FnOnce()) {
+    let whole = fs::read(path).unwrap();
+    fs::write(path, String::from_utf8_lossy(&whole).replacen("t/", "u/", 1)).unwrap();
+    probe();
+    fs::write(path, whole).unwrap();
+}
+
 /// What the vault has of the tenants' lockers: names, lengths and digests.
 fn stored(site: &Site) -> BTreeMap<String, (u64, String)> {
     let vault = site.program.path("vault");
@@ -100,7 +108,7 @@ fn an_erasure_is_certified_and_whoever_doubts_it_can_check() {
     let told = ["--skip-grace", "--reference", "GDPR-2026/117", "--identity", "recovery-kit.txt"];
     let (code, report) = site.erase("acme", &told);
     assert_eq!((code, &report["status"], &report["certificate"]), (0, &json!("closed"), &report["plan"]), "{report:#}");
-    assert_eq!(documents(&site), ["1-requested.json", "2-live-erased.json", "3-closed.json"]);
+    assert_eq!(documents(&site), ["1.json", "2.json", "3.json"]);
 
     // What it says.
     let certificate = site.certificate(&report["certificate"]);
@@ -178,7 +186,7 @@ fn an_erasure_is_certified_and_whoever_doubts_it_can_check() {
     assert_eq!(program.refused(1, &["certificate", "export", id, "out"])["kind"], "cannot-write");
     let given = format!("out/{newest}");
     assert_eq!(site.verified(&given), (0, Vec::new()));
-    assert_eq!(site.untested("out/1-requested.json").len(), 6, "{:?}", site.untested("out/1-requested.json"));
+    assert_eq!(site.untested("out/1.json").len(), 6, "{:?}", site.untested("out/1.json"));
     with_another_byte(&folder.join(newest), || {
         assert!(!ssh_keygen_accepts(&folder, newest, principal));
         assert_eq!(site.verified(&given).0, 5);
@@ -186,10 +194,14 @@ fn an_erasure_is_certified_and_whoever_doubts_it_can_check() {
     with_another_byte(&folder.join(sums["name"].as_str().unwrap()), || {
         assert_eq!(site.verified(&given), (5, vec!["inventory".to_owned()]));
     });
+    // As many objects with as many bytes, and another name among them.
+    with_another_name(&folder.join(sums["name"].as_str().unwrap()), || {
+        assert_eq!(site.verified(&given), (5, vec!["inventory".to_owned()]));
+    });
     // A signature of another one of our documents, and one that the eraser made for something else.
     let sig = folder.join(format!("{newest}.sig"));
     let whole = fs::read(&sig).unwrap();
-    fs::copy(folder.join("1-requested.json.sig"), &sig).unwrap();
+    fs::copy(folder.join("1.json.sig"), &sig).unwrap();
     assert!(!ssh_keygen_accepts(&folder, newest, principal));
     assert_eq!(site.verified(&given).0, 5);
     let eraser = tenure::signature::SigningKey::parse(&fs::read(program.path("keys/eraser")).unwrap()).unwrap();
@@ -198,22 +210,23 @@ fn an_erasure_is_certified_and_whoever_doubts_it_can_check() {
     fs::write(&sig, whole).unwrap();
 
     // In the vault.
-    with_another_byte(&file(&site, "/3-closed.json"), || {
+    with_another_byte(&file(&site, "/3.json"), || {
         assert_eq!(site.verified(id).0, 5);
         assert_eq!(program.run(&["certificate", "list"]).0, 5);
         assert_eq!(program.run(&["certificate", "show", id]).0, 5);
         assert_eq!(program.run(&["audit"]).0, 5);
     });
-    with_another_byte(&file(&site, "/1-requested.json"), || {
+    with_another_byte(&file(&site, "/1.json"), || {
         let (code, bad) = site.verified(id);
         assert!(code == 5 && bad.contains(&"signature".to_owned()) && bad.contains(&"chain".to_owned()), "{bad:?}");
     });
     with_another_byte(&file(&site, ".jsonl"), || assert_eq!(site.verified(id), (5, vec!["inventory".to_owned()])));
+    with_another_name(&file(&site, ".jsonl"), || assert_eq!(site.verified(id), (5, vec!["inventory".to_owned()])));
     let aside = program.path("aside");
-    fs::rename(file(&site, "/3-closed.json"), &aside).unwrap();
+    fs::rename(file(&site, "/3.json"), &aside).unwrap();
     assert_eq!(site.verified(id), (5, vec!["plan".to_owned()]), "its end is missing");
     assert_eq!(site.verified(&given), (5, vec!["chain".to_owned()]));
-    fs::rename(&aside, file(&site, "/3-closed.json.sig").with_extension("")).unwrap();
+    fs::rename(&aside, file(&site, "/3.json.sig").with_extension("")).unwrap();
     for (store, from, what) in [("keyring", "erased", "tombstone"), ("vault", "erased", "tombstone")] {
         let from = program.path(store).join(from);
         fs::rename(&from, &aside).unwrap();
@@ -241,7 +254,7 @@ fn an_erasure_is_certified_and_whoever_doubts_it_can_check() {
 fn what_is_withdrawn_is_certified_as_withdrawn() {
     let site = Site::new(&Options::default(), &["acme"]);
     assert_eq!(site.erase("acme", &[]).0, 3);
-    assert_eq!(documents(&site), ["1-requested.json", "2-suspended.json"]);
+    assert_eq!(documents(&site), ["1.json", "2.json"]);
     // The same once more says nothing new.
     let (_, report) = site.erase("acme", &[]);
     assert_eq!(documents(&site).len(), 2);
@@ -257,9 +270,9 @@ fn what_is_withdrawn_is_certified_as_withdrawn() {
     assert_eq!(site.refused(&["erase", "acme", "--confirm", "acme", "--reference", "1"]), "another-reference");
     let (code, undone) = site.erase("acme", &["--undo"]);
     assert_eq!((code, &undone["certificate"]), (0, &report["certificate"]), "{undone:#}");
-    assert_eq!(documents(&site)[2], "3-withdrawn.json");
+    assert_eq!(documents(&site)[2], "3.json");
     assert_eq!(site.verified(id), (0, Vec::new()));
-    fs::remove_file(file(&site, "/3-withdrawn.json")).unwrap();
+    fs::remove_file(file(&site, "/3.json")).unwrap();
     assert_eq!(site.verified(id).0, 5);
 }
 

@@ -56,7 +56,7 @@ async fn the_last_document_comes_when_the_last_lock_has_ended() {
     for line in &lines {
         assert!(line.version.is_some() && line.sha256.is_some() && line.locked_until.is_some(), "{line:?}");
     }
-    for name in ["1-requested.json", &certificate.file(), &inventory.files[0].name] {
+    for name in ["1.json", &certificate.file(), &inventory.files[0].name] {
         let listed = plain.head(&format!("certificates/{id}/{name}")).await.unwrap().unwrap();
         assert!(plain.lock_of(&listed).await.unwrap().is_some(), "{name} is locked like every other record");
     }

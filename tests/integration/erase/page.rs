@@ -95,7 +95,7 @@ fn a_certificate_is_a_page_that_can_be_printed() {
     // Nobody else's name comes on it, and what was changed comes on no page.
     let refused = program.refused(4, &["certificate", "render", closed, "--tenant", "acme"]);
     assert_eq!(refused["kind"], "another-tenant", "{refused:#}");
-    with_another_byte(&file(&site, &format!("{closed}/3-closed.json")), || {
+    with_another_byte(&file(&site, &format!("{closed}/3.json")), || {
         let (code, html, errors) = program.say(&["certificate", "render", closed]);
         assert_eq!((code, html.as_str()), (5, ""), "{errors}");
     });

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt as _;
 use super::{Check, VerifyCertificate, does_not, holds, not_tested};
 use crate::{
     format::{
-        certificate::{Certificate, CopyState, Database, MadeCopy, Stage},
+        certificate::{Certificate, CopyState, Database, GIVEN_UP, MadeCopy, Stage},
         erasure_note::ErasureNote,
     },
     id::KeyId,
@@ -57,7 +57,11 @@ impl VerifyCertificate<'_> {
         for copy in &certificate.keys.copies {
             let object = format!("keys in {}", copy.store);
             if copy.destroyed_at.is_none() {
-                checks.push(not_tested("keys", object, "they were not destroyed there when this was written".to_owned()));
+                let what = "they were not destroyed there when this was written".to_owned();
+                checks.push(match certificate.stage {
+                    Stage::KeysDestroyed | Stage::Closed => does_not("keys", object, what),
+                    _ => not_tested("keys", object, what),
+                });
                 continue;
             }
             let Some(store) = self.keyring.stores().find(|store| store.address() == copy.store) else {
@@ -118,7 +122,16 @@ impl VerifyCertificate<'_> {
         };
         let nodes = std::iter::once((format!("{cluster} primary"), &server.admin));
         let replicas = server.replicas.iter().enumerate().map(|(nth, target)| (format!("{cluster} replica {}", nth + 1), target));
-        for (node, target) in nodes.chain(replicas) {
+        let nodes: Vec<_> = nodes.chain(replicas).collect();
+        for of in certificate.live.nodes.iter().filter(|of| of.node.starts_with(&format!("{cluster} replica "))) {
+            let what = match nodes.iter().any(|(node, _)| *node == of.node) {
+                _ if of.state == GIVEN_UP => "an operator said that it is not asked any more",
+                true => continue,
+                false => "the configuration does not have it",
+            };
+            checks.push(not_tested("live", of.node.clone(), what.to_owned()));
+        }
+        for (node, target) in nodes {
             let was_gone = certificate.live.nodes.iter().any(|of| of.node == node && of.state == "gone");
             if !was_gone && !certificate.reached.iter().any(|reached| reached.stage == Stage::LiveErased) {
                 let what = "nobody said that it was gone there".to_owned();

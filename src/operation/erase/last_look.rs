@@ -168,6 +168,8 @@ fn missed(node: &str, what: Missing, done: &mut Done) {
         }
         Missing::Gone => GONE,
         Missing::Open(kind, what) => {
+            // It did not come back: it never was gone.
+            done.open.retain(|item| (item.kind, item.object.as_str()) != ("returned", node));
             done.open.push(OpenItem { kind, object: node.to_owned(), what, until: None });
             done.live_is_erased = false;
             NOT_ASKED

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Purge, What, command, shown};
 use crate::{
+    backup_id::BackupId,
     format::{
         plan::{Bound, Plan, PlannedAct, PlannedLocker, Step},
         purge_note::{Purged, PurgedBackup},
@@ -75,6 +76,9 @@ impl Intent {
     }
 }
 
+/// The backups that are listed in each locker, and when each was taken.
+type Listed = BTreeMap<Locker, BTreeMap<BackupId, DateTime<Utc>>>;
+
 impl Purge<'_> {
     /// Finds the open plan for this tenant and act, or makes a new one, and writes nothing. With `measure` it also adds up the bytes.
     ///
@@ -98,7 +102,7 @@ impl Purge<'_> {
         let mut open = self.vault.plans(tag, |steps| !steps.contains(&Step::Closed)).await?;
         open.retain(|planned| planned.plan.act.verb() == "purge");
         let mut untrusted = Vec::new();
-        let (plan, steps) = match open_for(tenant, what, open)? {
+        let (mut plan, steps) = match open_for(tenant, what, open)? {
             Some(Planned { plan, steps, .. }) => (plan, Some(steps)),
             None => {
                 let (lockers, act) = match what {
@@ -128,11 +132,21 @@ impl Purge<'_> {
                 )
             }
         };
+        // Listed once: of many nights this is what takes the time while the keys are still there.
+        let mut listed = Listed::new();
+        let counts = steps.is_none() && !matches!(plan.act, PlannedAct::PurgeBefore { .. });
+        for planned in &mut plan.lockers {
+            let manifests = self.manifests(planned.locker).await?;
+            if counts {
+                planned.manifests = manifests.len() as u64;
+            }
+            listed.insert(planned.locker, manifests);
+        }
         // What a plan says that lies in the vault, and what is taken by names alone, may be anybody's.
         if steps.is_some() || !untrusted.is_empty() {
             whose::refuse_others(self.vault, self.keyring, &plan).await?;
         }
-        let summary = Summary { untrusted, ..self.summary(&plan, measure).await? };
+        let summary = Summary { untrusted, ..self.summary(&plan, &listed, measure).await? };
         let intent = Intent { plan, steps, summary };
         if !intent.is_past(Step::Destroying) {
             self.refuse_if_held(tenant, &intent.plan, false).await?;
@@ -208,8 +222,7 @@ impl Purge<'_> {
                     was.find_map(|was| was.cluster)
                 }
             };
-            let manifests = self.manifests(locker).await?.len() as u64;
-            planned.push(PlannedLocker { locker, cluster, keys: keys.into_iter().collect(), manifests, backups: Vec::new() });
+            planned.push(PlannedLocker { locker, cluster, keys: keys.into_iter().collect(), manifests: 0, backups: Vec::new() });
         }
         Ok(planned)
     }
@@ -280,10 +293,7 @@ impl Purge<'_> {
     }
 
     /// The manifests that are listed, with when each was taken by its name.
-    pub(in crate::operation) async fn manifests(
-        &self,
-        locker: Locker,
-    ) -> Result<BTreeMap<crate::backup_id::BackupId, DateTime<Utc>>, Failure> {
+    pub(in crate::operation) async fn manifests(&self, locker: Locker) -> Result<BTreeMap<BackupId, DateTime<Utc>>, Failure> {
         let (named, _) = list_named(self.vault.store(), &prefix::in_locker(locker, "b")).await?;
         let manifests = named.into_iter().filter_map(|(name, _)| match name {
             ObjectName::Document(Document::Manifest(_, backup)) => Some((backup, backup.time())),
@@ -292,16 +302,16 @@ impl Purge<'_> {
         Ok(manifests.collect())
     }
 
-    async fn summary(&self, plan: &Plan, measure: bool) -> Result<Summary, Failure> {
+    async fn summary(&self, plan: &Plan, listed: &Listed, measure: bool) -> Result<Summary, Failure> {
         let mut times = Vec::new();
         let mut bytes = 0;
         for planned in &plan.lockers {
-            let listed = self.manifests(planned.locker).await?;
+            let manifests = &listed[&planned.locker];
             match plan.act {
                 PlannedAct::PurgeBefore { .. } => {
-                    times.extend(planned.backups.iter().filter_map(|purged| listed.get(&purged.backup).copied()));
+                    times.extend(planned.backups.iter().filter_map(|purged| manifests.get(&purged.backup).copied()));
                 }
-                _ => times.extend(listed.into_values()),
+                _ => times.extend(manifests.values().copied()),
             }
             if measure {
                 bytes += self.vault.stored_chunks(planned.locker).await?.values().sum::<u64>();

@@ -3,7 +3,7 @@
 use std::{fs, process::Child};
 
 use serde_json::{Value, json};
-use tenure::{id::Sha256Digest, signature::Namespace};
+use tenure::{format::certificate::Certificate, id::Sha256Digest, signature::Namespace};
 
 use super::copy;
 use crate::{
@@ -230,6 +230,21 @@ fn two_runs_at_once_write_one_certificate() {
     site.program.done(&["audit"]);
 }
 
+/// What a run that looked earlier would say, once another one certified the end.
+fn whoever_was_slower_adds_nothing(closed: &Value) {
+    let mut slower = closed.clone();
+    slower["stage"] = json!("requested");
+    slower["reached"] = json!([closed["reached"][0]]);
+    slower["open"] = json!([{ "kind": "live", "object": null, "until": null }]);
+    slower["live"]["nodes"][0]["state"] = json!("unreachable");
+    slower["keys"]["copies"][0]["destroyed_at"] = Value::Null;
+    slower["backups"]["inventory"] = Value::Null;
+    let [closed, slower] = [closed, &slower].map(|value| serde_json::from_value::<Certificate>(value.clone()).unwrap());
+    assert!(slower.clone().after(&closed).says_the_same(&closed));
+    // And whoever knows more keeps what the other one knew.
+    assert!(closed.clone().after(&slower).says_the_same(&closed));
+}
+
 #[test]
 fn a_last_document_that_is_lost_is_noticed_and_written_again() {
     let site = Site::new(&Options::default(), &["acme", "globex"]);
@@ -239,6 +254,7 @@ fn a_last_document_that_is_lost_is_noticed_and_written_again() {
     let id = report["certificate"].as_str().unwrap();
     let folder = program.path(&format!("vault/certificates/{id}"));
     let before = site.certificate(&report["certificate"]);
+    whoever_was_slower_adds_nothing(&before);
     for (nth, lost) in [&["3.json"][..], &["4.json", "4.json.sig"]].into_iter().enumerate() {
         lost.iter().for_each(|file| fs::remove_file(folder.join(file)).unwrap());
         assert_eq!(site.does_not_hold(id), (5, vec!["plan".to_owned()]));

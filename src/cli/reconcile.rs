@@ -64,6 +64,7 @@ fn text(report: &ReconcileReport) -> String {
 fn line(found: &FoundDatabase) -> String {
     let what = match found.why {
         Why::Returned => "was erased, and is there again",
+        Why::Number => "has the number of a database that was erased",
         Why::Reopened => "is being erased",
         Why::OnReplica => "was erased, and this server still has it",
         Why::Name => "has an erased tenant's name",

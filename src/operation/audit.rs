@@ -1,5 +1,7 @@
 //! `audit`: who did what, and who was refused, by the signed records of the vault.
 
+mod erasures;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -21,6 +23,7 @@ use crate::{
     object_name::{Document, ObjectName, Part, prefix},
     signature::allowed_signers::Signer,
     signed::{self, DocumentError, Signed},
+    store::Store,
     tenant::TenantName,
     vault::{
         Vault, list_named,
@@ -49,7 +52,7 @@ pub struct AuditReport {
 pub struct AuditEntry {
     /// When, by the record; of a bad one, when the store got it.
     pub at: DateTime<Utc>,
-    /// `act`, `plan`, `approval`, `step`, `hold`, `release`, `note`, `certificate`; `unknown` of a bad one.
+    /// `act`, `plan`, `approval`, `step`, `hold`, `release`, `note`, `certificate`, `tombstone` (also what was said of one since); `unknown` of a bad one.
     pub kind: String,
     /// What: the command that was run, the act that was planned, the step.
     pub what: String,
@@ -77,7 +80,7 @@ pub struct AuditEntry {
 pub struct Audit<'a> {
     /// The records.
     pub vault: &'a Vault,
-    /// It translates tags, as far as it can.
+    /// Tombstones once more; and it translates tags, as far as it can.
     pub keyring: &'a Keyring,
     /// Only from this time on.
     pub since: Option<DateTime<Utc>>,
@@ -115,6 +118,7 @@ impl Audit<'_> {
             }
         }
         self.certificates(&mut drafts).await?;
+        self.erasures(&mut drafts, &mut report.leftovers).await?;
         let mut names: BTreeMap<NameTag, &TenantName> = census.tenants.values().map(|keys| (keys.tag, &keys.tenant)).collect();
         let wanted = self.tenant.map(|tenant| (self.keyring.tag(tenant), tenant));
         names.extend(wanted);
@@ -324,8 +328,12 @@ impl Audit<'_> {
         draft
     }
 
-    fn draft<T>(&self, (document, stored_at, read): Read<T>, fill: impl FnOnce(&T, &mut Draft)) -> Draft {
-        let mut draft = blank(signed::locate(self.vault.store(), &document), stored_at, "unknown", "");
+    fn draft<T>(&self, read: Read<T>, fill: impl FnOnce(&T, &mut Draft)) -> Draft {
+        Self::draft_in(self.vault.store(), read, fill)
+    }
+
+    fn draft_in<T>(store: &dyn Store, (document, stored_at, read): Read<T>, fill: impl FnOnce(&T, &mut Draft)) -> Draft {
+        let mut draft = blank(signed::locate(store, &document), stored_at, "unknown", "");
         match read {
             Ok(Signed { value, signer, .. }) => {
                 sign(&mut draft.entry, Some(&signer));

@@ -1,6 +1,7 @@
 //! Who was erased: what vault and keyring together say under `erased/`. Only a definite empty listing in both means nobody.
 
 pub mod lacking;
+pub mod lost;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ use crate::{
     object_name::{Document, ObjectName, prefix},
     printable::Word,
     signature::{AllowedSigners, Namespace, SigningKey},
-    signed::{self, DocumentError},
+    signed::{self, DocumentError, Signed},
     store::Store,
     tenant::TenantName,
     vault::{Vault, list_named},
@@ -32,6 +33,8 @@ pub struct Erasures {
     doubtful: BTreeMap<String, (Option<RecordId>, String)>,
     /// The stores, by address, in which each note lies, good or not.
     places: BTreeMap<RecordId, BTreeSet<String>>,
+    /// Tombstones whose withdrawal no store has, though it was or may have been written: only `reconcile` asks for that, and everybody else refuses.
+    unsaid: BTreeSet<RecordId>,
 }
 
 impl Erasures {
@@ -77,13 +80,13 @@ impl Erasures {
             ErasureSays::Withdrawn { tombstone } => vec![*tombstone],
             ErasureSays::Admitted { tombstones } => tombstones.clone(),
         });
-        settled.collect()
+        settled.chain(self.unsaid.iter().copied()).collect()
     }
 
     /// Tombstones that count.
     pub fn counting(&self) -> impl Iterator<Item = &ErasureNote> {
         let settled = self.settled();
-        self.notes.values().filter(move |note| matches!(note.says, ErasureSays::Erased { .. }) && !settled.contains(&note.id))
+        self.tombstones().filter(move |note| !settled.contains(&note.id))
     }
 
     /// What cannot be trusted and stands for a tombstone: the object, and why.
@@ -94,10 +97,14 @@ impl Erasures {
         self.doubtful.iter().filter(move |(_, (id, _))| !is_known(id)).map(|(object, (_, why))| (object.as_str(), why.as_str()))
     }
 
-    /// How many notes there are.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.notes.len()
+    /// Takes tombstones for withdrawn though no store has that.
+    pub fn take_for_withdrawn(&mut self, tombstones: impl Iterator<Item = RecordId>) {
+        self.unsaid.extend(tombstones);
+    }
+
+    /// Every tombstone, whatever was said of it since.
+    pub fn tombstones(&self) -> impl Iterator<Item = &ErasureNote> {
+        self.notes.values().filter(|note| matches!(note.says, ErasureSays::Erased { .. }))
     }
 
     /// Until when nothing is destroyed, by the tombstones that count.
@@ -160,9 +167,9 @@ impl Erasures {
                 ErasureSays::Withdrawn { tombstone } => Some(tombstone),
                 _ => None,
             })
+            .chain(self.unsaid.iter().copied())
             .collect();
-        let is_erased = |note: &&ErasureNote| matches!(note.says, ErasureSays::Erased { .. });
-        self.notes.values().filter(is_erased).filter(move |note| !withdrawn.contains(&note.id))
+        self.tombstones().filter(move |note| !withdrawn.contains(&note.id))
     }
 
     /// The withdrawal of a tombstone.
@@ -256,8 +263,10 @@ pub async fn everybody(vault: &Vault, keyring: &Keyring) -> Result<BTreeMap<Name
 /// # Errors
 /// [`FailureClass::Refused`], or a store that cannot be asked.
 pub async fn refuse(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Result<(), Failure> {
-    match read_both(vault, keyring, keyring.tag(tenant)).await?.refusal(tenant) {
-        Some(failure) => Err(failure),
+    let erasures = read_both(vault, keyring, keyring.tag(tenant)).await?;
+    match erasures.refusal(tenant) {
+        Some(failure) if lost::look(vault, std::iter::once(&erasures)).await?.withdrawn.is_empty() => Err(failure),
+        Some(failure) => Err(failure.hint(format!("Nothing was done. {}", lost::hint(tenant.as_str())))),
         None => Ok(()),
     }
 }
@@ -334,18 +343,31 @@ async fn put_in(vault: &Vault, store: &dyn Store, note: &ErasureNote, eraser: &S
     }
 }
 
-/// One note in one store, checked against its name.
-async fn read(
+/// One note in one store, checked against its name. `stored_at` as in [`signed::read`].
+///
+/// # Errors
+/// As [`signed::read`].
+pub async fn read_signed(
     store: &dyn Store,
     (signers, installation): (&AllowedSigners, InstallationId),
     document: &Document,
-) -> Result<ErasureNote, DocumentError> {
-    let note = signed::read::<ErasureNote>(store, document, Namespace::Erasure, signers, None).await?.value;
+    stored_at: Option<DateTime<Utc>>,
+) -> Result<Signed<ErasureNote>, DocumentError> {
+    let read = signed::read::<ErasureNote>(store, document, Namespace::Erasure, signers, stored_at).await?;
+    let note = &read.value;
     if Document::Tombstone(note.name_tag, note.id) == *document && note.installation == installation {
-        return Ok(note);
+        return Ok(read);
     }
     Err(DocumentError::Contradiction {
         object: signed::locate(store, document),
         what: "it belongs elsewhere: moved or copied from another place".to_owned(),
     })
+}
+
+async fn read(
+    store: &dyn Store,
+    trust: (&AllowedSigners, InstallationId),
+    document: &Document,
+) -> Result<ErasureNote, DocumentError> {
+    Ok(read_signed(store, trust, document, None).await?.value)
 }

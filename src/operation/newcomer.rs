@@ -90,6 +90,11 @@ impl AdmitNew<'_> {
             return Err(Failure::new(FailureClass::Refused, "tenant-erased", tenant, message)
                 .hint(format!("`tenure erase {name} --undo` gives the tenant back; a new customer comes after it is erased.")));
         }
+        if !erased::lost::look(vault, std::iter::once(&erasures)).await?.withdrawn.is_empty() {
+            let message = format!("the erasure of tenant {tenant} was withdrawn: it is no new customer");
+            return Err(Failure::new(FailureClass::Refused, "tenant-erased", tenant, message)
+                .hint(format!("Nobody is admitted. {}", erased::lost::hint(tenant.as_str()))));
+        }
         for id in &tombstones {
             if vault.mark(*id, Step::Closed).await?.is_none() {
                 let message = format!("the erasure of tenant {tenant} is not through");
@@ -108,9 +113,11 @@ impl AdmitNew<'_> {
             .numbered(tenant)
             .find_map(|(cluster, system, oid, database)| known.is_erased(&system.to_string(), oid).then_some((cluster, database)))
         {
-            let message = format!("database {} on {cluster} is the one that was erased", Printable(database));
-            return Err(Failure::new(FailureClass::Refused, "database-erased", tenant, message)
-                .hint("Somebody put an old copy of the server back. It is no new customer's: `tenure reconcile` closes it, and says how it is dropped."));
+            let message = format!("database {} on {cluster} is, by its number, one that was erased", Printable(database));
+            return Err(Failure::new(FailureClass::Refused, "database-erased", tenant, message).hint(
+                "Nobody is admitted. Somebody put an old copy of the server back: `tenure reconcile` says what to do with it. A new customer's that got \
+                 the number there goes into a new database by a dump.",
+            ));
         }
         let planning = Planning { vault, keyring: Some(keyring), operator: self.operator, needed: self.approvals, now };
         let objects = tombstones.iter().map(|id| Document::Tombstone(tag, *id).to_string()).collect();

@@ -1,8 +1,8 @@
 //! `reconcile`: what was erased and is there again, on every configured server; and what was said of it, in every store.
 //!
-//! A database is known again by the system identifier of its server and its OID, whatever it is called: it is closed at once, and a plan to
-//! drop it is prepared, which nobody but a person carries out. A name alone may be a new customer's: it is named, and nothing else. Each run
-//! finds what an earlier one planned.
+//! A database is known again by the system identifier of its server and its OID, and by a name that leads to the erased tenant: it is closed
+//! at once, and a plan to drop it is prepared, which nobody but a person carries out. A name alone may be a new customer's, and a number
+//! alone may have been given away again: that is named, and nothing else. Each run finds what an earlier one planned.
 
 mod answering;
 mod returned;
@@ -15,7 +15,11 @@ use serde::Serialize;
 
 use super::{
     drop::Server,
-    erased::lacking::{self, Survey},
+    erased::{
+        Erasures,
+        lacking::{self, Survey},
+        lost::{self, Lost},
+    },
     failure::{Failure, FailureClass},
     fleet::{Cluster, Fleet, Known},
     purge::OpenItem,
@@ -27,6 +31,10 @@ use crate::{
     },
     id::{NameTag, RecordId},
     keyring::Keyring,
+    postgres::{
+        Target,
+        discover::{Discovery, discover},
+    },
     signature::{Namespace, SigningKey},
     tenant::TenantName,
     vault::{Vault, plans::Planned},
@@ -59,7 +67,7 @@ pub struct Reconcile<'a> {
 pub struct ReconcileReport {
     /// Whether this only says what would be done.
     pub dry_run: bool,
-    /// Tombstones, and what was said of them, that were looked at.
+    /// Tombstones that were looked at, withdrawn ones among them.
     pub tombstones: u64,
     /// Databases that should not be there, or may not be.
     pub found: Vec<FoundDatabase>,
@@ -103,8 +111,11 @@ pub struct FoundDatabase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
-    /// It is the very database that was erased, by system identifier and OID.
+    /// It is the very database that was erased, by system identifier, OID and name.
     Returned,
+    /// It has the number of one that was erased, and not its tenant's name: that one renamed, or another one on a server that was put back,
+    /// which gives numbers away again.
+    Number,
     /// It waits for its erasure to go on, and somebody had opened it again.
     Reopened,
     /// A replica has it, and the primary does not.
@@ -131,15 +142,33 @@ struct Seen {
     survey: Survey,
     known: Known,
     fleet: Fleet,
+    /// Tombstones that were withdrawn, by their plans, without any store having that.
+    lost: Lost,
     /// Plans that are open, of the tenants that something was found of.
     plans: BTreeMap<NameTag, Vec<Planned>>,
 }
 
 impl Seen {
-    /// What a database is called in the fleet: the tenants that it answers to.
-    fn names(&self, cluster: &str, database: &str) -> Vec<TenantName> {
-        let on = self.fleet.clusters.iter().find(|(found, _)| found.name == cluster);
-        on.and_then(|(_, discovery)| discovery.as_ref().ok()).map(|found| found.answers_to(database)).unwrap_or_default()
+    /// What the databases of a cluster's primary are called, and whose they are by that; or why it cannot be asked.
+    fn names(&self, cluster: &str) -> Result<&Discovery, &Failure> {
+        let (_, discovery) =
+            self.fleet.clusters.iter().find(|(found, _)| found.name == cluster).expect("every cluster was asked");
+        discovery.as_ref()
+    }
+
+    /// The same of another server of the cluster.
+    async fn names_on(&self, cluster: &str, target: &Target) -> Result<Discovery, Failure> {
+        let (cluster, _) = self.fleet.clusters.iter().find(|(found, _)| found.name == cluster).expect("every cluster was asked");
+        Ok(discover(target, &cluster.rules, |server| self.known.copies_on(server)).await?)
+    }
+
+    /// Whose a name tag is, as far as the keyring or the name of a database tells.
+    fn tenant_of(&self, keyring: &Keyring, tag: NameTag) -> Option<TenantName> {
+        let known = self.known.census.tenants.values().find(|keys| keys.tag == tag).map(|keys| keys.tenant.clone());
+        let discovered = || self.fleet.clusters.iter().filter_map(|(_, discovery)| discovery.as_ref().ok());
+        known.or_else(|| {
+            discovered().flat_map(Discovery::by_name).map(|(name, _)| name.clone()).find(|name| keyring.tag(name) == tag)
+        })
     }
 
     fn plans_of(&self, tag: NameTag) -> &[Planned] {
@@ -169,10 +198,15 @@ impl Reconcile<'_> {
             .check_signer(self.eraser, Namespace::Run, started_at)
             .map_err(|error| Failure::key_not_allowed("eraser", error))?;
         let mut report = ReconcileReport { dry_run: self.dry_run, ..ReconcileReport::default() };
-        let survey = lacking::survey(self.vault, self.keyring).await?;
+        let mut survey = lacking::survey(self.vault, self.keyring).await?;
+        report.tombstones = survey.erasures.values().map(|erasures| erasures.tombstones().count() as u64).sum();
+        let lost = lost::look(self.vault, survey.erasures.values()).await?;
+        // Nothing is done because of a tombstone of which nobody knows that it counts.
+        let unsaid = || lost.withdrawn.iter().chain(lost.doubtful.keys()).copied();
+        survey.erasures.values_mut().for_each(|erasures| erasures.take_for_withdrawn(unsaid()));
         let known = Known::read(self.vault, self.keyring).await?;
         let fleet = Fleet::discover(self.clusters, &known).await;
-        let mut seen = Seen { survey, known, fleet, plans: BTreeMap::new() };
+        let mut seen = Seen { survey, known, fleet, lost, plans: BTreeMap::new() };
         let tags: Vec<NameTag> = seen.survey.erasures.keys().copied().collect();
         for planned in self.vault.listed_plans(|steps| !steps.contains(&crate::format::plan::Step::Closed)).await? {
             match planned.plan {
@@ -183,7 +217,6 @@ impl Reconcile<'_> {
                 _ => {}
             }
         }
-        report.tombstones = seen.survey.erasures.values().map(|erasures| erasures.count() as u64).sum();
         let is_removed = self.stores(&seen, &mut report).await;
         self.servers(&seen, &mut report).await?;
         self.names(&seen, &mut report);
@@ -210,6 +243,26 @@ impl Reconcile<'_> {
         for (object, why) in &seen.survey.doubtful {
             let problem = format!("{why}: nothing is done because of it; find out who changed it");
             report.problems.push(TombstoneProblem { object: object.clone(), problem, put_back: false });
+        }
+        for note in seen.survey.erasures.values().flat_map(Erasures::tombstones) {
+            let object = format!("tombstone {}", note.id);
+            let problem = match seen.lost.doubtful.get(&note.id) {
+                Some(why) => format!("whether it was withdrawn is not known: {why}: nothing is done because of it"),
+                None if seen.lost.withdrawn.contains(&note.id) => {
+                    let tenant = seen.tenant_of(self.keyring, note.name_tag);
+                    let name = tenant.as_ref().map_or("NAME", TenantName::as_str);
+                    let whose = match tenant {
+                        Some(_) => String::new(),
+                        None => format!(" NAME is the tenant's, whose tag is {}.", note.name_tag),
+                    };
+                    format!(
+                        "its withdrawal is missing, and every command refuses a tenant that lives. {}{whose}",
+                        lost::hint(name)
+                    )
+                }
+                None => continue,
+            };
+            report.problems.push(TombstoneProblem { object, problem, put_back: false });
         }
         let mut is_removed = false;
         for lacking in &seen.survey.lacking {

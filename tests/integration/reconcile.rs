@@ -153,13 +153,14 @@ fn a_name_alone_is_never_closed_or_dropped() {
     assert_eq!(program.refused(4, &["drop", "acme", "--confirm", "acme"])["kind"], "tenant-erased");
     program.done(&["admit", "--new", "acme"]);
     site.quiet();
+    assert_eq!(site.reconcile(&[]).1["tombstones"], 1, "what was said of it since is none");
     program.done(&["backup", "--all"]);
     site.quiet();
 }
 
-/// Renamed it is the same database; and where another tenant's name is on it, a person decides.
+/// A number alone is not enough: renamed it is named, and a person gives it its name back.
 #[test]
-fn it_is_known_by_its_number_whatever_it_is_called() {
+fn renamed_it_is_named_and_goes_when_it_has_its_name_again() {
     let site = Site::new(&Options::default(), &["acme", "globex"]);
     let program = &site.program;
     let kept = site.cluster.base_backup("kept");
@@ -167,21 +168,42 @@ fn it_is_known_by_its_number_whatever_it_is_called() {
     site.cluster.stop("fast");
     let old = site.cluster.put_back(kept);
     site.configure(&site.cluster.description(), &old.description());
-    old.sql("postgres", "ALTER DATABASE tenant_acme RENAME TO tenant_initech");
+    let rename = |from: &str, to: &str| _ = old.sql("postgres", &format!("ALTER DATABASE {from} RENAME TO {to}"));
+    let plans = || site.named("vault/plans", &["plan.json"]).len();
+    let before = plans();
+    rename("tenant_acme", "tenant_initech");
     // An old copy of a store as well: the other one is enough.
     fs::remove_dir_all(program.path("vault/erased")).unwrap();
-    let (code, report) = site.reconcile(&[]);
-    assert_eq!((code, whys(&report)), (5, vec![("returned", "tenant_initech")]), "{report:#}");
-    assert_eq!((state(&old, "tenant_initech"), &report["found"][0]["tenant"]), (Some(false), &json!(null)));
-    assert!(report["found"][0]["what"].as_str().unwrap().contains("whose tag is "), "{report:#}");
-    let plan = report["found"][0]["plan"].as_str().unwrap();
-    assert_eq!(program.refused(4, &["drop", "acme", "--plan", plan, "--confirm", "acme"])["kind"], "another-database");
-    assert_eq!(program.refused(4, &["drop", "globex", "--plan", plan, "--confirm", "globex"])["kind"], "no-such-plan");
-    old.sql("postgres", "ALTER DATABASE tenant_initech RENAME TO kept_for_later");
+    for (code, name, whose) in
+        [(5, "tenant_initech", "it answers to tenant initech"), (3, "kept_for_later", "its name is nobody's")]
+    {
+        if name == "kept_for_later" {
+            rename("tenant_initech", name);
+        }
+        let (ended, report) = site.reconcile(&[]);
+        let found = &report["found"][0];
+        assert_eq!((ended, whys(&report)), (code, vec![("number", name)]), "{report:#}");
+        assert_eq!((state(&old, name), &found["tenant"], &found["plan"]), (Some(true), &json!(null), &json!(null)));
+        let what = found["what"].as_str().unwrap();
+        assert!(what.starts_with(whose) && what.contains("give it its old name back"), "{report:#}");
+        assert_eq!(plans(), before);
+    }
+    // A plan that was made under its own name does not go on under another one.
+    rename("kept_for_later", "tenant_acme");
     let (_, report) = site.reconcile(&[]);
-    assert_eq!(whys(&report), [("returned", "kept_for_later")], "{report:#}");
-    program.done(&["drop", "acme", "--plan", plan, "--confirm", "acme"]);
-    assert_eq!((state(&old, "kept_for_later"), state(&old, "tenant_globex")), (None, Some(true)));
+    assert_eq!((whys(&report), state(&old, "tenant_acme")), (vec![("returned", "tenant_acme")], Some(false)), "{report:#}");
+    let drop = told(&report);
+    let drop: Vec<&str> = drop.iter().map(String::as_str).collect();
+    let plan = report["found"][0]["plan"].as_str().unwrap();
+    assert_eq!(program.refused(4, &["drop", "globex", "--plan", plan, "--confirm", "globex"])["kind"], "no-such-plan");
+    for (from, to) in [("tenant_acme", "tenant_initech"), ("tenant_initech", "kept_for_later")] {
+        rename(from, to);
+        assert_eq!(program.refused(4, &drop)["kind"], "another-database");
+        assert_eq!(state(&old, to), Some(false));
+    }
+    rename("kept_for_later", "tenant_acme");
+    program.done(&drop);
+    assert_eq!((state(&old, "tenant_acme"), state(&old, "tenant_globex")), (None, Some(true)));
     site.quiet();
 }
 
@@ -197,6 +219,120 @@ fn what_was_erased_is_admitted_as_nobodys_place() {
     old.sql("postgres", "ALTER DATABASE tenant_globex RENAME TO globex_aside");
     old.sql("postgres", "ALTER DATABASE tenant_acme RENAME TO tenant_globex");
     assert_eq!(site.program.refused(4, &["admit", "--source", "globex"])["kind"], "database-erased");
+}
+
+/// What `reconcile` says that is to be typed.
+fn told(report: &Value) -> Vec<String> {
+    let what = report["found"][0]["what"].as_str().unwrap();
+    let command = what.split('`').find_map(|part| part.strip_prefix("tenure ")).unwrap_or_else(|| panic!("{what}"));
+    command.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A server that is put back gives the numbers that it gave since away again: to databases that nobody erased.
+#[test]
+fn a_number_that_was_given_away_again_closes_and_drops_nobody() {
+    let site = Site::new(&Options::default(), &["acme"]);
+    let program = &site.program;
+    let kept = site.cluster.base_backup("kept");
+    // The next number is then the one after those that were set aside, here and on what is put back.
+    site.cluster.stop("immediate");
+    site.cluster.start_again();
+    site.create("zed");
+    program.done(&["backup", "--all"]);
+    let number = site.oid("zed");
+    site.erased_at_once("zed");
+    site.cluster.stop("fast");
+    let old = site.cluster.put_back(kept);
+    site.configure(&site.cluster.description(), &old.description());
+    old.sql("postgres", "CREATE DATABASE billing");
+    let oid =
+        |name: &str| old.sql("postgres", &format!("SELECT oid FROM pg_database WHERE datname = '{name}'")).trim().to_owned();
+    assert_eq!(oid("billing"), number, "it has the number of the erased one");
+    let plans = || site.named("vault/plans", &["plan.json"]).len();
+    let before = plans();
+    for name in ["billing", "tenant_newco"] {
+        if name == "tenant_newco" {
+            old.sql("postgres", "ALTER DATABASE billing RENAME TO tenant_newco");
+        }
+        for _ in 0..2 {
+            let (code, report) = site.reconcile(&[]);
+            assert_eq!((code, whys(&report)), (3, vec![("number", name)]), "{report:#}");
+            let found = &report["found"][0];
+            assert_eq!((&found["closed_now"], &found["is_open"], &found["plan"]), (&json!(false), &json!(true), &json!(null)));
+            assert!(found["what"].as_str().unwrap().contains("dump it, restore the dump into a new database"), "{report:#}");
+            assert_eq!((state(&old, name), plans()), (Some(true), before));
+        }
+        assert_eq!(program.refused(4, &["drop", "zed", "--confirm", "zed"])["kind"], "tenant-erased");
+    }
+    // Its backups are refused until it has a number of its own.
+    let (code, report) = program.run(&["backup", "newco"]);
+    let error = &report["results"][0]["error"];
+    assert_eq!((code, &error["kind"]), (4, &json!("database-erased")), "{report:#}");
+    assert!(error["hint"].as_str().unwrap().contains("a number of its own"), "{report:#}");
+    old.sql("postgres", "ALTER DATABASE tenant_newco RENAME TO moved");
+    old.sql("postgres", "CREATE DATABASE tenant_newco TEMPLATE moved");
+    old.sql("postgres", "DROP DATABASE moved");
+    site.quiet();
+    program.done(&["backup", "newco"]);
+    assert_eq!((state(&old, "tenant_newco"), state(&old, "tenant_acme")), (Some(true), Some(true)));
+}
+
+/// All stores put back to a time in the grace: the plan says that it was withdrawn, and that keeps a living customer.
+#[test]
+fn a_withdrawal_that_is_lost_closes_nobody_and_is_written_again() {
+    let site = Site::new(&Options::default(), &["acme", "globex"]);
+    let program = &site.program;
+    assert_eq!(program.run(&["erase", "globex", "--confirm", "globex"]).0, 3);
+    let tombstones: Vec<_> = ["vault", "keyring"].iter().flat_map(|store| site.named(store, &["/erased/"])).collect();
+    let undo = ["erase", "globex", "--undo", "--confirm", "globex"];
+    let undone = program.done(&undo);
+    let verify = ["certificate", "verify", undone["certificate"].as_str().unwrap()];
+    program.done(&verify);
+    program.done(&["backup", "globex"]);
+    let said = || -> Vec<String> {
+        let audit = program.done(&["audit", "--tenant", "globex"]);
+        assert_eq!((&audit["bad"], &audit["leftovers"]), (&json!(0), &json!([])), "{audit:#}");
+        let entries = audit["entries"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "tombstone");
+        entries.map(|entry| format!("{} by {}", entry["what"].as_str().unwrap(), entry["principal"].as_str().unwrap())).collect()
+    };
+    let both = said();
+    assert!(both.len() == 2 && both[0].starts_with("erased by ") && both[1].starts_with("withdrawn by "), "{both:?}");
+    for store in ["vault", "keyring"] {
+        let lost = site.named(store, &["/erased/"]).into_iter().filter(|path| !tombstones.contains(path));
+        assert_eq!(lost.map(|path| fs::remove_file(path).unwrap()).count(), 2);
+    }
+    assert_eq!(said(), both[..1]);
+
+    let plans = || site.named("vault/plans", &["plan.json"]).len();
+    let before = plans();
+    let (code, report) = site.reconcile(&[]);
+    assert_eq!((code, &report["found"], &report["open"]), (5, &json!([]), &json!([])), "{report:#}");
+    let problem = report["problems"][0]["problem"].as_str().unwrap();
+    assert!(problem.starts_with("its withdrawal is missing") && problem.contains("`tenure erase globex --undo`"), "{report:#}");
+    assert_eq!((site.state("globex"), plans()), (Some(true), before));
+    // Nothing fails open; and what is typed is said.
+    for command in
+        [&["erase", "globex", "--confirm", "globex"][..], &["admit", "--new", "globex"], &["admit", "--source", "globex"]]
+    {
+        let refused = program.refused(4, command);
+        assert_eq!(refused["kind"], "tenant-erased", "{command:?}");
+        assert!(refused["hint"].as_str().unwrap().contains("`tenure erase globex --undo`"), "{command:?}: {refused:#}");
+    }
+    let (_, report) = program.run(&["backup", "globex"]);
+    assert_eq!(report["results"][0]["error"]["kind"], "tenant-erased", "{report:#}");
+    let (code, verified) = program.run(&verify);
+    let failed = |check: &&Value| check["what"] == "withdrawal" && check["outcome"] == "does-not-hold";
+    assert_eq!((code, verified["checks"].as_array().unwrap().iter().filter(failed).count()), (5, 2), "{verified:#}");
+
+    // Closed by an earlier run, say.
+    site.cluster.sql("postgres", "ALTER DATABASE tenant_globex ALLOW_CONNECTIONS false");
+    let again = program.done(&undo);
+    assert_eq!((&again["status"], &again["certificate"]), (&json!("withdrawn"), &undone["certificate"]), "{again:#}");
+    assert_eq!((site.state("globex"), said()), (Some(true), both));
+    site.quiet();
+    program.done(&verify);
+    program.done(&["backup", "--all"]);
+    assert_eq!(program.refused(1, &undo)["kind"], "nothing-to-undo");
 }
 
 #[test]
@@ -334,6 +470,10 @@ fn a_removed_tombstone_is_put_back_and_a_spoilt_one_is_an_alarm() {
         let (code, report) = site.reconcile(&[]);
         assert_eq!((code, &report["problems"][0]["put_back"], &report["found"]), (5, &json!(false), &json!([])), "{report:#}");
         assert_eq!(fs::read(path).unwrap(), b"{}");
+        let (code, audit) = program.run(&["audit"]);
+        let bad = audit["entries"].as_array().unwrap().iter().find(|entry| !entry["problem"].is_null()).unwrap();
+        assert_eq!((code, &audit["bad"], &bad["kind"]), (5, &json!(1), &json!("unknown")), "{audit:#}");
+        assert!(bad["object"].as_str().unwrap().contains("/erased/"), "{audit:#}");
         fs::write(path, bytes).unwrap();
     }
     // One that a worker's key signed, in both: an alarm, and no reason to touch anybody's database.

@@ -216,9 +216,15 @@ impl<'a> Run<'a> {
 
     fn is_erased(&self) -> Failure {
         let (tenant, database) = (&self.resident.tenant, crate::printable::Printable(&self.resident.found.database));
-        let message = format!("database {database} answers to {tenant} now, and is one that was erased");
+        let oid = self.resident.found.oid;
+        let message =
+            format!("database {database} answers to {tenant} now, and has the number of one that was erased: OID {oid}");
         Failure::new(FailureClass::Refused, "database-erased", tenant, message)
-            .hint("Nothing was read. Somebody put an old copy of the server back, or renamed it: `tenure reconcile` shows what has come back.")
+            .hint(
+                "Nothing was read. Somebody put an old copy of the server back, or renamed it: `tenure reconcile` shows what has come back. If it is another \
+                 database, which got that number after the server was put back: dump it, and restore the dump into a new database, which gets a \
+                 number of its own.",
+            )
     }
 
     fn is_renamed(&self, owner: &TenantName) -> Failure {

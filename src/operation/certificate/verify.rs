@@ -45,7 +45,7 @@ pub struct CertificateVerifyReport {
 /// Something that was looked at.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Check {
-    /// `signature`, `chain`, `plan`, `inventory`, `tombstone`, `keys`, `backups`, `live`, `copy`.
+    /// `signature`, `chain`, `plan`, `inventory`, `tombstone`, `withdrawal`, `keys`, `backups`, `live`, `copy`.
     pub what: &'static str,
     /// The object, the store or the server.
     pub object: String,
@@ -168,8 +168,9 @@ impl VerifyCertificate<'_> {
     async fn repeat(&self, certificate: &Certificate, given: Option<&Given>, checks: &mut Vec<Check>) -> Result<(), Failure> {
         checks.push(self.plan(certificate, given.is_none()).await);
         self.inventory(certificate, given, checks).await?;
-        if certificate.stage != Stage::Withdrawn {
-            self.tombstone(certificate, checks).await;
+        match certificate.stage {
+            Stage::Withdrawn => self.withdrawal(certificate, checks).await,
+            _ => self.tombstone(certificate, checks).await,
         }
         self.keys(certificate, checks).await;
         self.backups(certificate, checks).await;

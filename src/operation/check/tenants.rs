@@ -253,8 +253,8 @@ pub(super) fn check_fleet(fleet: &Fleet, installation: &Installation) -> Report 
     for (tenant, resident) in residents.iter().filter(|(_, at)| known.is_erased(&at.system_identifier, at.found.oid)) {
         report.error(
             format!("tenant {tenant}"),
-            format!("database {} was erased, and is there again", Printable(&resident.found.database)),
-            "An old copy of the server was put back, or somebody renamed it: `tenure reconcile` closes it and prepares a plan to drop it.",
+            format!("database {} has the number of one that was erased", Printable(&resident.found.database)),
+            "An old copy of the server was put back, or somebody renamed it: `tenure reconcile` says what it is, and what to do.",
         );
     }
     for (tenant, resident) in &residents {

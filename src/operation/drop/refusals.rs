@@ -65,7 +65,8 @@ impl DropTenant<'_> {
         )))
     }
 
-    /// Stops when a database that was erased, and is there again, answers to somebody else's name now.
+    /// Stops when a database that was erased, and is there again, does not answer to the erased tenant alone: on a server that was put back
+    /// another one may have got its number.
     pub(super) async fn refuse_anothers_name(
         &self,
         tenant: &TenantName,
@@ -76,15 +77,20 @@ impl DropTenant<'_> {
         let fleet = Fleet::discover(self.clusters, known).await;
         let discovery = fleet.clusters.into_iter().find(|(cluster, _)| cluster.name == database.cluster);
         let Some((_, discovery)) = discovery else { return self.server(&database.cluster).map(drop) };
-        let Some(other) = discovery?.answers_to(&doomed.name).into_iter().find(|name| name != tenant) else { return Ok(()) };
+        let names = discovery?.answers_to(&doomed.name);
+        let whose = match names.iter().find(|name| *name != tenant) {
+            Some(other) => format!("answers to tenant {other}"),
+            None if names.is_empty() => "answers to nobody".to_owned(),
+            None => return Ok(()),
+        };
         let name = Printable(&doomed.name);
         let message = format!(
-            "database {name} on {} was erased as tenant {tenant}'s, by its number, and answers to tenant {other} by its name",
+            "database {name} on {} was erased as tenant {tenant}'s, by its number, and {whose} by its name",
             database.cluster
         );
         Err(Failure::new(FailureClass::Refused, "another-database", tenant, message).hint(
-            "Nothing was dropped. Find out whose it is. If it is the erased one, rename it so that it is nobody's; if it is a new customer's that got \
-             the old number, dump it and restore it into a new database.",
+            "Nothing was dropped. Look at what is in it. If it is the erased one, give it its old name back; if it is another one, which got that number \
+             when the server was put back to an older state, dump it and restore the dump into a new database.",
         ))
     }
 

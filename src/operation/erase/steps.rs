@@ -135,14 +135,18 @@ impl Erase<'_> {
         Ok(())
     }
 
+    async fn is_withdrawn(&self, plan: &Plan) -> Result<bool, Failure> {
+        let erasures = erased::read_both(self.purge.vault, self.purge.keyring, plan.name_tag).await?;
+        Ok(erasures.is_withdrawn(plan.id))
+    }
+
     async fn refuse_withdrawn(&self, tenant: &TenantName, intent: &Intent) -> Result<(), Failure> {
         let plan = &intent.plan;
-        let erasures = erased::read_both(self.purge.vault, self.purge.keyring, plan.name_tag).await?;
-        if !erasures.is_withdrawn(plan.id) {
+        if !self.is_withdrawn(plan).await? {
             return Ok(());
         }
         self.certify_withdrawn(intent, &Done::default()).await?;
-        let void = Some("withdrawn".to_owned());
+        let void = Some(erased::lost::WITHDRAWN.to_owned());
         self.mark(plan, Step::Closed, Found { void, ..Found::default() }).await?;
         let message = format!("the erasure of tenant {tenant} was withdrawn");
         Err(Failure::new(FailureClass::Refused, "plan-void", plan.id, message)
@@ -202,8 +206,8 @@ impl Erase<'_> {
                             kind: "returned",
                             object: node,
                             what: format!(
-                                "the database was gone there, and is there again: `tenure reconcile` closes it and plans its drop; then \
-                                 `tenure erase {}` goes on",
+                                "the database was gone there, and one with its number is there again: `tenure reconcile` says what is to be done with \
+                                 it; then `tenure erase {}` goes on",
                                 Word(tenant.as_str())
                             ),
                             until: None,

@@ -19,13 +19,17 @@ use crate::{
 };
 
 impl Erase<'_> {
-    /// Withdraws an erasure, and opens the database again.
+    /// Withdraws an erasure, and opens the database again. Where one was withdrawn and no store has that any more, the same once more.
     ///
     /// # Errors
     /// There is none (1), or it destroys already (4).
     pub async fn undo(&self, tenant: &TenantName) -> Result<EraseReport, Failure> {
         let (vault, keyring) = (self.purge.vault, self.purge.keyring);
-        let open = self.open(keyring.tag(tenant)).await?;
+        let mut open = self.open(keyring.tag(tenant)).await?;
+        if open.is_empty() {
+            let erasures = erased::read_both(vault, keyring, keyring.tag(tenant)).await?;
+            open = erased::lost::plans(vault, &erasures, tenant).await?;
+        }
         if open.is_empty() {
             let message = format!("no erasure of tenant {tenant} is open");
             return Err(Failure::new(FailureClass::Failed, "nothing-to-undo", tenant, message).hint(
@@ -40,7 +44,8 @@ impl Erase<'_> {
                     .hint(format!("It cannot be withdrawn any more: `tenure erase {}` finishes it.", Word(tenant.as_str()))));
             }
         }
-        for Planned { plan, .. } in &open {
+        // One that ended withdrawn is from no older vault; its keys may have been pruned since.
+        for Planned { plan, .. } in open.iter().filter(|planned| planned.is_open()) {
             self.refuse_destroyed(tenant, plan).await?;
         }
         let mut done = Done::default();
@@ -73,7 +78,7 @@ impl Erase<'_> {
         done.is_certified = true;
         if done.open.is_empty() {
             for intent in &intents {
-                let void = Some("withdrawn".to_owned());
+                let void = Some(erased::lost::WITHDRAWN.to_owned());
                 self.mark(&intent.plan, Step::Closed, Found { void, ..Found::default() }).await?;
             }
         }

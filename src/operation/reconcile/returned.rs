@@ -1,4 +1,4 @@
-//! Databases that were erased and are there again, by their numbers.
+//! Databases that were erased and are there again, by their numbers, and under their tenants' names.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +16,15 @@ use crate::{
         purge::OpenItem,
     },
     postgres::{
-        Session,
+        Session, Target,
+        discover::Discovery,
         drop_database::{self, Present},
         server_facts,
     },
     printable::{Printable, Word, confirmed},
     signature::Namespace,
     signed::FORMAT,
+    tenant::TenantName,
 };
 
 /// A server that answered.
@@ -31,8 +33,9 @@ struct Asked {
     /// Its system identifier.
     system: String,
     in_recovery: bool,
-    /// Erased databases that it has, each with its tombstone.
-    there: Vec<(Present, ErasureNote)>,
+    /// Erased databases that it has, each with the tombstones that name its number: the last one last, of an erasure that is not through
+    /// where there is one.
+    there: Vec<(Present, Vec<ErasureNote>)>,
 }
 
 impl Reconcile<'_> {
@@ -47,9 +50,9 @@ impl Reconcile<'_> {
                     report.open.push(OpenItem { kind: "standby", object: primary.clone(), what, until: None });
                 }
                 Ok(asked) => {
-                    for (present, note) in &asked.there {
-                        on_primary.insert(present.oid);
-                        self.primary_has(seen, (server, &asked), (present, note), report).await?;
+                    for found in &asked.there {
+                        on_primary.insert(found.0.oid);
+                        self.primary_has(seen, (server, &asked), found, report).await?;
                     }
                 }
                 Err(failure) => report.open.push(unasked(primary, &failure)),
@@ -58,8 +61,15 @@ impl Reconcile<'_> {
                 let node = format!("{} replica {}", server.name, number + 1);
                 match ask(target, seen).await {
                     Ok(asked) => {
-                        for (present, note) in asked.there.iter().filter(|(present, _)| !on_primary.contains(&present.oid)) {
-                            self.replica_has(seen, (server, &node, &asked), (present, note), report).await;
+                        let there = asked.there.iter().filter(|(present, _)| !on_primary.contains(&present.oid));
+                        let there: Vec<_> = there.collect();
+                        if there.is_empty() {
+                            continue;
+                        }
+                        // Its primary may not have the name any more.
+                        let names = seen.names_on(&server.name, target).await;
+                        for found in there {
+                            self.replica_has((server, &node, &asked), found, &names, report).await;
                         }
                     }
                     Err(failure) => report.open.push(unasked(node, &failure)),
@@ -73,11 +83,13 @@ impl Reconcile<'_> {
         &self,
         seen: &Seen,
         (server, asked): (&Server, &Asked),
-        (present, note): (&Present, &ErasureNote),
+        (present, notes): &(Present, Vec<ErasureNote>),
         report: &mut ReconcileReport,
     ) -> Result<(), Failure> {
         let cluster = &server.name;
-        let mut found = describe(seen, self, cluster, &format!("{cluster} primary"), present, note);
+        let names = seen.names(cluster);
+        let Some(note) = self.which(notes, names, present) else { return Ok(()) };
+        let mut found = self.describe((cluster, &format!("{cluster} primary")), (present, note), names.ok());
         let recorded = seen.known.sources.iter().find(|(tenant, source)| {
             (&source.system_identifier, source.database_oid) == (&asked.system, present.oid)
                 && self.keyring.tag(tenant) != note.name_tag
@@ -94,6 +106,11 @@ impl Reconcile<'_> {
         let was_open = present.allows_connections && !present.is_invalid;
         if is_erasing && !was_open {
             // As it should be: its erasure drops it.
+            return Ok(());
+        }
+        if let Some(why_not) = self.is_another(names, present, note) {
+            (found.why, found.what) = (Why::Number, why_not);
+            report.found.push(found);
             return Ok(());
         }
         let database = PlannedDatabase {
@@ -122,7 +139,8 @@ impl Reconcile<'_> {
                 }
             }
         }
-        let name = found.tenant.clone().unwrap_or_else(|| "NAME".to_owned());
+        // By its name: that was asked above.
+        let name = found.tenant.clone().unwrap_or_default();
         if is_erasing {
             found.why = Why::Reopened;
             found.what = format!(
@@ -150,8 +168,6 @@ impl Reconcile<'_> {
     fn how_to_drop(&self, seen: &Seen, note: &ErasureNote, id: RecordId, name: &str) -> String {
         let is_begun = seen.plans_of(note.name_tag).iter().any(|planned| planned.plan.id == id && planned.is_begun());
         let plan = seen.plans_of(note.name_tag).iter().find(|planned| planned.plan.id == id).map(|planned| &planned.plan);
-        let of =
-            if name == "NAME" { format!(", NAME being the tenant's, whose tag is {}", note.name_tag) } else { String::new() };
         if self.approvals > 0 && !is_begun && plan.is_some_and(|plan| plans::is_stale(plan, (self.clock)())) {
             return format!(
                 "plan {id} of a drop is too old to begin: `tenure plans cancel {id}`, and the next `tenure reconcile` makes a new one"
@@ -159,12 +175,12 @@ impl Reconcile<'_> {
         }
         let drop = format!("`{}` drops it, on its primary and every replica", confirmed("drop", name, &format!(" --plan {id}")));
         match self.approvals {
-            0 => format!("{drop}{of}"),
-            needed if is_begun => format!("{drop}; {needed} operators signed that{of}"),
+            0 => drop,
+            needed if is_begun => format!("{drop}; {needed} operators signed that"),
             needed => {
                 let s = if needed == 1 { "" } else { "s" };
                 format!(
-                    "{needed} operator{s} must sign plan {id}, which they do by `tenure approve {id} --tenant {}`; then {drop}{of}",
+                    "{needed} operator{s} must sign plan {id}, which they do by `tenure approve {id} --tenant {}`; then {drop}",
                     Word(name)
                 )
             }
@@ -209,13 +225,19 @@ impl Reconcile<'_> {
     /// A server that is listed as a replica, and has what its primary does not.
     async fn replica_has(
         &self,
-        seen: &Seen,
         (server, node, asked): (&Server, &str, &Asked),
-        (present, note): (&Present, &ErasureNote),
+        (present, notes): &(Present, Vec<ErasureNote>),
+        names: &Result<Discovery, Failure>,
         report: &mut ReconcileReport,
     ) {
-        let mut found = describe(seen, self, &server.name, node, present, note);
+        let Some(note) = self.which(notes, names.as_ref(), present) else { return };
+        let mut found = self.describe((&server.name, node), (present, note), names.as_ref().ok());
         found.why = Why::OnReplica;
+        if let Some(why_not) = self.is_another(names.as_ref(), present, note).filter(|_| !asked.in_recovery) {
+            (found.why, found.what) = (Why::Number, why_not);
+            report.found.push(found);
+            return;
+        }
         let database = PlannedDatabase {
             cluster: server.name.clone(),
             system_identifier: asked.system.clone(),
@@ -236,6 +258,67 @@ impl Reconcile<'_> {
             }
         }
         report.found.push(found);
+    }
+
+    /// The tombstone that a database answers to by its name as well; the last one where it answers to none of them.
+    fn which<'n>(
+        &self,
+        notes: &'n [ErasureNote],
+        names: Result<&Discovery, &Failure>,
+        present: &Present,
+    ) -> Option<&'n ErasureNote> {
+        let tags: Vec<_> = names.map(|names| names.answers_to(&present.name)).unwrap_or_default();
+        let tags: Vec<_> = tags.iter().map(|name| self.keyring.tag(name)).collect();
+        notes.iter().rfind(|note| tags.contains(&note.name_tag)).or(notes.last())
+    }
+
+    /// Why a database with an erased one's number may be another one, and what is to be done; `None` where its name leads to the erased tenant,
+    /// and to nobody else. A server that is put back to an older state gives the numbers that it gave since away again.
+    fn is_another(&self, names: Result<&Discovery, &Failure>, present: &Present, note: &ErasureNote) -> Option<String> {
+        let names = match names {
+            Ok(discovery) => discovery.answers_to(&present.name),
+            Err(failure) => {
+                let why = failure.one_line();
+                return Some(format!(
+                    "whose it is by its name cannot be asked, so that nothing is done to it: {why}; run this again"
+                ));
+            }
+        };
+        let is_its = |name: &TenantName| self.keyring.tag(name) == note.name_tag;
+        let by_name = match names.iter().find(|name| !is_its(name)) {
+            Some(other) => format!("it answers to tenant {other}"),
+            None if names.is_empty() => "its name is nobody's".to_owned(),
+            None => return None,
+        };
+        Some(format!(
+            "{by_name}, so that it is neither closed nor dropped; and it is not backed up. Look at what is in it. If it is the erased one (its tenant's \
+             tag is {}), give it its old name back, and run this again. If it is another one, which got that number when the server was put back to \
+             an older state: dump it, restore the dump into a new database, and drop this one",
+            note.name_tag
+        ))
+    }
+
+    fn describe(
+        &self,
+        (cluster, node): (&str, &str),
+        (present, note): (&Present, &ErasureNote),
+        names: Option<&Discovery>,
+    ) -> FoundDatabase {
+        let names = names.map(|names| names.answers_to(&present.name)).unwrap_or_default();
+        let tenant = names.into_iter().find(|name| self.keyring.tag(name) == note.name_tag);
+        FoundDatabase {
+            why: Why::Returned,
+            tenant: tenant.map(|tenant| tenant.as_str().to_owned()),
+            name_tag: note.name_tag.to_string(),
+            cluster: cluster.to_owned(),
+            node: node.to_owned(),
+            database: present.name.clone(),
+            database_oid: Some(present.oid),
+            is_open: present.allows_connections && !present.is_invalid,
+            closed_now: false,
+            plan: None,
+            what: String::new(),
+        }
     }
 }
 
@@ -268,7 +351,7 @@ async fn close(
     Ok(drop::end_on_replicas(session, server, database).await)
 }
 
-async fn ask(target: &crate::postgres::Target, seen: &Seen) -> Result<Asked, Failure> {
+async fn ask(target: &Target, seen: &Seen) -> Result<Asked, Failure> {
     let session = drop::open(target).await?;
     let facts = server_facts::read(&session).await?;
     let mut of: Vec<(u32, &ErasureNote)> = Vec::new();
@@ -280,9 +363,10 @@ async fn ask(target: &crate::postgres::Target, seen: &Seen) -> Result<Asked, Fai
     let oids: Vec<u32> = of.iter().map(|(oid, _)| *oid).collect();
     let mut there = Vec::new();
     for present in drop_database::present(&session, &oids).await? {
-        // The last one that was written of it: an erasure that is not through, where there is one.
-        let note = of.iter().filter(|(oid, _)| *oid == present.oid).max_by_key(|(_, note)| note.created_at);
-        there.extend(note.map(|(_, note)| (present, (*note).clone())));
+        let notes = of.iter().filter(|(oid, _)| *oid == present.oid);
+        let mut notes: Vec<ErasureNote> = notes.map(|(_, note)| (*note).clone()).collect();
+        notes.sort_by_key(|note| note.created_at);
+        there.push((present, notes));
     }
     Ok(Asked { session, system: facts.system_identifier, in_recovery: facts.in_recovery, there })
 }
@@ -290,22 +374,4 @@ async fn ask(target: &crate::postgres::Target, seen: &Seen) -> Result<Asked, Fai
 fn unasked(node: String, failure: &Failure) -> OpenItem {
     let what = format!("what it has cannot be asked: {}", failure.one_line());
     OpenItem { kind: "unreachable", object: node, what, until: None }
-}
-
-fn describe(seen: &Seen, run: &Reconcile<'_>, cluster: &str, node: &str, present: &Present, note: &ErasureNote) -> FoundDatabase {
-    let names = seen.names(cluster, &present.name);
-    let tenant = names.into_iter().find(|name| run.keyring.tag(name) == note.name_tag);
-    FoundDatabase {
-        why: Why::Returned,
-        tenant: tenant.map(|tenant| tenant.as_str().to_owned()),
-        name_tag: note.name_tag.to_string(),
-        cluster: cluster.to_owned(),
-        node: node.to_owned(),
-        database: present.name.clone(),
-        database_oid: Some(present.oid),
-        is_open: present.allows_connections && !present.is_invalid,
-        closed_now: false,
-        plan: None,
-        what: String::new(),
-    }
 }

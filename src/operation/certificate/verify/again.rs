@@ -52,6 +52,22 @@ impl VerifyCertificate<'_> {
         }
     }
 
+    /// Without it the tombstone counts, and every command refuses a tenant that lives.
+    pub(super) async fn withdrawal(&self, certificate: &Certificate, checks: &mut Vec<Check>) {
+        for store in std::iter::once(self.vault.store()).chain(self.keyring.stores().map(|store| &**store)) {
+            let object =
+                format!("{}, of tombstone {}", signed::locate(store, &prefix::erased(certificate.name_tag)), certificate.id);
+            checks.push(match erased::read_in(self.vault, [store], certificate.name_tag).await {
+                Ok(erasures) if erasures.is_withdrawn(certificate.id) => holds("withdrawal", object),
+                Ok(_) => {
+                    let what = "it is not there: `tenure reconcile` puts it back from another store, and `tenure erase --undo` writes it again";
+                    does_not("withdrawal", object, what.to_owned())
+                }
+                Err(error) => not_tested("withdrawal", object, error.what()),
+            });
+        }
+    }
+
     pub(super) async fn keys(&self, certificate: &Certificate, checks: &mut Vec<Check>) {
         let keys: BTreeSet<KeyId> = certificate.keys.keys.iter().copied().collect();
         for copy in &certificate.keys.copies {

@@ -122,6 +122,7 @@ impl Erase<'_> {
                 }
             }
         }
+        self.give_back_withdrawn(tenant, intent).await?;
         done.open.push(OpenItem {
             kind: "grace",
             object: format!("the grace of {tenant}"),
@@ -133,6 +134,23 @@ impl Erase<'_> {
             until: Some(until),
         });
         Ok(())
+    }
+
+    /// Whoever withdrew it while this closed the database may have found it open, with nothing to give back.
+    async fn give_back_withdrawn(&self, tenant: &TenantName, intent: &Intent) -> Result<(), Failure> {
+        if !self.is_withdrawn(&intent.plan).await? {
+            return Ok(());
+        }
+        for database in intent.plan.databases.iter().filter(|database| database.allowed_connections) {
+            self.drop.resume(database).await.map_err(|failure| {
+                let hint = format!(
+                    "The erasure of tenant {tenant} was withdrawn, and its database lets nobody in: ALTER DATABASE … ALLOW_CONNECTIONS true. {}",
+                    failure.hint
+                );
+                failure.hint(hint.trim().to_owned())
+            })?;
+        }
+        self.refuse_withdrawn(tenant, intent).await
     }
 
     async fn is_withdrawn(&self, plan: &Plan) -> Result<bool, Failure> {

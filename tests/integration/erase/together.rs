@@ -1,6 +1,9 @@
-//! Two people erase one tenant in the same moment: each has a plan and a tombstone, and both end well.
+//! Two people erase one tenant in the same moment, or one withdraws what another begins: each has a plan and a tombstone, and both end well.
+
+use std::{io::Write as _, process::Stdio};
 
 use chrono::TimeDelta;
+use serde_json::{Value, json};
 use tenure::{
     format::plan::Step,
     operation::{
@@ -14,7 +17,10 @@ use tenure::{
 use super::walk::{databases, erase, stores, with};
 use crate::{
     drop::walk::{fleet, name},
-    harness::site::Site,
+    harness::{
+        postgres::{Options, eventually},
+        site::Site,
+    },
 };
 
 /// Two plans of which neither knew of the other.
@@ -89,4 +95,34 @@ async fn one_undo_gives_back_what_two_began() {
     assert!(!is_open(&site, &tenant).await);
     assert!(!erased::read_both(&vault, &keyring, keyring.tag(&tenant)).await.unwrap().is_refused());
     assert_eq!(site.all().await.class, None);
+}
+
+/// The withdrawal comes between the last look at it and the closing: whoever withdrew found the database open, with nothing to give back.
+#[test]
+fn what_is_withdrawn_while_it_closes_is_opened_again() {
+    let site = crate::drop::Site::new(&Options::default(), &["acme"]);
+    let program = &site.program;
+    // Somebody else is just changing the row of the database, so that closing it waits.
+    let mut other = site.cluster.program("psql", "postgres").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut typed = other.stdin.take().unwrap();
+    typed.write_all(b"BEGIN; ALTER DATABASE tenant_acme CONNECTION LIMIT 50;\n").unwrap();
+    typed.flush().unwrap();
+    let count =
+        |what: &str| site.cluster.sql("postgres", &format!("SELECT count(*) FROM pg_stat_activity WHERE {what}")).trim() == "1";
+    eventually("a change of the row", || count("state = 'idle in transaction' AND query LIKE '%CONNECTION LIMIT 50%'"));
+    let mut erase = program.command(&["erase", "acme", "--confirm", "acme", "--json"]);
+    let erase = erase.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the erasure's closing", || count("wait_event_type = 'Lock' AND query LIKE '%ALLOW_CONNECTIONS%'"));
+    let undone = program.done(&["erase", "acme", "--undo", "--confirm", "acme"]);
+    assert_eq!((&undone["status"], site.state("acme")), (&json!("withdrawn"), Some(true)), "{undone:#}");
+    typed.write_all(b"ROLLBACK;\n").unwrap();
+    drop(typed);
+    other.wait().unwrap();
+    let ended = erase.wait_with_output().unwrap();
+    let said: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!((ended.status.code(), &said["error"]["kind"]), (Some(4), &json!("plan-void")), "{said:#}");
+    assert_eq!(site.state("acme"), Some(true), "it lets everybody in again");
+    program.done(&["certificate", "verify", undone["certificate"].as_str().unwrap()]);
+    program.done(&["backup", "--all"]);
+    program.done(&["reconcile"]);
 }

@@ -53,7 +53,7 @@ fn text(report: &ReconcileReport) -> String {
     }
     text.push_str(&leaving::open(&report.open));
     if report.class.is_none() {
-        text.push_str(&format!("nothing that was erased is there again ({})\n", count(report.tombstones, "tombstone")));
+        text.push_str(&format!("no database that was erased is there again ({})\n", count(report.tombstones, "tombstone")));
     }
     if report.dry_run {
         text.push_str("nothing was done\n");

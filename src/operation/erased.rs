@@ -210,7 +210,7 @@ impl Erasures {
                 at(grace_until)
             ))
             .hint(format!("Nothing was done. Before that time `tenure erase {name} --undo` gives it back.")),
-            _ => failure(format!("tenant {tenant} was erased at {}", at(note.created_at)))
+            _ => failure(format!("tenant {tenant} was erased, as planned at {}", at(note.created_at)))
                 .hint(format!("Nothing was done. If this is a new customer with an old name: `tenure admit --new {name}`.")),
         })
     }

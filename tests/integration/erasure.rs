@@ -94,7 +94,10 @@ async fn a_tombstone_in_either_store_refuses_until_it_is_withdrawn_or_the_name_a
     let last = yard.tombstone("2026-06-01");
     yard.put(&last).await;
     let (code, _, text) = yard.refused().await.unwrap();
-    assert!(code == 4 && text.contains("was erased at 2026-06-01T") && text.contains("`tenure admit --new acme`"), "{text}");
+    assert!(
+        code == 4 && text.contains("was erased, as planned at 2026-06-01T") && text.contains("`tenure admit --new acme`"),
+        "{text}"
+    );
 
     yard.put(&yard.note(ErasureSays::Admitted { tombstones: vec![pending.id, last.id] })).await;
     assert_eq!(yard.refused().await, None);

@@ -207,6 +207,28 @@ fn renamed_it_is_named_and_goes_when_it_has_its_name_again() {
     site.quiet();
 }
 
+/// A copy that was dropped before the erasure comes back with an old server, and its record went with the backups: the certificate has it.
+#[test]
+fn a_copy_that_comes_back_is_named_by_the_certificate() {
+    let site = Site::new(&Options::default(), &["acme", "globex"]);
+    let program = &site.program;
+    program.done(&["restore", "acme", "--into", "acme_copy", "--identity", "recovery-kit.txt"]);
+    let kept = site.cluster.base_backup("kept");
+    site.cluster.sql("postgres", "DROP DATABASE acme_copy");
+    site.erased_at_once("acme");
+    site.quiet();
+    site.cluster.stop("fast");
+    let old = site.cluster.put_back(kept);
+    site.configure(&site.cluster.description(), &old.description());
+    let (code, report) = site.reconcile(&[]);
+    assert_eq!((code, whys(&report)), (3, vec![("returned", "tenant_acme"), ("copy", "acme_copy")]), "{report:#}");
+    let plan = report["found"][0]["plan"].as_str().unwrap();
+    program.done(&["drop", "acme", "--plan", plan, "--confirm", "acme"]);
+    assert_eq!(whys(&site.reconcile(&[]).1), [("copy", "acme_copy")]);
+    old.sql("postgres", "DROP DATABASE acme_copy");
+    site.quiet();
+}
+
 /// Under a living tenant's name it is no new place of his.
 #[test]
 fn what_was_erased_is_admitted_as_nobodys_place() {

@@ -2,9 +2,12 @@
 
 use super::{FoundDatabase, Reconcile, ReconcileReport, Seen, Why};
 use crate::{
-    format::erasure_note::ErasureSays,
+    format::{
+        certificate::CopyState,
+        erasure_note::{ErasureNote, ErasureSays},
+    },
     operation::{drop, failure::Failure, purge::OpenItem},
-    postgres::{drop_database, server_facts},
+    postgres::{Session, drop_database, server_facts},
     printable::{Printable, Word},
 };
 
@@ -47,7 +50,8 @@ impl Reconcile<'_> {
         }
     }
 
-    /// Databases that records say restores made of what was erased. A purge takes those records with everything else.
+    /// Databases that restores made of what was erased: by their records, which a purge takes with everything else, and by the certificate,
+    /// which stays.
     pub(super) async fn copies(&self, seen: &Seen, report: &mut ReconcileReport) -> Result<(), Failure> {
         for note in seen.survey.erasures.values().flat_map(crate::operation::erased::Erasures::lasting) {
             let ErasureSays::Erased { lockers, .. } = &note.says else { continue };
@@ -60,44 +64,65 @@ impl Reconcile<'_> {
                     until: None,
                 }));
                 for (copy, oid) in copies {
-                    let Some(server) = self.servers.iter().find(|server| server.name == copy.cluster) else { continue };
-                    // That it cannot be asked was said.
-                    let Ok(session) = drop::open(&server.admin).await else { continue };
-                    if server_facts::read(&session).await?.system_identifier != copy.system_identifier {
-                        continue;
-                    }
+                    let Some(session) = self.at(&copy.cluster, &copy.system_identifier).await? else { continue };
                     let oid = match oid {
                         Some(oid) => Some(oid),
                         None => server_facts::database_oid(&session, &copy.built_as).await?,
                     };
-                    let Some(present) = drop_database::present(&session, &oid.into_iter().collect::<Vec<_>>()).await?.pop()
-                    else {
-                        continue;
-                    };
-                    if report.found.iter().any(|found| found.cluster == copy.cluster && found.database == present.name) {
-                        continue;
-                    }
-                    let quoted = postgres_protocol::escape::escape_identifier(&present.name);
-                    report.found.push(FoundDatabase {
-                        why: Why::Copy,
-                        tenant: None,
-                        name_tag: note.name_tag.to_string(),
-                        cluster: copy.cluster.clone(),
-                        node: format!("{} primary", copy.cluster),
-                        database: present.name,
-                        database_oid: Some(present.oid),
-                        is_open: present.allows_connections,
-                        closed_now: false,
-                        plan: None,
-                        what: format!(
-                            "a restore made it of backup {} of an erased tenant, and it holds its rows: DROP DATABASE {}, by hand",
-                            copy.backup,
-                            Printable(&quoted)
-                        ),
-                    });
+                    let Some(oid) = oid else { continue };
+                    let what = format!("a restore made it of backup {} of an erased tenant, and it holds its rows:", copy.backup);
+                    copy_on(&session, (note, &copy.cluster, oid), &what, report).await?;
                 }
+            }
+            // That a certificate is damaged `certificate list` and `audit` say.
+            let certified = self.vault.certified(note.id).await?;
+            let copies = certified.newest().map(|newest| newest.value.copies.as_slice()).unwrap_or_default();
+            for copy in copies.iter().filter(|copy| copy.state != CopyState::Stays) {
+                let Some(oid) = copy.database_oid else { continue };
+                let Some(session) = self.at(&copy.cluster, &copy.system_identifier).await? else { continue };
+                let what = format!(
+                    "it has the number of a copy that a restore made of backup {} of an erased tenant: look whose rows it holds, and if they are his:",
+                    copy.backup
+                );
+                copy_on(&session, (note, &copy.cluster, oid), &what, report).await?;
             }
         }
         Ok(())
     }
+
+    /// A session on the primary of a cluster, where it is that very server. That it cannot be asked was said.
+    async fn at(&self, cluster: &str, system_identifier: &str) -> Result<Option<Session>, Failure> {
+        let Some(server) = self.servers.iter().find(|server| server.name == cluster) else { return Ok(None) };
+        let Ok(session) = drop::open(&server.admin).await else { return Ok(None) };
+        let is_it = server_facts::read(&session).await?.system_identifier == system_identifier;
+        Ok(is_it.then_some(session))
+    }
+}
+
+/// Names a copy where the server has it, and nothing named it yet.
+async fn copy_on(
+    session: &Session,
+    (note, cluster, oid): (&ErasureNote, &str, u32),
+    what: &str,
+    report: &mut ReconcileReport,
+) -> Result<(), Failure> {
+    let Some(present) = drop_database::present(session, &[oid]).await?.pop() else { return Ok(()) };
+    if report.found.iter().any(|found| found.cluster == cluster && found.database == present.name) {
+        return Ok(());
+    }
+    let quoted = postgres_protocol::escape::escape_identifier(&present.name);
+    report.found.push(FoundDatabase {
+        why: Why::Copy,
+        tenant: None,
+        name_tag: note.name_tag.to_string(),
+        cluster: cluster.to_owned(),
+        node: format!("{cluster} primary"),
+        database: present.name,
+        database_oid: Some(present.oid),
+        is_open: present.allows_connections,
+        closed_now: false,
+        plan: None,
+        what: format!("{what} DROP DATABASE {}, by hand", Printable(&quoted)),
+    });
+    Ok(())
 }

@@ -71,7 +71,11 @@ impl Erase<'_> {
                                 replay_lsn,
                                 at: Some(found.at),
                             };
-                            evidence.nodes.insert(found.node, node);
+                            // Of the primary it says when it was dropped, of a replica when it was last asked.
+                            match is_primary {
+                                true => _ = evidence.nodes.entry(found.node).or_insert(node),
+                                false => _ = evidence.nodes.insert(found.node, node),
+                            }
                         }
                     }
                 }

@@ -144,10 +144,17 @@ fn what_somebody_dropped_by_hand_is_erased_as_well() {
     drop("globex");
     let (code, report) = site.erase("globex", &[]);
     assert!(code == 3 && kinds(&report).contains(&"paused"), "{report:#}");
+    let primary = |report: &Value| {
+        let shown = site.program.done(&["certificate", "show", report["certificate"].as_str().unwrap()]);
+        shown["certificate"]["live"]["nodes"][0].clone()
+    };
+    let dropped = primary(&report);
+    assert!(dropped["drop_lsn"].is_string(), "{dropped:#}");
     replica.sql("postgres", "SELECT pg_wal_replay_resume()");
     site.cluster.wait_for_replicas();
     let (code, report) = site.erase("globex", &[]);
     assert_eq!((code, &report["status"]), (0, &json!("closed")), "{report:#}");
+    assert_eq!(primary(&report), dropped, "it was dropped once, and asked twice");
     site.program.done(&["certificate", "verify", report["certificate"].as_str().unwrap()]);
 }
 

@@ -8,7 +8,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::failure::{Failure, FailureClass};
+use super::{
+    erased,
+    failure::{Failure, FailureClass},
+};
 use crate::{
     format::{
         certificate::{Certificate, Stage},
@@ -160,7 +163,7 @@ pub(super) async fn lacks_its_end(vault: &Vault, id: RecordId, newest: Option<St
     }
     // One that was given up for another reason was certified no further.
     let closed = vault.mark(id, Step::Closed).await?;
-    Ok(closed.is_some_and(|mark| mark.found.void.is_none_or(|void| void == "withdrawn")))
+    Ok(closed.is_some_and(|mark| mark.found.void.is_none_or(|void| void == erased::lost::WITHDRAWN)))
 }
 
 /// One certificate.

@@ -37,9 +37,33 @@ impl Holds {
     pub fn is_held(&self) -> bool {
         !self.active.is_empty() || !self.unreadable.is_empty() || !self.lost.is_empty()
     }
+
+    /// What holds, in words: each hold once, though it may lie in several lockers.
+    #[must_use]
+    pub fn by(&self) -> String {
+        let ids: BTreeSet<String> = self.active.iter().map(|held| held.hold.id.to_string()).collect();
+        let lost = self.lost.iter().map(|id| format!("{id}, of which only the signature is there"));
+        let unreadable = self.unreadable.iter().map(|error| format!("{error}, which may be a hold"));
+        ids.into_iter().chain(lost).chain(unreadable).collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl Vault {
+    /// The holds of several lockers.
+    ///
+    /// # Errors
+    /// As [`Vault::holds`].
+    pub async fn holds_of(&self, lockers: impl IntoIterator<Item = Locker>) -> Result<Holds, DocumentError> {
+        let mut holds = Holds::default();
+        for locker in lockers {
+            let found = self.holds(locker).await?;
+            holds.active.extend(found.active);
+            holds.unreadable.extend(found.unreadable);
+            holds.lost.extend(found.lost);
+        }
+        Ok(holds)
+    }
+
     /// A locker's holds. A signature without its record may be a crashed write, or a hold that somebody removed: it counts as one until it is
     /// released by its id.
     ///

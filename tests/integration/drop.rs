@@ -50,6 +50,14 @@ impl Site {
         self.cluster.sql(&name, ROWS);
     }
 
+    /// A base backup runs in the place of the primary.
+    pub fn put_in_place(&self, kept: std::path::PathBuf) -> Replica {
+        self.cluster.stop("fast");
+        let old = self.cluster.put_back(kept);
+        self.configure(&self.cluster.description(), &old.description());
+        old
+    }
+
     /// Puts one text for another in the configuration.
     pub fn configure(&self, from: &str, to: &str) {
         let file = self.program.path("tenure.toml");

@@ -58,9 +58,7 @@ fn a_physical_restore_is_closed_and_goes_by_a_plan_alone() {
     assert_eq!(site.program.done(&["audit"])["bad"], 0);
 
     // In the place of the primary.
-    site.cluster.stop("fast");
-    let old = site.cluster.put_back(kept);
-    site.configure(&site.cluster.description(), &old.description());
+    let old = site.put_in_place(kept);
     let oid: u32 = old.sql("postgres", "SELECT oid FROM pg_database WHERE datname = 'tenant_acme'").trim().parse().unwrap();
     let held = old_session(&site, &old);
     let plans = || site.named("vault/plans", &["plan.json"]).len();
@@ -165,9 +163,7 @@ fn renamed_it_is_named_and_goes_when_it_has_its_name_again() {
     let program = &site.program;
     let kept = site.cluster.base_backup("kept");
     site.erased_at_once("acme");
-    site.cluster.stop("fast");
-    let old = site.cluster.put_back(kept);
-    site.configure(&site.cluster.description(), &old.description());
+    let old = site.put_in_place(kept);
     let rename = |from: &str, to: &str| _ = old.sql("postgres", &format!("ALTER DATABASE {from} RENAME TO {to}"));
     let plans = || site.named("vault/plans", &["plan.json"]).len();
     let before = plans();
@@ -217,9 +213,7 @@ fn a_copy_that_comes_back_is_named_by_the_certificate() {
     site.cluster.sql("postgres", "DROP DATABASE acme_copy");
     site.erased_at_once("acme");
     site.quiet();
-    site.cluster.stop("fast");
-    let old = site.cluster.put_back(kept);
-    site.configure(&site.cluster.description(), &old.description());
+    let old = site.put_in_place(kept);
     let (code, report) = site.reconcile(&[]);
     assert_eq!((code, whys(&report)), (3, vec![("returned", "tenant_acme"), ("copy", "acme_copy")]), "{report:#}");
     let plan = report["found"][0]["plan"].as_str().unwrap();
@@ -235,9 +229,7 @@ fn what_was_erased_is_admitted_as_nobodys_place() {
     let site = Site::new(&Options::default(), &["acme", "globex"]);
     let kept = site.cluster.base_backup("kept");
     site.erased_at_once("acme");
-    site.cluster.stop("fast");
-    let old = site.cluster.put_back(kept);
-    site.configure(&site.cluster.description(), &old.description());
+    let old = site.put_in_place(kept);
     old.sql("postgres", "ALTER DATABASE tenant_globex RENAME TO globex_aside");
     old.sql("postgres", "ALTER DATABASE tenant_acme RENAME TO tenant_globex");
     assert_eq!(site.program.refused(4, &["admit", "--source", "globex"])["kind"], "database-erased");
@@ -263,9 +255,7 @@ fn a_number_that_was_given_away_again_closes_and_drops_nobody() {
     program.done(&["backup", "--all"]);
     let number = site.oid("zed");
     site.erased_at_once("zed");
-    site.cluster.stop("fast");
-    let old = site.cluster.put_back(kept);
-    site.configure(&site.cluster.description(), &old.description());
+    let old = site.put_in_place(kept);
     old.sql("postgres", "CREATE DATABASE billing");
     let oid =
         |name: &str| old.sql("postgres", &format!("SELECT oid FROM pg_database WHERE datname = '{name}'")).trim().to_owned();
@@ -398,9 +388,7 @@ fn operators_sign_the_plan_that_it_prepared() {
     let program = &site.program;
     let kept = site.cluster.base_backup("kept");
     site.erased_at_once("acme");
-    site.cluster.stop("fast");
-    let old = site.cluster.put_back(kept);
-    site.configure(&site.cluster.description(), &old.description());
+    let old = site.put_in_place(kept);
     crate::approvals::let_ann_in(program.folder());
     site.configure("[cluster.here]\n", "[approvals]\ndrop = 2\n\n[cluster.here]\n");
     let (code, report) = site.reconcile(&[]);
@@ -424,9 +412,7 @@ fn a_plan_without_a_tombstone_drops_nothing() {
     let program = &site.program;
     let kept = site.cluster.base_backup("kept");
     site.erased_at_once("acme");
-    site.cluster.stop("fast");
-    let old = site.cluster.put_back(kept);
-    site.configure(&site.cluster.description(), &old.description());
+    let old = site.put_in_place(kept);
     old.sql("postgres", "CREATE DATABASE ledger");
     let plan = site.reconcile(&[]).1["found"][0]["plan"].as_str().unwrap().to_owned();
     let file = program.path(&format!("vault/plans/{plan}/plan.json"));

@@ -19,9 +19,7 @@ use crate::{
         replication,
     },
     printable::{Printable, Word},
-    signed::DocumentError,
     tenant::TenantName,
-    vault::holds::Holds,
 };
 
 impl DropTenant<'_> {
@@ -156,24 +154,11 @@ impl DropTenant<'_> {
 
     /// Stops while somebody holds any of the plan's lockers.
     pub(super) async fn refuse_if_held(&self, tenant: &TenantName, plan: &Plan) -> Result<(), Failure> {
-        let mut holds = Holds::default();
-        for planned in &plan.lockers {
-            let found = self.vault.holds(planned.locker).await?;
-            holds.active.extend(found.active);
-            holds.unreadable.extend(found.unreadable);
-            holds.lost.extend(found.lost);
-        }
+        let holds = self.vault.holds_of(plan.lockers.iter().map(|planned| planned.locker)).await?;
         if !holds.is_held() {
             return Ok(());
         }
-        let by: BTreeSet<String> = holds
-            .active
-            .iter()
-            .map(|held| held.hold.id.to_string())
-            .chain(holds.lost.iter().map(|id| format!("{id}, of which only the signature is there")))
-            .chain(holds.unreadable.iter().map(|error: &DocumentError| format!("{error}, which may be a hold")))
-            .collect();
-        let message = format!("tenant {tenant} is on hold: {}", by.into_iter().collect::<Vec<_>>().join(", "));
+        let message = format!("tenant {tenant} is on hold: {}", holds.by());
         Err(Failure::new(FailureClass::Refused, "on-hold", tenant, message).hint(format!(
             "Nothing was dropped. After `tenure release {}` run {} again.",
             Word(tenant.as_str()),

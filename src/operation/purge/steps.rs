@@ -18,7 +18,6 @@ use crate::{
     signed::DocumentError,
     store::require_deletion,
     tenant::TenantName,
-    vault::holds::Holds,
 };
 
 /// A clock that is further ahead of the store's believes that things are older than they are.
@@ -108,23 +107,14 @@ impl Purge<'_> {
         plan: &Plan,
         noted: bool,
     ) -> Result<(), Failure> {
-        let mut holds = Holds::default();
         // Of what an earlier purge has begun to destroy, a hold keeps nothing: it came too late, whatever became of its record.
         let begun: BTreeSet<Locker> = self.begun_before(tenant).await?.into_iter().map(|planned| planned.locker).collect();
-        for planned in plan.lockers.iter().filter(|planned| !begun.contains(&planned.locker)) {
-            let found = self.vault.holds(planned.locker).await?;
-            holds.active.extend(found.active);
-            holds.unreadable.extend(found.unreadable);
-            holds.lost.extend(found.lost);
-        }
+        let kept = plan.lockers.iter().map(|planned| planned.locker).filter(|locker| !begun.contains(locker));
+        let holds = self.vault.holds_of(kept).await?;
         if !holds.is_held() {
             return Ok(());
         }
-        let ids: BTreeSet<String> = holds.active.iter().map(|held| held.hold.id.to_string()).collect();
-        let mut by: Vec<String> = ids.into_iter().collect();
-        by.extend(holds.lost.iter().map(|id| format!("{id}, of which only the signature is there")));
-        by.extend(holds.unreadable.iter().map(|error| format!("{error}, which may be a hold")));
-        let message = format!("tenant {tenant} is on hold: {}", by.join(", "));
+        let message = format!("tenant {tenant} is on hold: {}", holds.by());
         let unreadable: String = holds.unreadable.iter().map(|error| format!(" {}", cure(tenant, error))).collect();
         let name = Word(tenant.as_str());
         let but = match (noted, plan.act) {

@@ -43,9 +43,7 @@ fn what_is_put_back_before_the_end_keeps_an_erasure_open() {
     let (code, report) = site.erase("acme", &["--skip-grace"]);
     assert_eq!((code, site.state("acme")), (3, None), "{report:#}");
     // A server from before, while a key copy cannot be reached.
-    site.cluster.stop("fast");
-    let old = site.cluster.put_back(kept);
-    site.configure(&site.cluster.description(), &old.description());
+    let old = site.put_in_place(kept);
     let plan = planned(program);
     assert_eq!(planned(program), plan, "it is named each time");
     fs::rename(&away, &mirror).unwrap();

@@ -1,4 +1,4 @@
-//! What a command did that lets go of something or changes keys: `runs/<yyyy>/<mm>/<dd>/<id>.json`.
+//! What a command did that lets go of something or changes keys, and what a worker did in a night: `runs/<yyyy>/<mm>/<dd>/<id>.json`.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     backup_id::BackupId,
-    id::{InstallationId, KeyId, Locker, NameTag, RecordId},
+    id::{InstallationId, KeyId, Locker, NameTag, RecordId, Sha256Digest},
 };
 
 /// The record of one act, signed by whoever did it. It names no tenant.
@@ -39,6 +39,98 @@ pub struct Act {
     /// Why it was refused, or a restore failed: the kind of the failure, like `on-hold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What a scheduled backup did for each tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub night: Option<Night>,
+}
+
+/// What one worker's run did for a schedule at one of its times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Night {
+    /// The schedule's name.
+    pub schedule: String,
+    /// The time that it was due at, before jitter. Runs of several workers that say the same belong together.
+    pub due_at: DateTime<Utc>,
+    /// Which worker: random, new each time one starts. No host's name.
+    pub worker: RecordId,
+    /// Tenants that were due and not begun when the window ended.
+    pub waiting: u64,
+    /// Every tenant that the run looked at, as it stood at the end.
+    pub tenants: Vec<NightOf>,
+}
+
+/// How one tenant stood at the end of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NightOf {
+    /// Which: a pseudonym.
+    pub name_tag: NameTag,
+    /// What became of it.
+    pub outcome: NightOutcome,
+    /// Its newest good backup; `null` while it has none.
+    pub newest: Option<Newest>,
+    /// How long its last try took; `null` where this run made none.
+    pub duration_ms: Option<u64>,
+    /// Plaintext that its last try read.
+    pub bytes_read: u64,
+    /// Sealed bytes that its last try stored.
+    pub bytes_stored: u64,
+    /// How often this run tried.
+    pub attempts: u32,
+    /// Why there is no new backup: the kind of the failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A backup, and what says that it is still the same one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Newest {
+    /// Its locker.
+    pub locker: Locker,
+    /// Its id.
+    pub backup: BackupId,
+    /// SHA-256 of its manifest.
+    pub sha256: Sha256Digest,
+    /// The time of its snapshot.
+    pub taken_at: DateTime<Utc>,
+}
+
+/// What became of a tenant in a night.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NightOutcome {
+    /// This run backed it up.
+    Done,
+    /// It was not due: another run had backed it up since.
+    Current,
+    /// Every try failed.
+    Failed,
+    /// A guard refused it.
+    Refused,
+    /// The window ended before it was begun.
+    Waiting,
+    /// Another run was at it until the end.
+    Busy,
+    /// The worker was stopped, or its deadline came.
+    Interrupted,
+}
+
+impl NightOutcome {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Current => "current",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Waiting => "waiting",
+            Self::Busy => "busy",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 impl Act {
@@ -63,6 +155,7 @@ impl Act {
             certificate: None,
             about: Vec::new(),
             reason: None,
+            night: None,
         }
     }
 }
@@ -71,6 +164,10 @@ impl Act {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ActCommand {
+    /// A schedule's tenants were backed up.
+    Backup,
+    /// What is stored was looked through, as scheduled.
+    Verify,
     /// Backups past their age, and what nothing refers to any more, were removed.
     Expire,
     /// Backups were removed before their time.
@@ -122,6 +219,8 @@ impl ActCommand {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Backup => "backup",
+            Self::Verify => "verify",
             Self::Expire => "expire",
             Self::Purge => "purge",
             Self::Drop => "drop",

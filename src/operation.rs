@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod again;
+pub mod alarm;
 pub mod audit;
 pub mod backup;
 pub mod budget;
@@ -33,6 +34,7 @@ pub mod refused;
 pub mod restore;
 pub mod restore_all;
 pub mod show;
+pub mod status;
 pub mod tenants;
 mod unfinished;
 pub mod verify;

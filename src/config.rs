@@ -15,6 +15,7 @@ pub mod restore;
 pub mod schedule;
 pub mod signing;
 pub mod store;
+pub mod worker;
 
 use std::{
     collections::BTreeMap,
@@ -34,6 +35,7 @@ use self::{
     restore::Restore,
     signing::Signing,
     store::{Keyring, Vault},
+    worker::Worker,
 };
 use crate::tenant::TenantName;
 
@@ -54,6 +56,9 @@ pub struct Config {
     /// How much at once, and how long.
     #[serde(default)]
     pub limits: Limits,
+    /// The process that runs schedules.
+    #[serde(default)]
+    pub worker: Worker,
     /// PostgreSQL's own programs.
     #[serde(default)]
     pub postgres: Postgres,
@@ -106,6 +111,7 @@ impl Config {
         store::check(&self.vault, &self.keyring, places)?;
         cluster::check(&self.cluster, places)?;
         limits::check(&self.limits, places)?;
+        worker::check(&self.worker, places)?;
         policy::check(&self.policy, places)?;
         if let Some(window) = self.vault.lock.0 {
             policy::check_lock(&self.policy, window, places)?;

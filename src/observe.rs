@@ -1,5 +1,8 @@
-//! What the program tells while it works: logs and progress, both on standard error.
+//! What the program tells while it works: logs and progress on standard error; of the worker also what monitors ask for.
 
+pub mod board;
+pub mod http;
 pub mod log;
+pub mod metrics;
 pub mod progress;
 pub mod screen;

@@ -26,6 +26,7 @@ mod keys;
 mod layering;
 mod life;
 mod lock_nights;
+mod observe;
 mod policies;
 mod program;
 mod purge;

@@ -1,0 +1,3 @@
+//! What the worker tells those who watch it.
+
+mod http;

@@ -22,6 +22,7 @@ mod keys;
 mod leaving;
 mod list;
 mod man;
+mod notify;
 pub mod output;
 mod page;
 mod plans;
@@ -114,6 +115,8 @@ pub enum Command {
     Keys(keys::Args),
     /// Show the schedules, when each is due, and the crontab line that it stands for
     Schedules(schedules::Args),
+    /// Send a test message through every channel of notification
+    Notify,
     /// Look at the configuration
     Config(config::Args),
     /// Print a shell's completions
@@ -163,6 +166,7 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
         Command::Verify(args) => verify::run(args, edge).await,
         Command::Keys(args) => keys::run(args, edge).await,
         Command::Schedules(args) => schedules::run(&args, edge),
+        Command::Notify => edge.until_stopped(notify::run(edge)).await,
         Command::Config(args) => config::run(&args, edge),
         Command::Completions(args) => completions::run(&args, edge),
         Command::Man(args) => man::run(&args, edge),

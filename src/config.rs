@@ -9,6 +9,7 @@ pub mod error;
 pub mod glob;
 pub mod lifecycle;
 pub mod limits;
+pub mod notify;
 mod place;
 pub mod policy;
 pub mod restore;
@@ -30,6 +31,7 @@ use self::{
     error::ConfigError,
     lifecycle::{Approvals, Elsewhere, Erasure, Remains},
     limits::{Limits, Postgres},
+    notify::Notify,
     place::{Places, Top},
     policy::Policy,
     restore::Restore,
@@ -59,6 +61,9 @@ pub struct Config {
     /// The process that runs schedules.
     #[serde(default)]
     pub worker: Worker,
+    /// Who is told what is wrong.
+    #[serde(default)]
+    pub notify: Notify,
     /// PostgreSQL's own programs.
     #[serde(default)]
     pub postgres: Postgres,
@@ -112,6 +117,7 @@ impl Config {
         cluster::check(&self.cluster, places)?;
         limits::check(&self.limits, places)?;
         worker::check(&self.worker, places)?;
+        notify::check(&self.notify, places)?;
         policy::check(&self.policy, places)?;
         if let Some(window) = self.vault.lock.0 {
             policy::check_lock(&self.policy, window, places)?;

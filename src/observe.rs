@@ -4,5 +4,6 @@ pub mod board;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod notify;
 pub mod progress;
 pub mod screen;

@@ -5,6 +5,7 @@
 
 pub mod directory;
 pub mod fault;
+pub mod https;
 pub mod locked;
 mod open;
 mod probe;

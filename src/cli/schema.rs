@@ -1,38 +1,44 @@
-//! The schemas of everything that `--json` prints, made from the report types; `docs/json/` holds a copy of each.
+//! The schemas of everything that `--json` prints, and of what webhooks get, made from the report types; `docs/json/` holds a copy of each.
 
 use schemars::{JsonSchema, Schema, schema_for};
 
 use super::{
     config::ConfigReport,
     list::ListAllReport,
+    notify::NotifyReport,
     output::{Document, ErrorDocument},
     schedules::SchedulesReport,
 };
-use crate::operation::{
-    admit::AdmitReport,
-    audit::AuditReport,
-    backup::BackupReport,
-    certificate::{CertificateReport, CertificatesReport, export::ExportReport, verify::CertificateVerifyReport},
-    check,
-    drop::DropReport,
-    erase::EraseReport,
-    expire::report::ExpireReport,
-    hold::{HoldReport, ReleaseReport},
-    init::{InitReport, join::JoinReport},
-    keys::{KeysCheckReport, KeysReport, prune::PruneReport, repair::RepairReport, rewrap::RewrapReport, rotate::RotateReport},
-    list::ListReport,
-    plans::{
-        approve::ApproveReport,
-        cancel::CancelReport,
-        list::{PlanReport, PlansReport},
+use crate::{
+    observe::notify::message::Message,
+    operation::{
+        admit::AdmitReport,
+        audit::AuditReport,
+        backup::BackupReport,
+        certificate::{CertificateReport, CertificatesReport, export::ExportReport, verify::CertificateVerifyReport},
+        check,
+        drop::DropReport,
+        erase::EraseReport,
+        expire::report::ExpireReport,
+        hold::{HoldReport, ReleaseReport},
+        init::{InitReport, join::JoinReport},
+        keys::{
+            KeysCheckReport, KeysReport, prune::PruneReport, repair::RepairReport, rewrap::RewrapReport, rotate::RotateReport,
+        },
+        list::ListReport,
+        plans::{
+            approve::ApproveReport,
+            cancel::CancelReport,
+            list::{PlanReport, PlansReport},
+        },
+        purge::PurgeReport,
+        reconcile::ReconcileReport,
+        restore,
+        restore_all::FleetReport,
+        show::ShowReport,
+        tenants::TenantsReport,
+        verify::VerifyReport,
     },
-    purge::PurgeReport,
-    reconcile::ReconcileReport,
-    restore,
-    restore_all::FleetReport,
-    show::ShowReport,
-    tenants::TenantsReport,
-    verify::VerifyReport,
 };
 
 /// Every schema with the name of its file, without `.schema.json`.
@@ -64,6 +70,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("keys-rotate", of::<RotateReport>()),
         ("list", of::<ListReport>()),
         ("list-all", of::<ListAllReport>()),
+        ("notify", of::<NotifyReport>()),
         ("plans-cancel", of::<CancelReport>()),
         ("plans-list", of::<PlansReport>()),
         ("plans-show", of::<PlanReport>()),
@@ -76,6 +83,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("show", of::<ShowReport>()),
         ("tenants", of::<TenantsReport>()),
         ("verify", of::<VerifyReport>()),
+        ("webhook", schema_for!(Message)),
     ]
 }
 

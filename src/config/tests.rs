@@ -108,6 +108,36 @@ fn every_refusal_names_line_key_and_cure() {
             ),
         ),
         (
+            "[worker]\nlisten = \"8368\"",
+            format!(
+                "{at} 13: `worker.listen`: `8368` is no address to listen on | worker.listen | expected an address of this host with a port, like `127.0.0.1:8368` or `[::1]:8368`, or `none`"
+            ),
+        ),
+        (
+            "[notify.webhook]",
+            format!(
+                "{at} 12: [notify.webhook] has no URL | notify.webhook | give the URL by `url_file` or by `url_env`: who knows it can write there, so it does not stand in this file"
+            ),
+        ),
+        (
+            "[notify.email]\nserver = \"mail.example.org\"\ntls = \"none\"\nfrom = \"a@b.example\"\nto = []",
+            format!(
+                "{at} 14: `notify.email.tls`: mail to mail.example.org would go over the network in clear | notify.email.tls | leave the line out: STARTTLS is the default"
+            ),
+        ),
+        (
+            "[notify.email]\nserver = \"localhost\"\nuser = \"a\"\nfrom = \"nobody\"\nto = []",
+            format!(
+                "{at} 14: [notify.email]: a login takes `user` and one of `password_file` and `password_env` | notify.email.user | write both, or neither for a server that asks for none"
+            ),
+        ),
+        (
+            "[notify.email]\nserver = \"localhost\"\nfrom = \"nobody\"\nto = [\"a@b.example\"]",
+            format!(
+                "{at} 14: `notify.email.from`: \"nobody\" is no address | notify.email.from | write ops@example.org, or Ops <ops@example.org>"
+            ),
+        ),
+        (
             "[approvals]\nerase = 0",
             format!(
                 "{at} 13: `approvals.erase` is 0: nobody would have to sign | approvals.erase | write how many operators must sign, or leave the line out"

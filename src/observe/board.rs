@@ -198,6 +198,13 @@ impl Board {
         self.lock().channels.entry(channel).or_default();
     }
 
+    /// Channels whose last message was not taken, and why.
+    #[must_use]
+    pub fn failing_channels(&self) -> Vec<(&'static str, String)> {
+        let state = self.lock();
+        state.channels.iter().filter_map(|(name, channel)| Some((*name, channel.failing.clone()?))).collect()
+    }
+
     /// Whether the loop turns; or since when it does not.
     ///
     /// # Errors

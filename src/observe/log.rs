@@ -32,10 +32,12 @@ pub fn start(global: &Global, screen: Screen, directives: Option<&str>) {
     tracing_subscriber::registry().with(layer).try_init().ok();
 }
 
-/// The driver logs each statement whole: one that makes a login holds its password's verifier, and others hold rows. No directive
-/// brings that out.
+/// The driver logs each statement whole: one that makes a login holds its password's verifier, and others hold rows. The HTTP client may
+/// log a request, whose path is the secret of a webhook. No directive brings that out.
 fn holds_no_secret(about: &Metadata<'_>) -> bool {
-    !about.target().starts_with("tokio_postgres") || *about.level() <= Level::INFO
+    let is_talkative =
+        ["tokio_postgres", "hyper", "aws_smithy_http_client"].iter().any(|crate_| about.target().starts_with(crate_));
+    !is_talkative || *about.level() <= Level::INFO
 }
 
 /// Where bars are drawn they say how it goes; elsewhere the lines do.

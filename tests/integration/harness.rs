@@ -9,4 +9,5 @@ pub mod radosgw;
 pub mod s3;
 pub mod session_proxy;
 pub mod site;
+pub mod smtp;
 pub mod watchdog;

@@ -1,3 +1,4 @@
 //! What the worker tells those who watch it.
 
 mod http;
+mod notify;

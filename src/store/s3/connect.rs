@@ -1,7 +1,6 @@
 //! Reaching a bucket: credentials, region, TLS.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
 
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
@@ -12,17 +11,12 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::config::{
     ProvideCredentials, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider, SharedHttpClient,
 };
-use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use aws_smithy_http_client::tls::TrustStore;
+use aws_smithy_runtime_api::client::http::http_client_fn;
 
 use super::{Credentials, Limits, S3Settings};
-use crate::store::StoreErrorKind;
 use crate::store::retry::Failure;
+use crate::store::{StoreErrorKind, https};
 
 /// The region of servers that have none: they expect it in signatures.
 const NO_REGION: &str = "us-east-1";
@@ -33,10 +27,6 @@ enum ConnectError {
     NoCredentials { whose: String, source: Box<dyn Error + Send + Sync> },
     #[error("no region is configured, and neither environment nor profile names one")]
     NoRegion,
-    #[error("cannot read the certificates in {}", .path.display())]
-    Certificates { path: PathBuf, source: Box<dyn Error + Send + Sync> },
-    #[error("there is no certificate in {}", .path.display())]
-    NoCertificate { path: PathBuf },
 }
 
 pub(super) async fn client(settings: &S3Settings) -> Result<aws_sdk_s3::Client, Failure> {
@@ -103,36 +93,12 @@ pub(super) fn whose(settings: &S3Settings) -> String {
     }
 }
 
-/// By the proxy that the environment names, as its credentials are the environment's: the SDK's ready-made client knows none.
 fn http_client(trust: TrustStore, limits: &Limits) -> Result<SharedHttpClient, Failure> {
-    let context = TlsContext::builder().with_trust_store(trust).build();
-    let context = context.map_err(|error| Failure::lasting(StoreErrorKind::Refused, error))?;
-    let connector = Connector::builder()
-        .connector_settings(HttpConnectorSettings::builder().connect_timeout(limits.connect).build())
-        .proxy_config(ProxyConfig::from_env())
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(context);
-    let connector = SharedHttpConnector::new(connector.build());
+    let connector = https::connector(trust, limits.connect).map_err(|error| Failure::lasting(StoreErrorKind::Refused, error))?;
     Ok(http_client_fn(move |_, _| connector.clone()))
 }
 
 fn trust(settings: &S3Settings) -> Result<TrustStore, Failure> {
-    if let Some(path) = &settings.ca_file {
-        let pem = certificates(path).map_err(|error| Failure::lasting(StoreErrorKind::Refused, error))?;
-        return Ok(TrustStore::empty().with_pem_certificate(pem));
-    }
-    // Without TLS nothing is to be trusted, and a machine without certificates will do.
     let plain = settings.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-    Ok(if plain { TrustStore::empty() } else { TrustStore::default() })
-}
-
-/// Reads and tries them here: later the SDK would panic over a bad one.
-fn certificates(path: &Path) -> Result<Vec<u8>, ConnectError> {
-    let failed = |source| ConnectError::Certificates { path: path.to_owned(), source };
-    let pem = std::fs::read(path).map_err(|error| failed(error.into()))?;
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        roots.add(certificate.map_err(|error| failed(error.into()))?).map_err(|error| failed(error.into()))?;
-    }
-    if roots.is_empty() { Err(ConnectError::NoCertificate { path: path.to_owned() }) } else { Ok(pem) }
+    https::trust(settings.ca_file.as_deref(), plain).map_err(|error| Failure::lasting(StoreErrorKind::Refused, error))
 }

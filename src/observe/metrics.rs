@@ -14,7 +14,10 @@ use prometheus_client::{
 };
 
 use super::board::{BOUNDS, Board, OfSchedule, State};
-use crate::operation::status::{Counts, StatusReport, TenantStatus};
+use crate::operation::{
+    status::{Counts, StatusReport, TenantStatus},
+    tenants::TenantState,
+};
 
 /// What the text is, for the answer's `Content-Type`.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -182,9 +185,14 @@ impl Out<'_> {
         self.gauge(("status_timestamp", Some(Unit::Seconds), help), seconds(status.at))?;
         let rows = states(&status.counts).map(|(state, count)| (vec![("state", state)], number(count)));
         self.gauges(("tenants", None, "Tenants by state."), rows)?;
-        let living = status.tenants.iter().filter(|tenant| tenant.age_seconds.is_some());
-        let oldest = living.filter_map(|tenant| tenant.newest_taken_at).min().map(|time| (Vec::new(), seconds(time)));
-        let help = "The oldest among the tenants' newest good backups.";
+        let oldest = status
+            .tenants
+            .iter()
+            .filter(|tenant| lives(tenant.state))
+            .filter_map(|tenant| tenant.newest_taken_at)
+            .min()
+            .map(|time| (Vec::new(), seconds(time)));
+        let help = "The oldest among the newest good backups of tenants that live.";
         self.gauges(("oldest_newest_backup_timestamp", Some(Unit::Seconds), help), oldest)?;
         let waiting = status.first_backups.map_or(0, |first| first.waiting);
         self.gauge(("first_backups_waiting", None, "Living tenants that wait for their first backup."), number(waiting))?;
@@ -231,6 +239,20 @@ fn labels<'a>(name: &'a str, schedule: &OfSchedule) -> Labels<'a> {
 
 fn of_tenant(tenant: &TenantStatus) -> Labels<'_> {
     vec![("tenant", &tenant.tenant), ("cluster", tenant.cluster.as_deref().unwrap_or_default())]
+}
+
+/// Whether its newest backup should be young: a database that is gone, or is being erased, gets no other.
+fn lives(state: TenantState) -> bool {
+    match state {
+        TenantState::Missing | TenantState::Dropped | TenantState::Suspended | TenantState::Erased => false,
+        TenantState::Good
+        | TenantState::Late
+        | TenantState::New
+        | TenantState::Moved
+        | TenantState::Ambiguous
+        | TenantState::Closed
+        | TenantState::Unknown => true,
+    }
 }
 
 /// All states, those without a tenant too.
@@ -280,7 +302,6 @@ mod tests {
             alarm::{Alarm, AlarmKind},
             backup::Outcome,
             failure::FailureClass,
-            tenants::TenantState,
         },
     };
 

@@ -25,7 +25,7 @@ async fn serve(board: &Board) -> (SocketAddr, DropGuard) {
 }
 
 /// Head and body of the answer.
-async fn ask(address: SocketAddr, request: &str) -> (String, String) {
+pub async fn ask(address: SocketAddr, request: &str) -> (String, String) {
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

@@ -9,6 +9,7 @@ pub mod history;
 pub mod holds;
 pub mod locker;
 pub mod locks;
+mod newest;
 mod newest_key;
 pub mod plans;
 pub mod records;

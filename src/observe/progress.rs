@@ -162,6 +162,11 @@ impl Progress for Lines {
         tracing::debug!(tenant.name = %tenant, stage, "{tenant}: {stage}");
     }
 
+    fn tenant_put_off(&self, tenant: &TenantName) {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant);
+        tracing::debug!(tenant.name = %tenant, "{tenant}: another run is at it; it is looked at again");
+    }
+
     fn tenant_finished(&self, tenant: &TenantName, outcome: &str) {
         let running = self.tenants.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant);
         let took = running.as_ref().map_or(Duration::ZERO, |running| running.started.elapsed());

@@ -1,11 +1,13 @@
 //! `backup`: every tenant's rows, sealed and stored, and a signed manifest that says so.
 
 mod commit;
+mod due;
 mod findings;
 mod key;
 mod locks;
 mod pages;
 pub mod protocol;
+mod queue;
 mod read;
 mod report;
 mod reuse;
@@ -14,7 +16,7 @@ pub mod sink;
 mod tenant;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -22,8 +24,11 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
-pub use report::{BackupReport, BackupResult, Done, Outcome};
+pub use due::Due;
+use queue::Job;
+pub use report::{BackupFailure, BackupReport, BackupResult, Done, Outcome};
 pub use reuse::Reuse;
 
 use super::{
@@ -75,6 +80,8 @@ pub enum Which {
     },
     /// These. One that somebody else is backing up is a failure.
     Named(Vec<TenantName>),
+    /// Those of a schedule that are due.
+    Due(Due),
 }
 
 /// What a backup works with. Cheap to clone.
@@ -128,10 +135,12 @@ struct Limits {
     renamed: Arc<BTreeMap<TenantName, TenantName>>,
     /// Names that an erased tenant's database answers to.
     erased: Arc<BTreeSet<TenantName>>,
+    /// Nobody else is backed up than who is due.
+    due: Option<Arc<Due>>,
 }
 
 impl Backup {
-    /// Backs up the tenants of `which`, `jobs` at once, the longest first. A tenant that fails stops no other.
+    /// Backs up the tenants of `which`, `jobs` at once, the largest first or as they are due. A tenant that fails stops no other.
     ///
     /// # Errors
     /// What stops all of them: a fleet that cannot be right, a store that cannot be reached. The outcome of each tenant is in the report.
@@ -154,30 +163,41 @@ impl Backup {
         }
         // Beside the backups: a mirror that does not answer keeps nobody waiting whose key is there.
         let (vault, keyring, dead) = (self.vault.clone(), self.keyring.clone(), known.dead.clone());
-        let mirrors = tokio::spawn(async move { mirrors::look(&vault, &keyring, &dead).await });
+        let mirrors = tokio::spawn(async move { mirrors::look(&vault, &keyring, &dead).await }.in_current_span());
         let fleet = Fleet::discover(&self.clusters, &known).await;
-        let residents = match which {
+        let jobs = match which {
             Which::All { accept_missing } => {
                 if !accept_missing {
                     fleet.check_plausible(&known)?;
                 }
                 report.note_fleet(&fleet, &known);
-                fleet.residents().into_values().collect()
+                largest_first(fleet.residents().into_values().collect())
+            }
+            Which::Due(due) => {
+                if let Err(failure) = fleet.check_plausible(&known) {
+                    report.failed(failure.hint(
+                        "Whoever is there is backed up all the same. Bring back what is missing; `tenure purge` lets go of who has left for good.",
+                    ));
+                }
+                report.note_fleet(&fleet, &known);
+                let (jobs, others) = self.survey(due, &fleet, &known).await?;
+                report.stood.extend(others);
+                jobs
             }
             Which::Named(names) => {
                 let residents = fleet.residents();
                 for name in names.iter().filter(|name| !residents.contains_key(name)) {
                     erased::refuse(&self.vault, &self.keyring, name).await?;
                 }
-                named(names, &fleet, &known)?
+                largest_first(named(names, &fleet, &known)?)
             }
         };
-        let queue = largest_first(residents);
-        self.progress.planned(queue.len(), queue.iter().filter_map(|resident| resident.found.bytes).sum());
-        let new = queue.iter().filter(|resident| !known.census.tenants.contains_key(&resident.tenant));
+        let queue = || jobs.iter().map(|job| &job.resident);
+        self.progress.planned(jobs.len(), queue().filter_map(|resident| resident.found.bytes).sum());
+        let new = queue().filter(|resident| !known.census.tenants.contains_key(&resident.tenant));
         let renamed = new.filter_map(|resident| Some((resident.tenant.clone(), known.owner_of(resident)?.clone()))).collect();
         let is_erased = |resident: &&Resident| known.is_erased(&resident.system_identifier, resident.found.oid);
-        let erased = queue.iter().filter(is_erased).map(|resident| resident.tenant.clone()).collect();
+        let erased = queue().filter(is_erased).map(|resident| resident.tenant.clone()).collect();
         // What cannot be read there may name any database.
         let doubtful = known.erased.values().find_map(|erasures| erasures.doubtful().next());
         let doubtful = doubtful.map(|(object, why)| format!("{object}: {why}"));
@@ -199,33 +219,10 @@ impl Backup {
                 .map(Into::into),
             renamed: Arc::new(renamed),
             erased: Arc::new(erased),
+            due: if let Which::Due(due) = which { Some(Arc::new(due.clone())) } else { None },
         };
         let named = matches!(which, Which::Named(_));
-        let mut running = tokio::task::JoinSet::new();
-        let mut queue = queue.into_iter().map(|resident| (resident, 1)).collect::<VecDeque<_>>();
-        loop {
-            while running.len() < self.jobs && !self.cancel.is_cancelled() {
-                let Some((resident, attempt)) = queue.pop_front() else { break };
-                let (backup, limits) = (self.clone(), limits.clone());
-                running.spawn(async move {
-                    let result = backup.one(&resident, &limits).await;
-                    backup.progress.tenant_finished(&resident.tenant, result.word());
-                    (resident, attempt, result)
-                });
-            }
-            match running.join_next().await {
-                Some(Ok((resident, attempt, result))) if result.was_in_the_way() && attempt < ATTEMPTS => {
-                    tracing::info!(tenant.name = %resident.tenant, attempt, "tenant {} is tried again after the others", resident.tenant);
-                    queue.push_back((resident, attempt + 1));
-                }
-                Some(Ok((_, _, result))) => report.results.push(result),
-                Some(Err(error)) => report.panicked(&error),
-                None => break,
-            }
-        }
-        for (resident, _) in queue {
-            report.results.push(BackupResult::interrupted(&resident.tenant));
-        }
+        self.work(jobs, &limits, &mut report).await;
         match mirrors.await {
             Ok(Ok(wrong)) => report.findings.extend(
                 wrong.iter().map(|(mirror, failure)| format!("mirror {mirror}: {} ({})", failure.one_line(), failure.hint)),
@@ -235,14 +232,6 @@ impl Backup {
         }
         report.finish(named, self.cancel.is_cancelled());
         Ok(report)
-    }
-
-    /// One tenant, whatever happens, in the shape of a result.
-    async fn one(&self, resident: &Resident, limits: &Limits) -> BackupResult {
-        let started = tokio::time::Instant::now();
-        self.progress.tenant_started(&resident.tenant, resident.found.bytes.unwrap_or(0));
-        let result = tenant::Run::new(self, resident, limits, started).run().await;
-        BackupResult::new(&resident.tenant, result, started.elapsed())
     }
 }
 
@@ -312,7 +301,7 @@ pub(super) fn absent_tenant(name: &TenantName, fleet: &Fleet, known: &Known) -> 
 }
 
 /// The largest first, so that none is left alone at the end; then by name.
-fn largest_first(mut residents: Vec<Resident>) -> Vec<Resident> {
+fn largest_first(mut residents: Vec<Resident>) -> Vec<Job> {
     residents.sort_by(|a, b| b.found.bytes.cmp(&a.found.bytes).then_with(|| a.tenant.cmp(&b.tenant)));
-    residents
+    residents.into_iter().map(|resident| Job::new(resident, None)).collect()
 }

@@ -18,6 +18,11 @@ pub trait Progress: Send + Sync {
     /// What is being done now, in a word or two: `locking`, `copying`, `proving`.
     fn stage(&self, tenant: &TenantName, stage: &'static str);
 
+    /// Another run has the tenant: it is looked at again later.
+    fn tenant_put_off(&self, tenant: &TenantName) {
+        self.tenant_finished(tenant, "busy");
+    }
+
     /// Work on a tenant has ended, in a word: `done`, `failed`, `busy`.
     fn tenant_finished(&self, tenant: &TenantName, outcome: &str);
 }

@@ -9,45 +9,53 @@ use super::{
 };
 use crate::{
     format::{manifest::Manifest, record::Void},
+    id::Sha256Digest,
     object_name::Document,
     operation::{
         failure::{Failure, FailureClass},
         held::Held,
         living,
     },
-    signed::FORMAT,
+    signed::{DocumentError, FORMAT},
 };
 
 impl Protocol<'_> {
-    /// Stores the manifest, if everything that it rests on still holds; looks again afterwards, and declares it void if not.
+    /// Stores the manifest, if everything that it rests on still holds; looks again afterwards, and declares it void if not. Gives the
+    /// manifest's digest.
     ///
     /// # Errors
     /// When a condition does not hold; then no backup exists, or a void one that nobody uses.
-    pub(super) async fn commit(&self, lock: &dyn Held, ready: &Ready) -> Result<(), Failure> {
+    pub(super) async fn commit(&self, lock: &dyn Held, ready: &Ready) -> Result<Sha256Digest, Failure> {
         let manifest = &ready.manifest;
         self.holds(lock, ready).await?;
-        if let Err(error) = self.backup.vault.put_manifest(manifest, &self.backup.signer).await {
-            // It may be there; but anybody who may delete could remove it.
-            let manifest_name = Document::Manifest(manifest.locker, manifest.backup).to_string();
-            let not_locked = error.is_not_locked() && error.object().ends_with(&manifest_name);
-            let failure = Failure::from(error);
-            // A purge that came in between removes it, as it should: that is no damage.
-            if let Err(gone) = key::refuse_if_gone(self.backup, &self.resident.tenant, &[manifest.locker]).await
-                && gone.class == FailureClass::Refused
-            {
-                self.declare_void(manifest, gone.kind).await?;
-                return Err(gone);
-            }
-            if not_locked {
-                self.declare_void(manifest, failure.kind).await?;
-            }
-            return Err(failure);
-        }
+        let sha256 = match self.backup.vault.put_manifest(manifest, &self.backup.signer).await {
+            Ok(sha256) => sha256,
+            Err(error) => return Err(self.not_committed(manifest, error).await?),
+        };
         if let Err(failure) = self.holds(lock, ready).await {
             self.declare_void(manifest, failure.kind).await?;
             return Err(failure);
         }
-        Ok(())
+        Ok(sha256)
+    }
+
+    /// What failed, after whatever may be there of the manifest was seen to.
+    async fn not_committed(&self, manifest: &Manifest, error: DocumentError) -> Result<Failure, Failure> {
+        // It may be there; but anybody who may delete could remove it.
+        let manifest_name = Document::Manifest(manifest.locker, manifest.backup).to_string();
+        let not_locked = error.is_not_locked() && error.object().ends_with(&manifest_name);
+        let failure = Failure::from(error);
+        // A purge that came in between removes it, as it should: that is no damage.
+        if let Err(gone) = key::refuse_if_gone(self.backup, &self.resident.tenant, &[manifest.locker]).await
+            && gone.class == FailureClass::Refused
+        {
+            self.declare_void(manifest, gone.kind).await?;
+            return Ok(gone);
+        }
+        if not_locked {
+            self.declare_void(manifest, failure.kind).await?;
+        }
+        Ok(failure)
     }
 
     async fn declare_void(&self, manifest: &Manifest, reason: &str) -> Result<(), Failure> {

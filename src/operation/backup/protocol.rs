@@ -7,6 +7,7 @@ use super::{Backup, findings, key, locks::Needed, pages, report::Done, reuse::Re
 use crate::{
     backup_id::BackupId,
     format::{
+        act::Newest,
         description::Description,
         index_page::Entry,
         key_record::KeyRecord,
@@ -209,10 +210,14 @@ impl Protocol<'_> {
     /// When something that it rests on does not hold any more; then no backup exists, or a void one that nobody uses.
     pub async fn finish(&self, lock: &dyn Held, ready: Ready) -> Result<Done, Failure> {
         self.stage("committing");
-        if let Err(failure) = self.commit(lock, &ready).await {
-            return Err(key::or_purged(self.backup, &self.resident.tenant, Some(ready.manifest.locker), failure).await);
-        }
+        let sha256 = match self.commit(lock, &ready).await {
+            Ok(sha256) => sha256,
+            Err(failure) => {
+                return Err(key::or_purged(self.backup, &self.resident.tenant, Some(ready.manifest.locker), failure).await);
+            }
+        };
         let Ready { manifest, findings, incomplete, .. } = ready;
-        Ok(Done { backup: manifest.backup, totals: manifest.totals, findings, incomplete })
+        let newest = Newest { locker: manifest.locker, backup: manifest.backup, sha256, taken_at: manifest.taken_at };
+        Ok(Done { newest, totals: manifest.totals, findings, incomplete })
     }
 }

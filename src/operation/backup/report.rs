@@ -1,12 +1,13 @@
 //! What `backup` says at its end.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ambiguous_tenant;
 use crate::{
+    format::act::{Newest, NightOf, NightOutcome},
     id::RecordId,
     operation::{
         erased::Erasures,
@@ -36,6 +37,9 @@ pub struct BackupReport {
     /// The gravest class among them, which decides the exit code.
     #[serde(skip)]
     pub class: Option<FailureClass>,
+    /// Under [`Which::Due`](super::Which::Due): every tenant of the schedule, as it stands now.
+    #[serde(skip)]
+    pub stood: BTreeMap<TenantName, NightOf>,
 }
 
 /// One tenant's outcome.
@@ -61,6 +65,9 @@ pub struct BackupResult {
     pub findings: Vec<String>,
     /// Why it failed; or, where it is done, what the backup lacks that it should have.
     pub error: Option<BackupFailure>,
+    /// The new backup.
+    #[serde(skip)]
+    pub newest: Option<Newest>,
 }
 
 /// Why one tenant, or more than one, failed.
@@ -74,8 +81,9 @@ pub struct BackupFailure {
     pub message: String,
     /// What to do.
     pub hint: String,
+    /// What kind of failure it is.
     #[serde(skip)]
-    class: FailureClass,
+    pub class: FailureClass,
 }
 
 /// What became of a tenant.
@@ -107,8 +115,8 @@ impl Outcome {
 
 /// What a good backup says of itself.
 pub struct Done {
-    /// Its id.
-    pub backup: crate::backup_id::BackupId,
+    /// What it is.
+    pub newest: Newest,
     /// What it read, stored and re-used.
     pub totals: crate::format::manifest::Totals,
     /// What the operator should know.
@@ -130,10 +138,12 @@ impl BackupResult {
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             findings: Vec::new(),
             error: None,
+            newest: None,
         };
         match result {
             Ok(done) => {
-                this.backup = Some(done.backup.to_string());
+                this.backup = Some(done.newest.backup.to_string());
+                this.newest = Some(done.newest);
                 this.bytes_read = done.totals.bytes_read;
                 this.bytes_stored = done.totals.bytes_stored;
                 this.chunks_stored = done.totals.chunks_stored;
@@ -167,6 +177,18 @@ impl BackupResult {
         self.error.as_ref().is_some_and(|error| [GAVE_WAY, TABLE_LOCKED, SCHEMA_CHANGED].contains(&error.kind.as_str()))
     }
 
+    /// A bug in one tenant's run is that tenant's failure.
+    pub(super) fn panicked(tenant: &TenantName, error: &tokio::task::JoinError, duration: Duration) -> Self {
+        let message = format!("the backup of tenant {tenant} ended unexpectedly: {error}");
+        let failure = Failure::new(FailureClass::Failed, "panicked", tenant, message);
+        Self::new(tenant, Err(failure.hint("No backup was made. The log says where. This is a bug.")), duration)
+    }
+
+    /// Whether another run has the tenant.
+    pub(super) fn is_busy(&self) -> bool {
+        self.outcome == Outcome::Busy
+    }
+
     pub(super) fn interrupted(tenant: &TenantName) -> Self {
         let failure = Failure::new(FailureClass::Interrupted, "interrupted", tenant, "stopped before its turn");
         Self::new(tenant, Err(failure), Duration::ZERO)
@@ -187,7 +209,14 @@ impl From<Failure> for BackupFailure {
 
 impl BackupReport {
     pub(super) fn new(run: RecordId) -> Self {
-        Self { run: run.to_string(), results: Vec::new(), findings: Vec::new(), errors: Vec::new(), class: None }
+        Self {
+            run: run.to_string(),
+            results: Vec::new(),
+            findings: Vec::new(),
+            errors: Vec::new(),
+            class: None,
+            stood: BTreeMap::new(),
+        }
     }
 
     pub(super) fn note_fleet(&mut self, fleet: &Fleet, known: &Known) {
@@ -252,16 +281,17 @@ impl BackupReport {
         self.errors.push(failure.into());
     }
 
-    /// A bug in one tenant's run is that tenant's failure; which one it was is in the log.
+    /// A bug in a part of the run that is no tenant's.
     pub(super) fn panicked(&mut self, error: &tokio::task::JoinError) {
-        let message = format!("one tenant's run ended unexpectedly: {error}");
-        self.failed(Failure::new(FailureClass::Failed, "panicked", "backup", message).hint("The log says which. This is a bug."));
+        let message = format!("a part of the run ended unexpectedly: {error}");
+        self.failed(Failure::new(FailureClass::Failed, "panicked", "backup", message).hint("The log says where. This is a bug."));
     }
 
     /// Decides the exit code. Under `--all`, a tenant that another worker has is fine.
     pub(super) fn finish(&mut self, named: bool, cancelled: bool) {
         self.results.sort_by(|a, b| a.tenant.cmp(&b.tenant));
-        let done = self.results.iter().any(|result| result.outcome == Outcome::Done);
+        let stands = |stood: &NightOf| matches!(stood.outcome, NightOutcome::Done | NightOutcome::Current);
+        let done = self.results.iter().any(|result| result.outcome == Outcome::Done) || self.stood.values().any(stands);
         let failures = self.results.iter().filter_map(|result| result.error.as_ref()).chain(&self.errors);
         let mut classes: Vec<FailureClass> =
             failures.map(|failure| failure.class).filter(|class| named || *class != FailureClass::Busy).collect();

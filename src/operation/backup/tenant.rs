@@ -13,7 +13,7 @@ use super::{
 use crate::{
     backup_id::BackupId,
     chunk::cutter::Cutter,
-    format::{description::Description, index_page::Entry, key_record::KeyRecord, manifest::Server},
+    format::{act::Newest, description::Description, index_page::Entry, key_record::KeyRecord, manifest::Server},
     id::SourceTag,
     operation::{
         failure::{Failure, FailureClass},
@@ -21,7 +21,7 @@ use crate::{
     },
     postgres::{
         describe::{Described, Describing},
-        lock::{self, TenantLock},
+        lock::TenantLock,
         snapshot::{Opening, Snapshot},
         source_tag::SourceTagger,
         tools::Program,
@@ -40,6 +40,20 @@ pub(super) struct Run<'a> {
     protocol: Protocol<'a>,
 }
 
+/// How a tenant's run ended well.
+pub(super) enum Ended {
+    /// A new backup exists.
+    Done(Done),
+    /// It was not due: this backup came in between.
+    Current(Newest),
+}
+
+/// What the look under the lock came to.
+enum Locked {
+    Ready(Box<Ready>),
+    Current(Newest),
+}
+
 impl<'a> Run<'a> {
     pub(super) fn new(backup: &'a Backup, resident: &'a Resident, limits: &'a Limits, started: tokio::time::Instant) -> Self {
         Self { backup, resident, limits, protocol: Protocol { backup, resident, started } }
@@ -53,7 +67,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// Why there is no new backup.
-    pub(super) async fn run(self) -> Result<Done, Failure> {
+    pub(super) async fn run(self) -> Result<Ended, Failure> {
         let tenant = &self.resident.tenant;
         self.protocol.refuse_if_gone().await?;
         let mut connections = self.connections(CONNECTIONS_PER_TENANT).await?;
@@ -61,11 +75,14 @@ impl<'a> Run<'a> {
         self.stage("locking");
         let cluster = &self.resident.cluster;
         let installation = self.backup.vault.root().installation;
-        let lock = TenantLock::acquire(&cluster.target, &installation, tenant, &cluster.roles, lock::WAIT).await?;
+        let lock = TenantLock::acquire(&cluster.target, &installation, tenant, &cluster.roles, self.limits.lock_wait()).await?;
         let max_run = std::time::Duration::from_secs(self.backup.vault.root().max_run_seconds);
         // The commit is not interrupted: once a manifest may exist, the run finds out whether it does and whether it counts.
         let ready = tokio::select! {
-            ready = self.locked(&lock, reader) => ready?,
+            locked = self.locked(&lock, reader) => match locked? {
+                Locked::Ready(ready) => *ready,
+                Locked::Current(newest) => return Ok(Ended::Current(newest)),
+            },
             why = lock.lost() => return Err(self.lock_lost(&why)),
             () = self.backup.cancel.cancelled() => return Err(self.interrupted()),
             () = tokio::time::sleep_until(self.protocol.started + max_run) => {
@@ -78,11 +95,11 @@ impl<'a> Run<'a> {
             // The backup is committed and was checked after the commit: that it could not be given back harms nobody.
             tracing::warn!(tenant.name = %tenant, error = %error, "the lock of tenant {tenant} was gone at the end");
         }
-        Ok(done)
+        Ok(Ended::Done(done))
     }
 
     /// Everything up to the commit.
-    async fn locked(&self, lock: &TenantLock, reader: Option<OwnedSemaphorePermit>) -> Result<Ready, Failure> {
+    async fn locked(&self, lock: &TenantLock, reader: Option<OwnedSemaphorePermit>) -> Result<Locked, Failure> {
         if self.limits.erased.contains(&self.resident.tenant) {
             return Err(self.is_erased());
         }
@@ -90,10 +107,14 @@ impl<'a> Run<'a> {
             return Err(self.is_renamed(owner));
         }
         let (prepared, reuse) = self.protocol.prepare(self.limits.nobody_new.as_deref()).await?;
+        // Somebody else may have had the lock before.
+        if let Some(newest) = self.limits.current(self.backup, prepared.history()) {
+            return Ok(Locked::Current(newest));
+        }
         let age = self.backup.max_snapshot_age;
         let captured = tokio::time::timeout(age, self.capture(lock, &prepared.record, reuse, reader));
         let captured = captured.await.map_err(|_| self.too_old(age))??;
-        self.protocol.ready(prepared, captured).await
+        self.protocol.ready(prepared, captured).await.map(|ready| Locked::Ready(Box::new(ready)))
     }
 
     fn too_old(&self, age: std::time::Duration) -> Failure {

@@ -26,6 +26,7 @@ pub mod living;
 pub mod lost;
 pub mod mirrors;
 pub mod newcomer;
+pub mod night;
 pub mod plans;
 pub mod progress;
 pub mod purge;

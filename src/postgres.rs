@@ -13,6 +13,7 @@ pub mod create_database;
 pub mod describe;
 pub mod discover;
 pub mod drop_database;
+pub mod fleet_lock;
 pub mod large_objects;
 pub mod large_objects_in;
 pub mod leftovers;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Vault, list_named, records::Record};
 use crate::{
@@ -13,6 +14,9 @@ use crate::{
     signed::{self, DocumentError, Signed},
     store::StoreErrorKind,
 };
+
+/// Records read at once.
+const READERS: usize = 16;
 
 impl Vault {
     /// Records an act.
@@ -67,6 +71,31 @@ impl Vault {
         let act = signed.value;
         let is_it = (act.command, act.outcome, act.plan) == (ActCommand::Purge, ActOutcome::Begun, Some(plan));
         Ok((is_it && is_erasers).then_some(act))
+    }
+
+    /// The records that count of acts that began on the day of `since` or later, or on the day before it: clocks differ.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub async fn acts_since(&self, since: DateTime<Utc>) -> Result<Vec<Act>, DocumentError> {
+        let first = (since - TimeDelta::days(1)).date_naive();
+        let (named, _) = list_named(self.store(), prefix::RUNS)
+            .await
+            .map_err(|error| signed::store_error(self.store(), &prefix::RUNS, error))?;
+        let recent = named.into_iter().filter_map(|(name, listed)| match name {
+            ObjectName::Document(document @ Document::Run(day, _)) if day >= first => Some((document, listed.modified)),
+            _ => None,
+        });
+        let read = stream::iter(recent)
+            .map(|(document, stored_at)| async move { self.record::<Act>(&document, Some(stored_at)).await })
+            .buffer_unordered(READERS)
+            .filter_map(async |read| match read {
+                Ok(signed) => Some(Ok(signed.value)),
+                Err(error @ DocumentError::Store { .. }) => Some(Err(error)),
+                // What cannot be trusted says nothing; `audit` names it.
+                Err(_) => None,
+            });
+        read.try_collect().await
     }
 
     /// The ids of all records, by their names.

@@ -41,3 +41,4 @@ mod store_s3;
 mod threat_model;
 mod vectors;
 mod walk;
+mod worker;

@@ -75,7 +75,7 @@ impl Backup {
     ) -> Result<(Vec<Job>, Vec<(TenantName, NightOf)>), Failure> {
         let residents = fleet.residents();
         let absent = known.sources.keys().filter(|tenant| !residents.contains_key(tenant));
-        let absent = absent.filter_map(|tenant| Some((tenant.clone(), None, Some(why_absent(tenant, fleet, known)?))));
+        let absent = absent.filter_map(|tenant| Some((tenant.clone(), None, Some(why_absent(tenant, fleet, known)?.to_owned()))));
         let here = residents.values().map(|resident| (resident.tenant.clone(), Some(resident.clone()), None));
         let everybody: Vec<_> = here.chain(absent).filter(|(tenant, ..)| due.is_for(tenant)).collect();
         let looked_up: Vec<_> = stream::iter(everybody)
@@ -93,7 +93,7 @@ impl Backup {
                 Some(resident) if !is_current => jobs.push(Job::new(resident, newest)),
                 _ => {
                     let outcome = if is_current { NightOutcome::Current } else { NightOutcome::Failed };
-                    let reason = why.filter(|_| !is_current).map(str::to_owned);
+                    let reason = why.filter(|_| !is_current);
                     let night = NightOf { reason, ..self.stands(&tenant, outcome, newest) };
                     others.push((tenant, night));
                 }

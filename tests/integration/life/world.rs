@@ -401,7 +401,7 @@ impl World {
         let captured = Captured { id, taken_at, server_time: taken_at, server, description, description_entries, entries, sink };
         let ready = protocol.ready(prepared, captured).await?;
         let done = protocol.finish(&*held, ready).await?;
-        self.model.borrow_mut().done.insert((locker, done.backup));
+        self.model.borrow_mut().done.insert((locker, done.newest.backup));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 mod admit;
 mod approve;
 mod audit;
-mod backup;
+pub mod backup;
 mod certificate;
 mod check;
 pub mod clusters;
@@ -13,7 +13,7 @@ mod confirm;
 mod drop;
 pub mod edge;
 mod erase;
-mod expire;
+pub mod expire;
 pub mod global;
 mod hold;
 mod init;
@@ -28,7 +28,7 @@ mod page;
 mod plans;
 pub mod process;
 mod purge;
-mod reconcile;
+pub mod reconcile;
 mod release;
 mod restore;
 mod schedules;
@@ -38,7 +38,8 @@ mod stores;
 pub mod table;
 mod tenants;
 mod usage;
-mod verify;
+pub mod verify;
+mod worker;
 mod zoned_time;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -117,6 +118,8 @@ pub enum Command {
     Schedules(schedules::Args),
     /// Send a test message through every channel of notification
     Notify,
+    /// Run the schedules, for years; or what is due now
+    Worker(worker::Args),
     /// Look at the configuration
     Config(config::Args),
     /// Print a shell's completions
@@ -167,6 +170,7 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
         Command::Keys(args) => keys::run(args, edge).await,
         Command::Schedules(args) => schedules::run(&args, edge),
         Command::Notify => edge.until_stopped(notify::run(edge)).await,
+        Command::Worker(args) => worker::run(args, edge).await,
         Command::Config(args) => config::run(&args, edge),
         Command::Completions(args) => completions::run(&args, edge),
         Command::Man(args) => man::run(&args, edge),

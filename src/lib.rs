@@ -26,3 +26,4 @@ pub mod signed;
 pub mod store;
 pub mod tenant;
 pub mod vault;
+pub mod worker;

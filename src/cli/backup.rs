@@ -43,16 +43,18 @@ pub struct Args {
     jobs: Option<u32>,
 }
 
-pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
-    let installation = Installation::open(edge, Role::Writer).await?;
-    let Installation { config, vault, keyring } = installation;
+/// A backup with the writer's credentials, ready to run. `jobs` instead of the configuration's, where it is said.
+///
+/// # Errors
+/// A configuration that is wrong; vault or keyring out of reach.
+pub async fn assemble(edge: &Edge, jobs: Option<u32>, accept_lost_keys: bool) -> Result<Backup, Failure> {
+    let Installation { config, vault, keyring } = Installation::open(edge, Role::Writer).await?;
     let recipients = read_recipients(&config)?;
-    let which = if args.all { Which::All { accept_missing: args.accept_missing } } else { Which::Named(args.tenants) };
-    let backup = Backup {
+    Ok(Backup {
         signer: Arc::new(read_signing_key(&config, "worker")?),
         clusters: clusters::fleet(&config)?,
         tools: Arc::new(clusters::tools(&config)),
-        jobs: args.jobs.unwrap_or(config.limits.jobs) as usize,
+        jobs: jobs.unwrap_or(config.limits.jobs) as usize,
         lock_timeout: config.limits.lock_timeout.get(),
         yield_after: config.limits.yield_after.map(crate::config::duration::Span::get),
         max_snapshot_age: config.limits.max_snapshot_age.get(),
@@ -65,11 +67,16 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         recipients: Arc::new(recipients),
         budget: Budget::new(BYTES_IN_FLIGHT),
         clock: chrono::Utc::now,
-        accept_lost_keys: args.accept_lost_keys,
+        accept_lost_keys,
         progress: edge.progress(),
         cancel: edge.stop.clone(),
         version: concat!("tenure ", env!("CARGO_PKG_VERSION")).to_owned(),
-    };
+    })
+}
+
+pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let which = if args.all { Which::All { accept_missing: args.accept_missing } } else { Which::Named(args.tenants) };
+    let backup = assemble(edge, args.jobs, args.accept_lost_keys).await?;
     let report = backup.run(&which).await?;
     let noted = !report.findings.is_empty() || report.results.iter().any(|result| !result.findings.is_empty());
     edge.output.outcome("backup", &report, report.class.is_none() && !noted, text)?;

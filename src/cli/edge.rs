@@ -15,7 +15,8 @@ use crate::{
     },
 };
 
-/// The outside, as a command sees it.
+/// The outside, as a command sees it. Cheap to clone.
+#[derive(Clone)]
 pub struct Edge {
     /// Options.
     pub global: Global,
@@ -24,6 +25,8 @@ pub struct Edge {
     /// Cancelled when the process was asked to stop.
     pub stop: CancellationToken,
     screen: Screen,
+    /// The configuration, where it was read before.
+    config: Option<Arc<Config>>,
 }
 
 /// How a command that printed its report ended.
@@ -37,7 +40,13 @@ impl Edge {
     /// Puts it together.
     #[must_use]
     pub fn new(global: Global, output: Output, screen: Screen, stop: CancellationToken) -> Self {
-        Self { global, output, stop, screen }
+        Self { global, output, stop, screen, config: None }
+    }
+
+    /// The outside of one run of the worker: it goes by this configuration, whatever the file says meanwhile, and has a stop signal of its own.
+    #[must_use]
+    pub fn for_run(&self, config: Arc<Config>, stop: CancellationToken) -> Self {
+        Self { config: Some(config), stop, ..self.clone() }
     }
 
     /// Now. Read once by each command, so that a run has one time.
@@ -51,7 +60,10 @@ impl Edge {
     /// # Errors
     /// Whatever is wrong with it.
     pub fn config(&self) -> Result<Config, Failure> {
-        Ok(Config::read(&self.global.config_file())?)
+        match &self.config {
+            Some(config) => Ok(Config::clone(config)),
+            None => Ok(Config::read(&self.global.config_file())?),
+        }
     }
 
     /// Bars or lines.

@@ -13,13 +13,16 @@ use crate::{
     id::RecordId,
     operation::{
         expire::{
-            Expire, Request,
+            Expire,
             report::{Brake, ExpireReport, ExpiredBackup, WaitingBackup},
         },
         failure::Failure,
     },
     printable::Printable,
+    worker::job::Complaint,
 };
+
+pub use crate::operation::expire::Request;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -44,26 +47,27 @@ fn record_id(text: &str) -> Result<RecordId, String> {
     text.parse().map_err(|_| "expected the id of a run, 32 digits, as `tenure expire` says it".to_owned())
 }
 
-pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
-    let Installation { config, vault, keyring } = Installation::open(edge, Role::Janitor).await?;
+/// Expires, with the janitor's credentials.
+///
+/// # Errors
+/// No key to sign with; stores out of reach. The rest is in the report.
+pub async fn perform(installation: &Installation, edge: &Edge, request: Request) -> Result<ExpireReport, Failure> {
+    let Installation { config, vault, keyring } = installation;
     let now = edge.now();
-    let looks_only = args.dry_run || args.as_of.is_some_and(|as_of| as_of > now);
-    let signer = if looks_only { None } else { Some(read_signing_key(&config, "janitor")?) };
-    let expire = Expire {
-        vault: &vault,
-        keyring: &keyring,
-        signer: signer.as_ref(),
-        at_once: config.limits.jobs as usize,
-        cancel: &edge.stop,
-    };
-    let report = expire.run(Request { as_of: args.as_of, dry_run: args.dry_run, confirm: args.confirm }, now).await?;
-    let class = report.class();
-    edge.output.outcome("expire", &report, class.is_none(), text)?;
-    for problem in &report.problems {
+    let looks_only = request.dry_run || request.as_of.is_some_and(|as_of| as_of > now);
+    let signer = if looks_only { None } else { Some(read_signing_key(config, "janitor")?) };
+    let expire = Expire { vault, keyring, signer: signer.as_ref(), at_once: config.limits.jobs as usize, cancel: &edge.stop };
+    expire.run(request, now).await
+}
+
+/// Each thing that is wrong, and what waits for a person.
+#[must_use]
+pub fn complaints(report: &ExpireReport) -> Vec<Complaint> {
+    let problems = report.problems.iter().map(|problem| {
         let object = problem.tenant.as_ref().unwrap_or(&problem.object);
-        edge.output.complain(&Printable(object).to_string(), &problem.problem, &problem.hint);
-    }
-    if let Some(waiting) = report.waiting.as_ref().filter(|_| !report.dry_run) {
+        Complaint::new(object, &problem.problem, &problem.hint)
+    });
+    let waiting = report.waiting.as_ref().filter(|_| !report.dry_run).map(|waiting| {
         let waits =
             format!("{} for somebody to look and to confirm", count_of(waiting.backups.len(), "backup waits", "backups wait"));
         let hint = match &waiting.run {
@@ -73,7 +77,32 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
                     .to_owned()
             }
         };
-        edge.output.complain("expire", &waits, &hint);
+        Complaint::new("expire", waits, hint)
+    });
+    problems.chain(waiting).collect()
+}
+
+/// What was done, in a line.
+#[must_use]
+pub fn summary(report: &ExpireReport) -> String {
+    let removed = if report.dry_run { "would remove" } else { "removed" };
+    format!(
+        "{removed} {} whose time was over at {}: {}, {}",
+        count(report.removed.len() as u64, "backup"),
+        time(report.as_of),
+        count(report.objects_removed, "object"),
+        size(report.bytes_removed),
+    )
+}
+
+pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let installation = Installation::open(edge, Role::Janitor).await?;
+    let request = Request { as_of: args.as_of, dry_run: args.dry_run, confirm: args.confirm };
+    let report = perform(&installation, edge, request).await?;
+    let class = report.class();
+    edge.output.outcome("expire", &report, class.is_none(), text)?;
+    for Complaint { object, message, hint } in complaints(&report) {
+        edge.output.complain(&Printable(&object).to_string(), &message, &hint);
     }
     Ok(Ended { worst: class })
 }
@@ -112,13 +141,6 @@ fn text(report: &ExpireReport) -> String {
         let until = report.kept_by_lock.until.map(time).unwrap_or_default();
         text.push_str(&format!("locked: {}, the last until {until}\n", count(report.kept_by_lock.objects, "object")));
     }
-    let removed = if report.dry_run { "would remove" } else { "removed" };
-    text.push_str(&format!(
-        "{removed} {} whose time was over at {}: {}, {}\n",
-        count(report.removed.len() as u64, "backup"),
-        time(report.as_of),
-        count(report.objects_removed, "object"),
-        size(report.bytes_removed),
-    ));
+    text.push_str(&format!("{}\n", summary(report)));
     text
 }

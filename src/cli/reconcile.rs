@@ -14,6 +14,7 @@ use crate::{
         reconcile::{FoundDatabase, Reconcile, ReconcileReport, Why},
     },
     printable::Printable,
+    worker::job::Complaint,
 };
 
 /// Arguments.
@@ -24,8 +25,12 @@ pub struct Args {
     dry_run: bool,
 }
 
-pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
-    let Installation { config, vault, keyring } = &Installation::open(edge, Role::Eraser).await?;
+/// Looks for what was erased, with the eraser's credentials.
+///
+/// # Errors
+/// As [`Reconcile::run`].
+pub async fn perform(installation: &Installation, edge: &Edge, dry_run: bool) -> Result<ReconcileReport, Failure> {
+    let Installation { config, vault, keyring } = installation;
     let operator = read_signing_key(config, "operator");
     let reconcile = Reconcile {
         vault,
@@ -37,10 +42,35 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
         }),
         eraser: &read_signing_key(config, "eraser")?,
         approvals: config.approvals.needed("drop"),
-        dry_run: args.dry_run,
-        clock: &chrono::Utc::now,
+        dry_run,
+        clock: &|| edge.now(),
     };
-    let report = reconcile.run().await?;
+    reconcile.run().await
+}
+
+/// What came of it, in a line.
+#[must_use]
+pub fn summary(report: &ReconcileReport) -> String {
+    match report.class {
+        None => format!("no database that was erased is there again ({})", count(report.tombstones, "tombstone")),
+        Some(_) => {
+            format!("{}, {}", count(report.found.len() as u64, "database"), count(report.problems.len() as u64, "problem"))
+        }
+    }
+}
+
+/// Each thing that is wrong.
+#[must_use]
+pub fn complaints(report: &ReconcileReport) -> Vec<Complaint> {
+    let found = report.found.iter().map(|found| Complaint::new(&found.node, line(found).trim_end(), ""));
+    let problems = report.problems.iter().map(|problem| Complaint::new(&problem.object, &problem.problem, ""));
+    let open = report.open.iter().map(|open| Complaint::new(&open.object, &open.what, ""));
+    found.chain(problems).chain(open).collect()
+}
+
+pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let installation = Installation::open(edge, Role::Eraser).await?;
+    let report = perform(&installation, edge, args.dry_run).await?;
     edge.output.outcome("reconcile", &report, report.class.is_none(), text)?;
     Ok(Ended { worst: report.class })
 }
@@ -53,7 +83,7 @@ fn text(report: &ReconcileReport) -> String {
     }
     text.push_str(&leaving::open(&report.open));
     if report.class.is_none() {
-        text.push_str(&format!("no database that was erased is there again ({})\n", count(report.tombstones, "tombstone")));
+        text.push_str(&format!("{}\n", summary(report)));
     }
     if report.dry_run {
         text.push_str("nothing was done\n");

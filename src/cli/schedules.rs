@@ -11,7 +11,6 @@ use crate::{
     config::schedule::{
         Schedule,
         folder::{beside, files, write_shipped},
-        is_name,
     },
     operation::failure::{Failure, FailureClass},
     printable::{Printable, Word},
@@ -52,7 +51,7 @@ pub struct ScheduleLine {
     pub is_built: bool,
     /// The next five times, on or off, before jitter; fewer where the calendar ends in 2100.
     pub next: Vec<DateTime<FixedOffset>>,
-    /// The line of a crontab that does it today; `null` where it is off or no command can.
+    /// The line of a crontab that does it without a worker that stays; `null` where it is off or not built.
     pub crontab: Option<String>,
     /// Why there is none.
     pub why_no_crontab: Option<String>,
@@ -72,10 +71,10 @@ pub struct ScheduleProblem {
 /// How many times are shown.
 const SHOWN: usize = 5;
 
-const NOT_RUN: &str =
-    "nothing runs these yet: `tenure worker` is not built. cron does, or a systemd timer, by the commands above";
+const WHO_RUNS_THEM: &str =
+    "`tenure worker` runs those that are on; without it cron does, or a systemd timer, by the commands above";
 const CRON_KNOWS_LESS: &str =
-    "cron goes by the host's time zone, and knows no jitter, window, deadline or retries: those are for the worker";
+    "cron goes by the host's time zone, which must be the schedule's: a run that comes after the window begins nobody, and fails";
 
 pub(super) fn run(args: &Args, edge: &Edge) -> Result<Ended, Failure> {
     let config = edge.global.config_file();
@@ -99,7 +98,7 @@ pub(super) fn run(args: &Args, edge: &Edge) -> Result<Ended, Failure> {
         written: written.iter().map(|path| shown(path)).collect(),
         schedules,
         problems,
-        notes: [NOT_RUN, CRON_KNOWS_LESS].map(str::to_owned).to_vec(),
+        notes: [WHO_RUNS_THEM, CRON_KNOWS_LESS].map(str::to_owned).to_vec(),
     };
     edge.output.report("schedules", &report, text)?;
     failures.iter().for_each(|failure| edge.output.remark(failure));
@@ -125,21 +124,12 @@ fn crontab(schedule: &Schedule, config: &Path) -> Result<String, &'static str> {
     if !schedule.enabled {
         return Err("off");
     }
-    let name = schedule.action.name();
-    let what = if ["expire", "reconcile"].contains(&name) {
-        String::new()
-    } else if schedule.is_for_everybody() {
-        " --all".to_owned()
-    } else if schedule.tenants.iter().all(|glob| is_name(&glob.0)) {
-        schedule.tenants.iter().map(|glob| format!(" {}", Word(&glob.0))).collect()
-    } else {
-        return Err("no command takes patterns: only the worker will");
-    };
     // cron's PATH is short, and its folder the home of whoever it runs as.
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tenure"));
     let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
     let (program, config) = (program.display().to_string(), config.display().to_string());
-    let command = format!("{} --config {} --no-progress -q {name}{what}", Word(&program), Word(&config));
+    let name = Word(&schedule.name);
+    let command = format!("{} --config {} --no-progress -q worker --once {name}", Word(&program), Word(&config));
     // In a crontab a percent sign ends the command.
     Ok(format!("{}  {}", schedule.cron, command.replace('%', r"\%")))
 }

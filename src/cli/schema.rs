@@ -8,6 +8,7 @@ use super::{
     notify::NotifyReport,
     output::{Document, ErrorDocument},
     schedules::SchedulesReport,
+    worker::WorkerReport,
 };
 use crate::{
     observe::notify::message::Message,
@@ -83,6 +84,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("show", of::<ShowReport>()),
         ("tenants", of::<TenantsReport>()),
         ("verify", of::<VerifyReport>()),
+        ("worker", of::<WorkerReport>()),
         ("webhook", schema_for!(Message)),
     ]
 }

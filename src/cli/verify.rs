@@ -14,6 +14,7 @@ use crate::{
         verify::{Verify, VerifyReport, Which},
     },
     printable::Printable,
+    seal::RecoveryIdentity,
     tenant::TenantName,
 };
 
@@ -33,10 +34,16 @@ pub struct Args {
     identity: Option<PathBuf>,
 }
 
-pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
-    let identity = args.identity.as_deref().map(read_identity).transpose()?;
-    let installation = Installation::open(edge, Role::Restorer).await?;
-    let which = if args.all { Which::All } else { Which::Tenants(args.tenants) };
+/// Verifies, with the restorer's credentials; with an identity it also opens everything.
+///
+/// # Errors
+/// Stores out of reach; a tenant that nobody knows.
+pub async fn perform(
+    installation: &Installation,
+    edge: &Edge,
+    which: &Which,
+    identity: Option<&RecoveryIdentity>,
+) -> Result<VerifyReport, Failure> {
     let signer = match installation.config.signing.restorer {
         Some(_) => read_signing_key(&installation.config, "restorer").map_err(|failure| failure.one_line()),
         None => Err("the configuration has no `signing.restorer`".to_owned()),
@@ -44,12 +51,29 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
     let verify = Verify {
         vault: &installation.vault,
         keyring: &installation.keyring,
-        identity: identity.as_ref(),
+        identity,
         signer: signer.as_ref().map_err(Clone::clone),
         progress: &*edge.progress(),
         cancel: &edge.stop,
     };
-    let report = verify.run(&which, edge.now()).await?;
+    verify.run(which, edge.now()).await
+}
+
+/// What was looked at, in a line.
+#[must_use]
+pub fn summary(report: &VerifyReport) -> String {
+    let checked = &report.checked;
+    let how =
+        if report.opened { "every chunk was opened and its rows counted" } else { "digests and signatures; nothing was opened" };
+    let all = (count(checked.manifests, "backup"), count(checked.chunks, "chunk"), size(checked.bytes));
+    format!("checked {}, {}, {} ({how})", all.0, all.1, all.2)
+}
+
+pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
+    let identity = args.identity.as_deref().map(read_identity).transpose()?;
+    let installation = Installation::open(edge, Role::Restorer).await?;
+    let which = if args.all { Which::All } else { Which::Tenants(args.tenants) };
+    let report = perform(&installation, edge, &which, identity.as_ref()).await?;
     edge.output.outcome("verify", &report, report.problems.is_empty(), text)?;
     Ok(Ended { worst: (!report.problems.is_empty()).then_some(FailureClass::Integrity) })
 }
@@ -79,15 +103,7 @@ fn text(report: &VerifyReport) -> String {
     if !report.unknown.is_empty() {
         text.push_str(&format!("{} that tenure does not know\n", count(report.unknown.len() as u64, "object")));
     }
-    let checked = &report.checked;
-    let how =
-        if report.opened { "every chunk was opened and its rows counted" } else { "digests and signatures; nothing was opened" };
-    text.push_str(&format!(
-        "checked {}, {}, {} ({how})\n",
-        count(checked.manifests, "backup"),
-        count(checked.chunks, "chunk"),
-        size(checked.bytes)
-    ));
+    text.push_str(&format!("{}\n", summary(report)));
     text.push_str(&match report.problems.len() {
         0 => "all good\n".to_owned(),
         n => format!("{}; backups that are not named are whole{}\n", count(n as u64, "problem"), mended(report)),

@@ -6,6 +6,7 @@ pub mod zone;
 
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,17 @@ pub struct Schedule {
     /// How often a tenant that failed is tried again. 0 by default.
     #[serde(default)]
     pub retries: u32,
+}
+
+/// One time of a schedule. All of it counts from the schedule's own time, so that a restart prolongs nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// When it is due, before jitter. Who has a backup that was taken then or later is not due.
+    pub due_at: DateTime<Utc>,
+    /// From when on nothing is begun: the window's end, the deadline, or the next time, whichever comes first.
+    pub until: DateTime<Utc>,
+    /// When what still runs is stopped.
+    pub deadline: Option<DateTime<Utc>>,
 }
 
 /// What a schedule does.
@@ -143,6 +155,23 @@ impl Schedule {
         let schedule: Self = toml::from_str(text).map_err(|error| places.explain(&error))?;
         schedule.check(file, &places)?;
         Ok(schedule)
+    }
+
+    /// Its first time after `after`, before jitter.
+    #[must_use]
+    pub fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.cron.next(after, self.time_zone.0).map(|time| time.to_utc())
+    }
+
+    /// Its last time up to `now`; `None` where there was none in ten years.
+    #[must_use]
+    pub fn slot(&self, now: DateTime<Utc>) -> Option<Slot> {
+        let due_at = self.cron.last(now, self.time_zone.0)?.to_utc();
+        let later = |span: Span| due_at + span.get();
+        let deadline = self.deadline.map(later);
+        let ends = [self.next(due_at), self.window.map(later), deadline];
+        let until = ends.into_iter().flatten().min().unwrap_or(DateTime::<Utc>::MAX_UTC);
+        Some(Slot { due_at, until, deadline })
     }
 
     /// Whether it is for every tenant.

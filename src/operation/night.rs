@@ -44,18 +44,19 @@ impl Turn {
         Act { id: self.run, night: Some(night), ..Act::new(vault.root().installation, command, times, outcome) }
     }
 
-    /// Writes down that everything is done that this time of the schedule asks for, when nothing is to be said of single tenants.
+    /// Writes down what was done at this time of the schedule, where nothing is to be said of single tenants.
     ///
     /// # Errors
     /// It cannot be written.
-    pub async fn record_done(
+    pub async fn record(
         &self,
         vault: &Vault,
         command: ActCommand,
         times: (DateTime<Utc>, DateTime<Utc>),
+        outcome: ActOutcome,
         signer: &SigningKey,
     ) -> Result<(), DocumentError> {
-        vault.put_act(&self.act(vault, command, times, ActOutcome::Done), signer).await
+        vault.put_act(&self.act(vault, command, times, outcome), signer).await
     }
 
     /// The records of this time of the schedule, whoever wrote them.

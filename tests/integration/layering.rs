@@ -11,7 +11,7 @@ use syn::visit::{self, Visit};
 /// From the top to the bottom.
 const ROWS: [(&str, &[&str]); 7] = [
     ("the program", &["main"]),
-    ("the edge", &["cli", "config", "observe"]),
+    ("the edge", &["cli", "config", "observe", "worker"]),
     ("operations", &["operation"]),
     ("what the names and bytes mean", &["postgres", "vault", "keyring", "signed"]),
     ("objects by name", &["store"]),

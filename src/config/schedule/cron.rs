@@ -215,6 +215,17 @@ impl Cron {
         first.into_iter().chain(second).min()
     }
 
+    /// The last time up to `now` in a zone; `None` when there was none in the ten years before.
+    #[must_use]
+    pub fn last(&self, now: DateTime<Utc>, zone: Tz) -> Option<DateTime<Tz>> {
+        // The search goes forward only: from ever further back, so that what comes each minute is not searched for years.
+        [1, 24, 8 * 24, 32 * 24, 366 * 24, 3660 * 24].into_iter().find_map(|hours| {
+            let from = now - TimeDelta::hours(hours);
+            let times = std::iter::successors(self.next(from, zone), |time| self.next(time.to_utc(), zone));
+            times.take_while(|time| *time <= now).last()
+        })
+    }
+
     /// What a clock shows when it comes, after it showed `after`; a clock that is never changed.
     fn ticks(&self, after: NaiveDateTime) -> impl Iterator<Item = NaiveDateTime> + '_ {
         let next = |after: &NaiveDateTime| {

@@ -87,5 +87,5 @@ fn completions_and_pages_for_every_command() {
         let (code, text, _) = program.say(page);
         assert!(code == 0 && text.contains(".TH"), "{page:?}");
     }
-    assert_eq!(program.refused(2, &["man", "worker"])["kind"], "usage");
+    assert_eq!(program.refused(2, &["man", "nobody"])["kind"], "usage");
 }

@@ -34,6 +34,7 @@ mod restore;
 mod schedules;
 pub mod schema;
 mod show;
+mod status;
 mod stores;
 pub mod table;
 mod tenants;
@@ -76,6 +77,9 @@ pub enum Command {
     Init(Box<init::Args>),
     /// Look at everything that the coming night needs
     Check,
+    /// Show on one screen how the fleet is: who is late, what is wrong, what to type next
+    #[command(after_help = "Exit codes: 0 all is well; 3 somebody is late, or something is wrong; 1 it cannot be told.")]
+    Status,
     /// List every tenant, with its place and its newest backup
     Tenants,
     /// Back up tenants
@@ -149,6 +153,7 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
     match command {
         Command::Init(args) => init::run(*args, edge).await,
         Command::Check => edge.until_stopped(check::run(edge)).await,
+        Command::Status => edge.until_stopped(status::run(edge)).await,
         Command::Tenants => edge.until_stopped(tenants::run(edge)).await,
         Command::Backup(args) => backup::run(args, edge).await,
         Command::Expire(args) => expire::run(args, edge).await,

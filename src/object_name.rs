@@ -236,6 +236,8 @@ fn parse_document(text: &str) -> Option<Document> {
 
 /// Prefixes for listings. All end in `/`, so that one never matches a neighbour's.
 pub mod prefix {
+    use chrono::NaiveDate;
+
     use super::{Locker, NameTag, RecordId};
 
     /// `signers/`
@@ -250,6 +252,13 @@ pub mod prefix {
     pub const PROBE: &str = "probe/";
     /// `runs/`
     pub const RUNS: &str = "runs/";
+
+    /// Records of acts that began on one day.
+    #[must_use]
+    pub fn runs_of(day: NaiveDate) -> String {
+        format!("{RUNS}{}/", day.format("%Y/%m/%d"))
+    }
+
     /// `plans/`
     pub const PLANS: &str = "plans/";
 

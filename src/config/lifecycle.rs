@@ -30,6 +30,8 @@ pub struct Erasure {
     pub grace: Span,
     /// How many may begin within a day: a guard against accidents.
     pub per_day: u32,
+    /// How long after its grace an erasure that is not through, or a purge or a drop after it was begun, is an alarm.
+    pub overdue_after: Span,
 }
 
 impl Erasure {
@@ -38,11 +40,17 @@ impl Erasure {
     pub fn grace(&self) -> TimeDelta {
         TimeDelta::from_std(self.grace.get()).unwrap_or(TimeDelta::MAX)
     }
+
+    /// From when on an erasure takes too long.
+    #[must_use]
+    pub fn overdue_after(&self) -> TimeDelta {
+        TimeDelta::from_std(self.overdue_after.get()).unwrap_or(TimeDelta::MAX)
+    }
 }
 
 impl Default for Erasure {
     fn default() -> Self {
-        Self { grace: Span::from_secs(7 * 86_400), per_day: 10 }
+        Self { grace: Span::from_secs(7 * 86_400), per_day: 10, overdue_after: Span::from_secs(2 * 86_400) }
     }
 }
 

@@ -324,6 +324,7 @@ mod tests {
             expired: 0,
             on_hold: false,
             late_after_seconds: 93_600,
+            failed: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     erased::{self, Erasures},
@@ -10,9 +11,9 @@ use super::{
     living, lost,
 };
 use crate::{
-    format::record::Source,
-    id::{KeyId, NameTag},
-    keyring::{Census, Keyring},
+    format::record::{CopyOid, Source},
+    id::{KeyId, Locker, NameTag},
+    keyring::{Census, Keyring, TenantKeys},
     postgres::{
         discover::{Discovery, Found, Rules, discover},
         target::Target,
@@ -20,8 +21,11 @@ use crate::{
     printable::Printable,
     signed::DocumentError,
     tenant::TenantName,
-    vault::Vault,
+    vault::{Vault, gone::Gone, records::Sources},
 };
+
+/// Tenants whose records are read at once.
+const READERS: usize = 16;
 
 /// One PostgreSQL server of the configuration.
 #[derive(Clone)]
@@ -47,8 +51,8 @@ pub struct Known {
     pub sources: BTreeMap<TenantName, Source>,
     /// Databases that tenure made and that are nobody's place, by system identifier and OID, each with the tenant that it was made from.
     copies: BTreeMap<(String, u32), TenantName>,
-    /// Keys that are there, and that purge notes name; and purge notes that cannot be read. In words.
-    pub returned: Vec<String>,
+    /// Keys that are there, and that purge notes name; and purge notes that cannot be read.
+    pub returned: Vec<Returned>,
     /// Those keys.
     pub dead: BTreeSet<KeyId>,
     /// Tenants whose record of their source is missing or cannot be trusted.
@@ -68,40 +72,15 @@ impl Known {
     /// A store that cannot be reached. Records that cannot be trusted are in [`Known::untrusted_sources`] and [`Known::untrusted_copies`].
     pub async fn read(vault: &Vault, keyring: &Keyring) -> Result<Self, Failure> {
         let census = keyring.census().await?;
-        let mut known = Self { census, erased: erased::everybody(vault, keyring).await?, ..Self::default() };
-        for (tenant, keys) in &mut known.census.tenants {
-            let gone = living::set_aside(vault, keys).await?;
-            if let Some(erasures) = known.erased.get(&keys.tag) {
-                living::set_aside_erased(erasures, keys);
-            }
-            let unreadable: Vec<&DocumentError> = gone.values().flat_map(|gone| &gone.unreadable).collect();
-            let said = unreadable.iter().map(|error| format!("{error}: nothing of tenant {tenant} counts until that is settled"));
-            known.returned.extend(said);
-            if unreadable.is_empty() {
-                known.returned.extend(living::returned(keys));
-                known.dead.extend(keys.dead.iter().map(|record| record.key_id));
-            }
-            for locker in keys.lockers() {
-                match vault.copies(locker).await {
-                    Ok(copies) => known
-                        .copies
-                        .extend(copies.into_iter().map(|copy| ((copy.system_identifier, copy.database_oid), tenant.clone()))),
-                    Err(error) => known.untrusted_copies.push((tenant.clone(), only_if_integrity(error)?)),
-                }
-                let sources = vault.sources(locker).await?;
-                let lost = lost::lost_source(vault, locker, &sources).await?;
-                let unreadable = sources.unreadable.into_iter().map(|(_, error)| error).chain(lost);
-                let before = known.untrusted_sources.len();
-                known.untrusted_sources.extend(unreadable.map(|error| (tenant.clone(), error)));
-                if let Some(source) = sources.current.filter(|_| known.untrusted_sources.len() == before) {
-                    match gone.get(&locker).and_then(|gone| gone.dropped_at(&source.system_identifier, source.database_oid)) {
-                        Some(at) => known.dropped.insert(tenant.clone(), at),
-                        None => known.dropped.remove(tenant),
-                    };
-                    known.sources.insert(tenant.clone(), source);
-                }
-            }
-        }
+        let mut known = Self { erased: erased::everybody(vault, keyring).await?, ..Self::default() };
+        let erased = &known.erased;
+        let read: Vec<OfOne> = stream::iter(census.tenants.into_values())
+            .map(async |keys| OfOne::read(vault, erased.get(&keys.tag), keys).await)
+            .buffered(READERS)
+            .try_collect()
+            .await?;
+        known.census.problems = census.problems;
+        read.into_iter().for_each(|of_one| known.add(of_one));
         // A purged tenant is nobody that is known: nobody misses it, and if it lives, it is new.
         known.census.tenants.retain(|_, keys| !keys.lockers().is_empty());
         // A copy that took its tenant's place is the tenant now.
@@ -109,6 +88,36 @@ impl Known {
             known.copies.remove(&(source.system_identifier.clone(), source.database_oid));
         }
         Ok(known)
+    }
+
+    fn add(&mut self, OfOne { keys, gone, lockers }: OfOne) {
+        let tenant = &keys.tenant;
+        let unreadable: Vec<&DocumentError> = gone.values().flat_map(|gone| &gone.unreadable).collect();
+        let said = unreadable.iter().map(|error| format!("{error}: nothing of tenant {tenant} counts until that is settled"));
+        self.returned.extend(said.map(|said| Returned { tenant: tenant.clone(), what: ReturnedWhat::Note, said }));
+        if unreadable.is_empty() {
+            self.returned.extend(living::returned(&keys));
+            self.dead.extend(keys.dead.iter().map(|record| record.key_id));
+        }
+        for OfLocker { locker, copies, sources, lost } in lockers {
+            match copies {
+                Ok(copies) => self
+                    .copies
+                    .extend(copies.into_iter().map(|copy| ((copy.system_identifier, copy.database_oid), tenant.clone()))),
+                Err(error) => self.untrusted_copies.push((tenant.clone(), error)),
+            }
+            let unreadable = sources.unreadable.into_iter().map(|(_, error)| error).chain(lost);
+            let before = self.untrusted_sources.len();
+            self.untrusted_sources.extend(unreadable.map(|error| (tenant.clone(), error)));
+            if let Some(source) = sources.current.filter(|_| self.untrusted_sources.len() == before) {
+                match gone.get(&locker).and_then(|gone| gone.dropped_at(&source.system_identifier, source.database_oid)) {
+                    Some(at) => self.dropped.insert(tenant.clone(), at),
+                    None => self.dropped.remove(tenant),
+                };
+                self.sources.insert(tenant.clone(), source);
+            }
+        }
+        self.census.tenants.insert(tenant.clone(), keys);
     }
 
     /// Tenants with records that cannot be trusted. While there are any, a database that tenure made, or somebody's place, may go
@@ -142,8 +151,66 @@ impl Known {
     }
 }
 
+/// What is recorded of one tenant.
+struct OfOne {
+    keys: TenantKeys,
+    gone: BTreeMap<Locker, Gone>,
+    lockers: Vec<OfLocker>,
+}
+
+/// What is recorded in one of his lockers.
+struct OfLocker {
+    locker: Locker,
+    copies: Result<Vec<CopyOid>, DocumentError>,
+    sources: Sources,
+    /// That these are lost.
+    lost: Option<DocumentError>,
+}
+
+impl OfOne {
+    async fn read(vault: &Vault, erasures: Option<&Erasures>, mut keys: TenantKeys) -> Result<Self, Failure> {
+        let gone = living::set_aside(vault, &mut keys).await?;
+        if let Some(erasures) = erasures {
+            living::set_aside_erased(erasures, &mut keys);
+        }
+        let mut lockers = Vec::new();
+        for locker in keys.lockers() {
+            let copies = match vault.copies(locker).await {
+                Ok(copies) => Ok(copies),
+                Err(error) => Err(only_if_integrity(error)?),
+            };
+            let sources = vault.sources(locker).await?;
+            let lost = lost::lost_source(vault, locker, &sources).await?;
+            lockers.push(OfLocker { locker, copies, sources, lost });
+        }
+        Ok(Self { keys, gone, lockers })
+    }
+}
+
 fn only_if_integrity(error: DocumentError) -> Result<DocumentError, Failure> {
     if error.is_integrity() { Ok(error) } else { Err(error.into()) }
+}
+
+/// Something that a purge took, or may have taken, and that is there.
+#[derive(Debug, Clone)]
+pub struct Returned {
+    /// Whose.
+    pub tenant: TenantName,
+    /// What it is.
+    pub what: ReturnedWhat,
+    /// In words.
+    pub said: String,
+}
+
+/// What is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReturnedWhat {
+    /// A key that a purge destroyed.
+    Purged,
+    /// A key that was destroyed because newer ones took its place.
+    Pruned,
+    /// A note that cannot be read: it may name anything.
+    Note,
 }
 
 /// What lives on the clusters now.

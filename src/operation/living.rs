@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     erased::{self, Erasures},
     failure::{Failure, FailureClass},
+    fleet::{Returned, ReturnedWhat},
     lost,
 };
 use crate::{
@@ -110,15 +111,16 @@ pub async fn unfinished(vault: &Vault, dead: &[KeyRecord], tenant: &TenantName) 
 }
 
 /// What should be said of keys that are there, though a purge note names them.
-pub fn returned(keys: &TenantKeys) -> impl Iterator<Item = String> {
+pub fn returned(keys: &TenantKeys) -> impl Iterator<Item = Returned> {
     let tenant = &keys.tenant;
     keys.dead.iter().map(move |record| {
         let key = record.key_id;
         let name = Word(tenant.as_str());
-        let again = match keys.pruned.contains(&key) {
-            true => format!("`tenure keys prune {name}` destroys it again"),
-            false => format!("`tenure purge {name} --returned` destroys it"),
+        let (what, again) = match keys.pruned.contains(&key) {
+            true => (ReturnedWhat::Pruned, format!("`tenure keys prune {name}` destroys it again")),
+            false => (ReturnedWhat::Purged, format!("`tenure purge {name} --returned` destroys it")),
         };
-        format!("key {key} of tenant {tenant} is there, and was to be destroyed: nothing uses it; {again}")
+        let said = format!("key {key} of tenant {tenant} is there, and was to be destroyed: nothing uses it; {again}");
+        Returned { tenant: tenant.clone(), what, said }
     })
 }

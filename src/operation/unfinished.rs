@@ -18,6 +18,20 @@ use crate::{
     vault::{Vault, list_named},
 };
 
+/// A purge, a drop or an erasure that was begun and is not through, or a plan that is not to be trusted.
+pub(super) struct Unfinished {
+    /// Whose, where that is known.
+    pub(super) tenant: Option<TenantName>,
+    /// Since when it could be through: the end of an erasure's grace, else when it was planned.
+    pub(super) since: DateTime<Utc>,
+    /// Whether it is an erasure's plan.
+    pub(super) is_erasure: bool,
+    /// Whether it waits for nobody: its grace lasts, or locks alone keep something.
+    pub(super) rests: bool,
+    /// What is said of it.
+    pub(super) failure: Failure,
+}
+
 /// Every purge and drop that waits for another run of it, and every open plan that is not to be trusted, each with its tenant where `names` has it.
 /// One whose keys are all destroyed, and of which only locks keep something, waits for nobody until they end.
 ///
@@ -29,19 +43,40 @@ pub(super) async fn purges(
     names: &BTreeMap<NameTag, TenantName>,
     now: DateTime<Utc>,
 ) -> Result<Vec<(Option<TenantName>, Failure)>, Failure> {
+    let all = begun(vault, keyring, names, now).await?.into_iter();
+    Ok(all.filter(|one| !one.rests).map(|one| (one.tenant, one.failure)).collect())
+}
+
+/// As [`purges`], and those that wait for nobody yet.
+///
+/// # Errors
+/// As [`purges`].
+pub(super) async fn begun(
+    vault: &Vault,
+    keyring: &Keyring,
+    names: &BTreeMap<NameTag, TenantName>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Unfinished>, Failure> {
     let mut found = Vec::new();
     let open = vault.listed_plans(|steps| !steps.contains(&Step::Closed)).await?;
     let is_erasure = |plan: &&Plan| matches!(plan.act, PlannedAct::Erase { .. });
     let of_erasures: BTreeSet<NameTag> =
         open.iter().filter_map(|listed| listed.plan.as_ref().ok()).filter(is_erasure).map(|plan| plan.name_tag).collect();
     for listed in open {
-        let begun = listed.is_begun();
+        let (begun, stored_at) = (listed.is_begun(), listed.stored_at);
+        let doubtful = |error: DocumentError| Unfinished {
+            tenant: None,
+            since: stored_at,
+            is_erasure: false,
+            rests: false,
+            failure: error.into(),
+        };
         // A step that the eraser did not sign says nothing, and nobody goes on with the plan while it is there.
-        found.extend(listed.wrong.into_iter().map(|error| (None, error.into())));
+        found.extend(listed.wrong.into_iter().map(doubtful));
         let plan = match listed.plan {
             Ok(plan) => plan,
             Err(error) => {
-                found.push((None, error.into()));
+                found.push(doubtful(error));
                 continue;
             }
         };
@@ -57,17 +92,19 @@ pub(super) async fn purges(
             Some(tenant) => Some(tenant.clone()),
             None => name_in_mirrors(keyring, plan.name_tag).await,
         };
-        // Before its grace is over it waits for nobody.
-        if matches!(plan.act, PlannedAct::Erase { grace_until } if grace_until > now) {
-            continue;
-        }
-        let failure = match is_locked(vault, &plan, &listed.steps, now).await {
-            Ok(true) => continue,
-            Ok(false) => still_open(vault, &plan, &listed.steps, tenant.as_ref()),
-            Err(error @ DocumentError::Store { .. }) => return Err(error.into()),
-            Err(error) => error.into(),
+        let (is_erasure, grace_until) = match plan.act {
+            PlannedAct::Erase { grace_until } => (true, Some(grace_until)),
+            _ => (false, None),
         };
-        found.push((tenant, failure));
+        // Before its grace is over it waits for nobody.
+        let in_grace = grace_until.is_some_and(|until| until > now);
+        let (rests, failure) = match is_locked(vault, &plan, &listed.steps, now).await {
+            Ok(is_locked) => (in_grace || is_locked, still_open(vault, &plan, &listed.steps, tenant.as_ref())),
+            Err(error @ DocumentError::Store { .. }) => return Err(error.into()),
+            Err(error) => (in_grace, error.into()),
+        };
+        let since = grace_until.unwrap_or(plan.created_at).max(plan.created_at);
+        found.push(Unfinished { tenant, since, is_erasure, rests, failure });
     }
     Ok(found)
 }

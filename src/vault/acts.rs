@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Vault, list_named, records::Record};
@@ -113,6 +113,27 @@ impl Vault {
             _ => None,
         });
         Ok(ids.collect())
+    }
+
+    /// Records of acts that began on these days, by their names: each with when the store got it. [`Vault::record`] reads one.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub async fn acts_of(
+        &self,
+        days: impl IntoIterator<Item = NaiveDate>,
+    ) -> Result<Vec<(Document, DateTime<Utc>)>, DocumentError> {
+        let mut acts = Vec::new();
+        for day in days {
+            let prefix = prefix::runs_of(day);
+            let (named, _) =
+                list_named(self.store(), &prefix).await.map_err(|error| signed::store_error(self.store(), &prefix, error))?;
+            acts.extend(named.into_iter().filter_map(|(name, listed)| match name {
+                ObjectName::Document(document @ Document::Run(..)) => Some((document, listed.modified)),
+                _ => None,
+            }));
+        }
+        Ok(acts)
     }
 
     /// The record of an act and who signed it.

@@ -48,6 +48,18 @@ impl Findings {
         self.damaged.contains(&object)
     }
 
+    /// Whether anything is damaged, as far as is known.
+    #[must_use]
+    pub fn any_damaged(&self) -> bool {
+        !self.damaged.is_empty()
+    }
+
+    /// Objects whose locks were found too short, and by no later look as long as they should be.
+    #[must_use]
+    pub fn short_locks(&self) -> usize {
+        self.short.len()
+    }
+
     /// Whether its lock was found shorter than a manifest says, and by no later look as long: then what manifests say of it is not believed.
     #[must_use]
     pub fn is_lock_short(&self, object: StoredObject) -> bool {

@@ -35,6 +35,8 @@ pub struct History {
     pub noted_at: Option<DateTime<Utc>>,
     /// Objects that a crashed run left: signatures without a manifest. Harmless.
     pub leftovers: Vec<String>,
+    /// Backups whose manifest is listed and was not read: see [`Vault::recent`].
+    pub unread: Vec<BackupId>,
 }
 
 /// A backup that a purge note names.
@@ -127,6 +129,16 @@ impl Vault {
     /// # Errors
     /// [`DocumentError::Store`] only: what cannot be reached is not known to be wrong.
     pub async fn history(&self, locker: Locker, now: DateTime<Utc>) -> Result<History, DocumentError> {
+        self.recent(locker, now, usize::MAX).await
+    }
+
+    /// As [`Vault::history`], of the newest so many backups by their names and the store's times, for who asks about every tenant often. Of the
+    /// others, [`History::unread`], nothing is known but that something bears their names: neither that they verify nor when they expire; and
+    /// a hole before the oldest that is read is not looked for. Nothing may be removed, restored or refused by it.
+    ///
+    /// # Errors
+    /// As [`Vault::history`].
+    pub async fn recent(&self, locker: Locker, now: DateTime<Utc>, newest: usize) -> Result<History, DocumentError> {
         let prefix = prefix::in_locker(locker, "b");
         // What bears no name of ours is no backup; `verify` names it.
         let (named, _) = list_named(self.store(), &prefix)
@@ -173,7 +185,7 @@ impl Vault {
             }
         }
 
-        let manifests: Vec<_> = listed
+        let mut manifests: Vec<_> = listed
             .iter()
             .filter_map(|(name, stored_at)| match name {
                 ObjectName::Document(Document::Manifest(_, backup)) if !voids.contains(backup) && !named.contains(backup) => {
@@ -182,6 +194,9 @@ impl Vault {
                 _ => None,
             })
             .collect();
+        // Ids tell their time to the second: the store's time parts those of one second.
+        manifests.sort_by_key(|(backup, stored_at)| std::cmp::Reverse((backup.time(), *stored_at)));
+        history.unread = manifests.split_off(newest.min(manifests.len())).into_iter().map(|(backup, _)| backup).collect();
         let there = |id: BackupId| listed.get(&ObjectName::Document(Document::Manifest(locker, id))).copied();
         let mut let_go: BTreeMap<BackupId, LetGo> = BTreeMap::new();
         let mut notes: Vec<_> = gone.backups().collect();
@@ -331,6 +346,7 @@ impl Vault {
                 Some(sha256) if *sha256 == previous.sha256 => continue,
                 Some(_) => "it is not the manifest that its successor was built upon",
                 None if previous.expires_at <= now || voids.contains(&previous.backup) => continue,
+                None if history.unread.contains(&previous.backup) => continue,
                 None => "a later backup names it, and it is not to be found or not to be trusted",
             };
             holes.entry(previous.backup).or_insert((what, previous.sha256));

@@ -34,6 +34,7 @@ mod reconcile;
 mod restore;
 mod s3_journey;
 mod schedules;
+mod status;
 mod store_conformance;
 mod store_directory;
 mod store_locks;

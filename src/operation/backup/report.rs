@@ -244,7 +244,7 @@ impl BackupReport {
             self.findings
                 .push(format!("no rule covers {}: list them under `ignore`, or they are nobody's", unassigned.join(", ")));
         }
-        self.findings.extend(known.returned.iter().cloned());
+        self.findings.extend(known.returned.iter().map(|returned| returned.said.clone()));
         for (tenant, error) in known.untrusted() {
             let message = format!("tenant {tenant}: {error}; no new tenant is taken in until that is settled");
             self.failed(

@@ -104,7 +104,7 @@ async fn read(object: &str, vault: &Vault, keyring: Keyring, report: &mut Report
     for returned in &known.returned {
         report.error(
             object,
-            returned.clone(),
+            returned.said.clone(),
             "A purge was stopped, or somebody put an old copy back: find out who. What was backed up since is not touched by that command.",
         );
     }

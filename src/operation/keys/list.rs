@@ -62,7 +62,7 @@ pub async fn list(vault: &Vault, keyring: &Keyring) -> Result<KeysReport, Failur
     let mut problems = lost::problems(vault, keyring, &census).await?;
     for tenant in census.tenants.values_mut() {
         problems.extend(living::set_aside_dead(vault, tenant).await?.iter().map(|error| format!("{error}; run `tenure verify`")));
-        problems.extend(living::returned(tenant));
+        problems.extend(living::returned(tenant).map(|returned| returned.said));
     }
     let halves = keyring.secret_halves().await?;
     let mut keys = Vec::new();

@@ -30,6 +30,7 @@ pub mod process;
 mod purge;
 pub mod reconcile;
 mod release;
+mod report;
 mod restore;
 mod schedules;
 pub mod schema;
@@ -114,6 +115,8 @@ pub enum Command {
     Approve(approve::Args),
     /// Look at what is certified of erasures, check it, or write it out for somebody else
     Certificate(certificate::Args),
+    /// Show what became of everybody in a night, from its signed records
+    Report(report::Args),
     /// Show who did what, and who was refused, and check every signature
     Audit(audit::Args),
     /// Look at the tenants' keys, change them, and put back what is lost of them
@@ -168,6 +171,7 @@ pub async fn run(command: Command, edge: &Edge) -> Result<Ended, Failure> {
         Command::Plans(args) => plans::run(args, edge).await,
         Command::Approve(args) => approve::run(args, edge).await,
         Command::Certificate(args) => edge.until_stopped(certificate::run(args, edge)).await,
+        Command::Report(args) => edge.until_stopped(report::run(args, edge)).await,
         Command::Audit(args) => edge.until_stopped(audit::run(args, edge)).await,
         Command::List(args) => edge.until_stopped(list::run(args, edge)).await,
         Command::Show(args) => edge.until_stopped(show::run(args, edge)).await,

@@ -27,6 +27,7 @@ pub mod lost;
 pub mod mirrors;
 pub mod newcomer;
 pub mod night;
+pub mod night_report;
 pub mod plans;
 pub mod progress;
 pub mod purge;

@@ -10,11 +10,11 @@ pub mod holds;
 pub mod locker;
 pub mod locks;
 mod newest;
-mod newest_key;
 pub mod plans;
 pub mod records;
 pub mod removal;
 pub mod rewrapped;
+mod single;
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! Pages that are printed, or sent to somebody: one HTML file each, with nothing that is fetched from anywhere.
 
 pub(super) mod certificate;
+mod chart;
+pub(super) mod night;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 

@@ -27,6 +27,7 @@ use crate::{
             KeysCheckReport, KeysReport, prune::PruneReport, repair::RepairReport, rewrap::RewrapReport, rotate::RotateReport,
         },
         list::ListReport,
+        night_report::NightReport,
         plans::{
             approve::ApproveReport,
             cancel::CancelReport,
@@ -79,6 +80,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("purge", of::<PurgeReport>()),
         ("reconcile", of::<ReconcileReport>()),
         ("release", of::<ReleaseReport>()),
+        ("report", of::<NightReport>()),
         ("restore", of::<restore::Report>()),
         ("restore-all", of::<FleetReport>()),
         ("schedules", of::<SchedulesReport>()),

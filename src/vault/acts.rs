@@ -136,6 +136,28 @@ impl Vault {
         Ok(acts)
     }
 
+    /// Days that have folders of records, the newest first. Some stores go on naming one whose last record is gone.
+    ///
+    /// # Errors
+    /// [`DocumentError::Store`] only.
+    pub async fn act_days(&self) -> Result<Vec<NaiveDate>, DocumentError> {
+        let mut folders = vec![prefix::RUNS.to_owned()];
+        // Years, months, days.
+        for _ in 0..3 {
+            let mut below = Vec::new();
+            for folder in folders {
+                let names = self.store().list_folders(&folder).await;
+                let names = names.map_err(|error| signed::store_error(self.store(), &folder, error))?;
+                below.extend(names.into_iter().map(|name| format!("{folder}{name}/")));
+            }
+            folders = below;
+        }
+        let day = |folder: &String| NaiveDate::parse_from_str(folder, &format!("{}%Y/%m/%d/", prefix::RUNS)).ok();
+        let mut days: Vec<NaiveDate> = folders.iter().filter_map(day).collect();
+        days.sort_by_key(|day| std::cmp::Reverse(*day));
+        Ok(days)
+    }
+
     /// The record of an act and who signed it.
     ///
     /// # Errors

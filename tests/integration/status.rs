@@ -3,6 +3,7 @@
 mod discovery;
 mod keys;
 mod nights;
+mod report;
 mod screen;
 mod tenants;
 

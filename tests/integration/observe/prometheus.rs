@@ -44,6 +44,7 @@ fn tenant(name: &str, state: TenantState, hours: i64) -> TenantStatus {
         expired: 0,
         on_hold: false,
         late_after_seconds: 93_600,
+        failed: None,
     }
 }
 

@@ -11,8 +11,10 @@ use lettre::{
     },
 };
 
+use zeroize::Zeroizing;
+
 use super::{
-    SendError,
+    channels::SendError,
     message::Message,
     secret::{self, refused},
 };
@@ -30,6 +32,7 @@ pub struct Mailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     to: Vec<Mailbox>,
+    password: Zeroizing<String>,
     /// Server and port.
     pub shown: String,
 }
@@ -46,8 +49,9 @@ impl Mailer {
             .tls(tls(email, folder)?)
             .timeout(Some(ANSWER_WITHIN));
         let secret = SecretAt::of(email.password_file.as_ref(), email.password_env.as_ref());
+        let mut password = Zeroizing::default();
         if let (Some(user), Some(at)) = (&email.user, secret) {
-            let password = secret::read(at, "notify.email.password", folder)?;
+            password = secret::read(at, "notify.email.password", folder)?;
             builder = builder.credentials(Credentials::new(user.clone(), password.to_string()));
         }
         let address = |text: &String| {
@@ -56,9 +60,15 @@ impl Mailer {
         Ok(Self {
             transport: builder.build(),
             from: address(&email.from)?,
+            password,
             to: email.to.iter().map(address).collect::<Result<_, _>>()?,
             shown: format!("{}:{port}", email.server),
         })
+    }
+
+    /// The password.
+    pub(super) fn secret(&self) -> &[u8] {
+        self.password.as_bytes()
     }
 
     /// Sends it to all recipients as one mail.

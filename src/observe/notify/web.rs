@@ -14,7 +14,7 @@ use hyper::Uri;
 use zeroize::Zeroizing;
 
 use super::{
-    SendError,
+    channels::SendError,
     secret::{self, refused},
 };
 use crate::{
@@ -62,6 +62,11 @@ impl Target {
             .map_err(|error| cannot("whom to trust cannot be read").hint("`ca_file` names certificates in PEM").because(error))?;
         let connector = https::connector(trust, CONNECT_WITHIN).map_err(|error| cannot("TLS cannot be set up").because(error))?;
         Ok(Self { url, shown, connector })
+    }
+
+    /// The whole URL.
+    pub(super) fn secret(&self) -> &[u8] {
+        self.url.as_bytes()
     }
 
     /// POSTs a JSON document.

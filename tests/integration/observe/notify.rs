@@ -13,7 +13,7 @@ use tenure::{
     observe::{
         board::Board,
         metrics,
-        notify::{Channels, Notifier},
+        notify::{Channels, Look, Notifier},
     },
     operation::alarm::{Alarm, AlarmKind},
 };
@@ -87,6 +87,10 @@ fn late(tenant: &str) -> Alarm {
     Alarm::new(AlarmKind::TenantLate, tenant, "its newest backup is 30 hours old").hint("Look at it.")
 }
 
+fn look(alarms: Vec<Alarm>, speaks: bool) -> Look {
+    Look { installation: Some("0123".into()), alarms, speaks }
+}
+
 fn documents(server: &Proxy) -> Vec<Value> {
     server.requests().iter().map(|request| serde_json::from_slice(&request.body).unwrap()).collect()
 }
@@ -103,7 +107,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 
 fn start(site: &Site, board: &Board) -> (Notifier, tokio_util::sync::DropGuard) {
     let stop = CancellationToken::new();
-    (Notifier::start(site.channels(), Some("0123"), board.clone(), stop.clone()), stop.drop_guard())
+    (Notifier::start(site.channels(), board.clone(), stop.clone()), stop.drop_guard())
 }
 
 fn as_its_schema_says(document: &Value) {
@@ -118,10 +122,10 @@ async fn an_alarm_gets_through_once_and_as_documented() {
     let (site, board) = (webhook(&server.endpoint), Board::new(Utc::now()));
     let (notifier, _stop) = start(&site, &board);
     for _ in 0..3 {
-        notifier.look(vec![late("acme")], true);
+        notifier.look(look(vec![late("acme")], true));
     }
     until("the alarm", || !server.requests().is_empty()).await;
-    notifier.look(vec![late("acme"), late("b")], true);
+    notifier.look(look(vec![late("acme"), late("b")], true));
     until("the next one", || server.requests().len() > 1).await;
     let requests = server.requests();
     assert_eq!(requests[0].path, SECRET);
@@ -145,12 +149,12 @@ async fn of_several_workers_only_the_one_that_speaks_sends() {
     let server = Proxy::start(None, |_, _| Action::Answer(200, "", Vec::new())).await;
     let site = webhook(&server.endpoint);
     let (silent, _stop) = start(&site, &Board::new(Utc::now()));
-    silent.look(vec![late("acme")], false);
+    silent.look(look(vec![late("acme")], false));
     let (speaker, _stop) = start(&site, &Board::new(Utc::now()));
-    speaker.look(vec![late("acme")], true);
+    speaker.look(look(vec![late("acme")], true));
     until("the alarm", || !server.requests().is_empty()).await;
-    silent.look(vec![late("acme"), late("b")], false);
-    speaker.look(vec![late("acme"), late("b")], true);
+    silent.look(look(vec![late("acme"), late("b")], false));
+    speaker.look(look(vec![late("acme"), late("b")], true));
     until("the next one", || server.requests().len() > 1).await;
     assert_eq!(server.requests().len(), 2);
 }
@@ -168,7 +172,7 @@ async fn a_channel_that_fails_holds_up_no_other_and_is_told_there() {
     site.write("password", "swordfish\n");
     let board = Board::new(Utc::now());
     let (notifier, _stop) = start(&site, &board);
-    notifier.look(vec![late("acme")], true);
+    notifier.look(look(vec![late("acme")], true));
     until("the mail", || !smtp.mails().is_empty()).await;
     let mail = &smtp.mails()[0];
     assert!(mail.encrypted && mail.commands.iter().any(|command| command.starts_with("AUTH")), "{mail:?}");
@@ -181,7 +185,7 @@ async fn a_channel_that_fails_holds_up_no_other_and_is_told_there() {
     assert_eq!(server.requests().len(), 3);
     let (name, why) = board.failing_channels().remove(0);
     assert_eq!((name, why), ("webhook", format!("{} answered 500 (tried 3 times)", server.endpoint)));
-    notifier.look(vec![late("acme")], true);
+    notifier.look(look(vec![late("acme")], true));
     until("the mail about it", || smtp.mails().len() > 1).await;
     let text = smtp.mails()[1].text.clone();
     assert!(text.contains("warning channel-failed: webhook") && !text.contains("T0PSECRET"), "{text}");
@@ -201,15 +205,15 @@ async fn a_ping_goes_out_after_a_good_night_and_after_no_other() {
     let pings = || server.requests().iter().filter(|request| request.path == "/ping" && request.method == "GET").count();
     let board = Board::new(Utc::now());
     let (notifier, _stop) = start(&site, &board);
-    notifier.look(Vec::new(), true);
+    notifier.look(look(Vec::new(), true));
     notifier.night(false);
     notifier.night(true);
     until("the ping", || pings() == 1).await;
 
-    notifier.look(vec![late("acme")], true);
+    notifier.look(look(vec![late("acme")], true));
     notifier.night(true);
     until("the webhook's failure", || !board.failing_channels().is_empty()).await;
-    notifier.look(Vec::new(), true);
+    notifier.look(look(Vec::new(), true));
     notifier.night(true);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(pings(), 1, "not with a critical alarm, and not when nobody could be told one");

@@ -35,7 +35,7 @@ mod restore;
 mod schedules;
 pub mod schema;
 mod show;
-mod status;
+pub(crate) mod status;
 mod stores;
 pub mod table;
 mod tenants;

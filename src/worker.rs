@@ -5,6 +5,7 @@ pub mod job;
 mod orders;
 mod shift;
 mod system;
+mod watch;
 
 use std::{
     collections::HashMap,
@@ -25,8 +26,13 @@ use self::{
     job::{JobEnd, Run, shown},
     shift::{Shift, Task},
     system::System,
+    watch::Watch,
 };
-pub use self::{orders::Orders, shift::Job};
+pub use self::{
+    orders::Orders,
+    shift::Job,
+    watch::{Ending, tell_once},
+};
 use crate::{
     cli::edge::{Edge, Ended},
     config::schedule::Action,
@@ -41,6 +47,7 @@ const TURN: Duration = Duration::from_secs(30);
 /// A run at work.
 struct Running {
     name: String,
+    action: Action,
     began: Instant,
     stop: CancellationToken,
     /// When it is stopped, and by when it is given up.
@@ -54,6 +61,7 @@ struct Worker<'a> {
     shift: Shift,
     board: Board,
     system: System,
+    watch: Watch,
     id: RecordId,
     tasks: JoinSet<JobEnd>,
     running: HashMap<Id, Running>,
@@ -77,12 +85,14 @@ pub async fn run(edge: &Edge, names: &[String]) -> Result<Ended, Failure> {
     if let Some(server) = Server::bind(configured.listen).await? {
         tokio::spawn(server.serve(board.clone(), configured.tenant_metrics, edge.stop.clone()));
     }
+    let watch = Watch::start(edge, &orders.config, board.clone());
     let mut worker = Worker {
         edge,
         orders,
         shift: Shift::new(random),
         board,
         system: System::new(),
+        watch,
         id: RecordId::random(),
         tasks: JoinSet::new(),
         running: HashMap::new(),
@@ -166,7 +176,7 @@ impl Worker<'_> {
         // A thread of its own: whatever a run does, the loop turns.
         let runtime = Handle::current();
         let task = self.tasks.spawn_blocking(move || runtime.block_on(run.run().instrument(span)));
-        self.running.insert(task.id(), Running { name, began: Instant::now(), stop, deadline });
+        self.running.insert(task.id(), Running { name, action, began: Instant::now(), stop, deadline });
     }
 
     /// Says what is left undone by a time whose window is over.
@@ -212,7 +222,10 @@ impl Worker<'_> {
             let Some(running) = self.running.remove(&id) else { continue };
             // The task is left behind: it may hang where nothing ends it. Its tenants' locks keep others out of its way.
             tracing::error!(schedule.name = running.name, "{}: does not stop, and is given up", running.name);
-            self.board.run_ended(&running.name, Some(FailureClass::Failed), now);
+            let message = format!("its deadline came, and it did not stop: the run of schedule {} was given up", running.name);
+            let end = Failure::new(FailureClass::Failed, "hangs", &running.name, message).into();
+            self.watch.ended(&running.name, running.action, &end);
+            self.board.run_ended(&running.name, end.class, now);
             self.shift.ended(&running.name);
         }
     }
@@ -238,6 +251,7 @@ impl Worker<'_> {
             self.board.backup_ended(&result.tenant, result.outcome, took, result.bytes_read, result.bytes_stored);
         }
         self.board.run_ended(&name, end.class, self.edge.now());
+        self.watch.ended(&name, running.action, &end);
         self.shift.ended(&name);
         if let Some(waiting) = end.tenants.map(|tally| tally.waiting).filter(|waiting| *waiting > 0) {
             let next =
@@ -272,6 +286,9 @@ impl Worker<'_> {
             );
         }
         self.shift.take(self.orders.schedules().cloned());
+        let broken = self.orders.broken.iter().map(|(file, failure)| (file.display().to_string(), failure));
+        let is_on = |name: &str| self.orders.schedules().any(|schedule| schedule.enabled && schedule.name == name);
+        self.watch.follow(self.edge, &self.orders.config, broken, is_on);
         let (now, mut any) = (self.edge.now(), false);
         for (schedule, next) in self.shift.schedules(now) {
             any = true;

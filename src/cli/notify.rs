@@ -48,8 +48,11 @@ pub enum TestOutcome {
 
 pub(super) async fn run(edge: &Edge) -> Result<Ended, Failure> {
     let config = edge.config()?;
-    let channels = Channels::open(&config)?;
-    if channels.shown().is_empty() {
+    let (channels, failures) = Channels::open(&config);
+    if let Some(failure) = failures.into_iter().next() {
+        return Err(failure);
+    }
+    if channels.is_empty() {
         return Err(Failure::new(
             FailureClass::Usage,
             "configuration",

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
+
 use super::{
     clusters,
     edge::{Edge, Ended},
@@ -32,13 +34,21 @@ pub(super) async fn run(edge: &Edge) -> Result<Ended, Failure> {
 
 async fn look(edge: &Edge) -> Result<StatusReport, Failure> {
     let installation = Installation::open(edge, Role::Restorer).await?;
-    let Installation { config, vault, keyring } = &installation;
+    of(&installation, edge.now()).await
+}
+
+/// How the fleet of an installation is.
+///
+/// # Errors
+/// What keeps it from being told.
+pub(crate) async fn of(installation: &Installation, now: DateTime<Utc>) -> Result<StatusReport, Failure> {
+    let Installation { config, vault, keyring } = installation;
     let clusters = clusters::fleet(config)?;
     let late_after = |tenant: &_| config.policy(tenant).late_after.get();
     let keep = |tenant: &_| config.policy(tenant).keep;
     let overdue_after = config.erasure.overdue_after();
     let status = Status { vault, keyring, clusters: &clusters, late_after: &late_after, keep: &keep, overdue_after };
-    status.run(edge.now()).await
+    status.run(now).await
 }
 
 /// Who watches knows three answers: all is well, something is not, nobody knows. What is wrong is in the message.

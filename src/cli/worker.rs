@@ -8,10 +8,13 @@ use tracing::Instrument as _;
 use super::edge::{Edge, Ended};
 use crate::{
     id::RecordId,
-    operation::failure::{Failure, FailureClass},
+    operation::{
+        alarm::{Alarm, AlarmKind},
+        failure::{Failure, FailureClass},
+    },
     printable::Printable,
     worker::{
-        self, Job, Orders,
+        self, Ending, Job, Orders,
         job::{Complaint, JobEnd, Run, Tally, shown},
     },
 };
@@ -37,6 +40,8 @@ pub struct WorkerReport {
     pub not_due: Vec<String>,
     /// Files that cannot be read.
     pub broken: Vec<Complaint>,
+    /// Channels of notification through which it could not be told what is wrong, or that all is well.
+    pub not_told: Vec<Complaint>,
 }
 
 /// One schedule's run.
@@ -65,10 +70,14 @@ pub(super) async fn run(args: Args, edge: &Edge) -> Result<Ended, Failure> {
 async fn once(names: &[String], edge: &Edge) -> Result<Ended, Failure> {
     let orders = Orders::read(&edge.global.config_file(), names)?;
     let now = edge.now();
-    let mut report =
-        WorkerReport { runs: Vec::new(), not_due: Vec::new(), broken: orders.broken.values().map(Complaint::from).collect() };
+    let mut report = WorkerReport {
+        runs: Vec::new(),
+        not_due: Vec::new(),
+        broken: orders.broken.values().map(Complaint::from).collect(),
+        not_told: Vec::new(),
+    };
     let mut classes: Vec<FailureClass> = orders.broken.values().map(|failure| failure.class).collect();
-    let mut jobs = Vec::new();
+    let (mut jobs, mut endings) = (Vec::new(), Vec::new());
     for schedule in orders.schedules().filter(|schedule| schedule.enabled) {
         match schedule.slot(now) {
             Some(slot) => jobs.push(Job { schedule: schedule.clone(), slot }),
@@ -91,6 +100,7 @@ async fn once(names: &[String], edge: &Edge) -> Result<Ended, Failure> {
             continue;
         };
         classes.extend(end.class);
+        endings.push(Ending::of(&schedule.name, schedule.action, &end));
         report.runs.push(RunReport {
             schedule: schedule.name,
             action: schedule.action.name().to_owned(),
@@ -101,9 +111,12 @@ async fn once(names: &[String], edge: &Edge) -> Result<Ended, Failure> {
             problems: end.complaints,
         });
     }
+    let broken = |(file, failure): (&std::path::PathBuf, &Failure)| Alarm::of(AlarmKind::ScheduleBroken, file.display(), failure);
+    report.not_told = worker::tell_once(edge, &orders.config, endings, orders.broken.iter().map(broken).collect()).await;
+    classes.extend(report.not_told.iter().map(|_| FailureClass::Failed));
     let worst = FailureClass::worst(classes);
     edge.output.outcome("worker", &report, worst.is_none(), text)?;
-    for problem in report.runs.iter().flat_map(|run| &run.problems).chain(&report.broken) {
+    for problem in report.runs.iter().flat_map(|run| &run.problems).chain(&report.broken).chain(&report.not_told) {
         edge.output.complain(&Printable(&problem.object).to_string(), &problem.message, &problem.hint);
     }
     Ok(Ended { worst })

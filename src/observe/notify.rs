@@ -21,7 +21,6 @@ use self::{
     book::Book,
     channels::{Channel, PING, TRIES, by_chance, deliver},
     message::{Event, Message, Told},
-    web::Target,
 };
 use super::board::Board;
 use crate::operation::alarm::{Alarm, AlarmKind, Severity};
@@ -94,6 +93,11 @@ impl Notifier {
         let (looks, nights) = (watch::Sender::new(None), watch::Sender::new(None));
         let shared = Shared { board: board.clone(), repeat: channels.repeat, stop };
         let mut tasks = JoinSet::new();
+        for channel in channels.messages.iter().chain(&channels.ping) {
+            if let Some(why) = channel.broken() {
+                board.channel(channel.name(), Err(why.to_owned()), Utc::now());
+            }
+        }
         for channel in channels.messages {
             let (name, channel, looks, shared) = (channel.name(), Arc::new(channel), looks.subscribe(), shared.clone());
             let run = move || tell(Arc::clone(&channel), looks.clone(), shared.clone());
@@ -190,7 +194,7 @@ async fn tell(channel: Arc<Channel>, mut looks: watch::Receiver<Option<Arc<Look>
     }
 }
 
-async fn ping_after_nights(ping: Arc<Target>, mut nights: watch::Receiver<Option<bool>>, shared: Shared) {
+async fn ping_after_nights(ping: Arc<Channel>, mut nights: watch::Receiver<Option<bool>>, shared: Shared) {
     let mut tries = Tries::default();
     let mut is_due = false;
     loop {
@@ -205,7 +209,7 @@ async fn ping_after_nights(ping: Arc<Target>, mut nights: watch::Receiver<Option
         }
         if is_due && tries.may() {
             let sent = tokio::select! {
-                sent = deliver(TRIES, || ping.get()) => sent,
+                sent = deliver(TRIES, || ping.ping()) => sent,
                 () = shared.stop.cancelled() => return,
             };
             note(PING, &sent, &shared.board);

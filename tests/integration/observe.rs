@@ -1,6 +1,6 @@
 //! What the worker tells those who watch it.
 
 mod deploy;
-mod http;
+pub mod http;
 mod notify;
 mod prometheus;

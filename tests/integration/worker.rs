@@ -2,3 +2,4 @@
 
 mod due;
 mod program;
+mod told;

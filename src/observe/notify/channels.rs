@@ -1,6 +1,6 @@
 //! The channels that are configured, and one message through one of them.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use chrono::{TimeDelta, Utc};
 use sha2::{Digest as _, Sha256};
@@ -10,7 +10,7 @@ use super::{
     book::Book,
     mail::Mailer,
     message::{Event, Message},
-    was_good,
+    secret, was_good,
     web::Target,
 };
 use crate::{
@@ -46,15 +46,18 @@ impl SendError {
 /// What is configured, with its secrets.
 pub struct Channels {
     pub(super) messages: Vec<Channel>,
-    pub(super) ping: Option<Target>,
+    pub(super) ping: Option<Channel>,
     pub(super) repeat: TimeDelta,
     /// Of everything that was configured and read.
     fingerprint: [u8; 32],
 }
 
 pub(super) enum Channel {
-    Webhook(Target),
+    /// The webhook, or the ping.
+    Web(&'static str, Target),
     Email(Box<Mailer>),
+    /// Which one, and why it cannot be used.
+    Broken(&'static str, String),
 }
 
 /// The name of the ping among the channels.
@@ -63,66 +66,92 @@ pub(super) const PING: &str = "ping";
 impl Channel {
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Webhook(_) => "webhook",
+            Self::Web(name, _) | Self::Broken(name, _) => name,
             Self::Email(_) => "email",
         }
     }
 
     fn secret(&self) -> &[u8] {
         match self {
-            Self::Webhook(target) => target.secret(),
+            Self::Web(_, target) => target.secret(),
             Self::Email(mailer) => mailer.secret(),
+            Self::Broken(_, why) => why.as_bytes(),
         }
     }
 
     fn shown(&self) -> &str {
         match self {
-            Self::Webhook(target) => &target.shown,
+            Self::Web(_, target) => &target.shown,
             Self::Email(mailer) => &mailer.shown,
+            Self::Broken(..) => "nowhere",
         }
     }
 
     pub(super) async fn send(&self, message: &Message) -> Result<(), SendError> {
         match self {
-            Self::Webhook(target) => {
+            Self::Web(_, target) => {
                 let json = serde_json::to_vec(message).map_err(|error| SendError::lasting(error.to_string()))?;
                 target.post(json).await
             }
             Self::Email(mailer) => mailer.send(message).await,
+            Self::Broken(_, why) => Err(SendError::lasting(why.clone())),
+        }
+    }
+
+    /// Asks for the URL, and says nothing.
+    pub(super) async fn ping(&self) -> Result<(), SendError> {
+        match self {
+            Self::Web(_, target) => target.get().await,
+            Self::Broken(_, why) => Err(SendError::lasting(why.clone())),
+            Self::Email(_) => Err(SendError::lasting("mail is no ping".to_owned())),
+        }
+    }
+
+    /// Why it cannot be used, where it cannot.
+    pub(super) fn broken(&self) -> Option<&str> {
+        match self {
+            Self::Broken(_, why) => Some(why),
+            _ => None,
         }
     }
 }
 
 impl Channels {
-    /// Reads secrets; asks nobody.
-    ///
-    /// # Errors
-    /// One that cannot be read, or is none that can be used.
-    pub fn open(config: &Config) -> Result<Self, Failure> {
+    /// Reads secrets; asks nobody. A channel that cannot be used fails whenever it is used, so that it is noticed and stops nothing else; why
+    /// is given, too.
+    #[must_use]
+    pub fn open(config: &Config) -> (Self, Vec<Failure>) {
         let notify = &config.notify;
-        let target = |channel, file: &Option<_>, variable: &Option<_>, ca_file: &Option<std::path::PathBuf>| {
-            let at = SecretAt::of(file.as_ref(), variable.as_ref());
-            at.map(|at| Target::open(channel, at, ca_file.as_deref(), &config.folder)).transpose()
+        let mut failures = Vec::new();
+        let mut usable = |name, opened: Result<Channel, Failure>| {
+            opened.unwrap_or_else(|failure| {
+                let why = failure.one_line();
+                failures.push(failure);
+                Channel::Broken(name, why)
+            })
         };
-        let mut messages = Vec::new();
-        if let Some(webhook) = &notify.webhook {
-            messages.extend(target("webhook", &webhook.url_file, &webhook.url_env, &webhook.ca_file)?.map(Channel::Webhook));
-        }
-        if let Some(email) = &notify.email {
-            messages.push(Channel::Email(Box::new(Mailer::open(email, &config.folder)?)));
-        }
-        let ping = match &notify.ping {
-            Some(ping) => target(PING, &ping.url_file, &ping.url_env, &ping.ca_file)?,
-            None => None,
+        let target = |channel, file: &Option<PathBuf>, variable: &Option<String>, ca_file: &Option<PathBuf>| {
+            let missing = || secret::refused(channel, format!("[notify.{channel}] has no URL"));
+            let at = SecretAt::of(file.as_ref(), variable.as_ref()).ok_or_else(missing)?;
+            Ok(Channel::Web(channel, Target::open(channel, at, ca_file.as_deref(), &config.folder)?))
         };
+        let webhook = notify.webhook.as_ref().map(|at| target("webhook", &at.url_file, &at.url_env, &at.ca_file));
+        let email = notify.email.as_ref().map(|email| Ok(Channel::Email(Box::new(Mailer::open(email, &config.folder)?))));
+        let ping = notify.ping.as_ref().map(|at| target(PING, &at.url_file, &at.url_env, &at.ca_file));
+        let messages: Vec<Channel> = webhook
+            .map(|opened| usable("webhook", opened))
+            .into_iter()
+            .chain(email.map(|opened| usable("email", opened)))
+            .collect();
+        let ping = ping.map(|opened| usable(PING, opened));
         let mut digest = Sha256::new();
         digest.update(serde_json::to_vec(notify).unwrap_or_default());
-        for secret in messages.iter().map(Channel::secret).chain(ping.iter().map(Target::secret)) {
+        for secret in messages.iter().map(Channel::secret).chain(ping.iter().map(Channel::secret)) {
             digest.update((secret.len() as u64).to_le_bytes());
             digest.update(secret);
         }
         let repeat = TimeDelta::from_std(notify.repeat.get()).unwrap_or(TimeDelta::MAX);
-        Ok(Self { messages, ping, repeat, fingerprint: digest.finalize().into() })
+        (Self { messages, ping, repeat, fingerprint: digest.finalize().into() }, failures)
     }
 
     /// Of everything that was configured and read: with another one, begin anew.
@@ -140,8 +169,7 @@ impl Channels {
     /// Each channel with where it leads, without secrets.
     #[must_use]
     pub fn shown(&self) -> Vec<(&'static str, String)> {
-        let messages = self.messages.iter().map(|channel| (channel.name(), channel.shown().to_owned()));
-        messages.chain(self.ping.iter().map(|ping| (PING, ping.shown.clone()))).collect()
+        self.messages.iter().chain(&self.ping).map(|channel| (channel.name(), channel.shown().to_owned())).collect()
     }
 
     /// Sends a test through each channel for messages, all at once. A ping would say that a night was good: it is not sent.
@@ -175,7 +203,7 @@ impl Channels {
         }
         let failing = told.iter().any(|(_, sent)| sent.is_err());
         if let Some(ping) = self.ping.as_ref().filter(|_| was_good(all_is_well, alarms, failing)) {
-            told.push((PING, deliver(TRIES, || ping.get()).await));
+            told.push((PING, deliver(TRIES, || ping.ping()).await));
         }
         told
     }

@@ -52,11 +52,11 @@ impl Site {
     }
 
     fn channels(&self) -> Channels {
-        Channels::open(&Config::read(&self.path("tenure.toml")).unwrap()).unwrap()
+        Channels::open(&Config::read(&self.path("tenure.toml")).unwrap()).0
     }
 
     fn refusal(&self) -> String {
-        let error = Channels::open(&Config::read(&self.path("tenure.toml")).unwrap()).err().expect("it is refused");
+        let error = Channels::open(&Config::read(&self.path("tenure.toml")).unwrap()).1.pop().expect("it is refused");
         format!("{}: {} | {}", error.object, error.one_line(), error.hint.to_lowercase())
     }
 
@@ -192,6 +192,22 @@ async fn a_channel_that_fails_holds_up_no_other_and_is_told_there() {
     assert!(
         metrics::exposition(&board, true, Utc::now()).unwrap().contains("tenure_notification_failing{channel=\"webhook\"} 1.0")
     );
+}
+
+#[tokio::test]
+async fn a_channel_that_cannot_be_read_is_told_by_the_others() {
+    let server = Proxy::start(None, |_, _| Action::Answer(200, "", Vec::new())).await;
+    let smtp = Smtp::start(Manner::Good);
+    let email = email(&smtp, "user = \"tenure\"\npassword_file = \"away\"\n");
+    let site = Site::new(&format!("[notify.webhook]\nurl_file = \"webhook\"\n{email}"));
+    site.write("webhook", &format!("{}{SECRET}", server.endpoint));
+    let (notifier, _stop) = start(&site, &Board::new(Utc::now()));
+    notifier.look(look(Vec::new(), true));
+    until("the webhook", || !server.requests().is_empty()).await;
+    let alarm = documents(&server)[0]["alarms"][0].clone();
+    assert_eq!((&alarm["kind"], &alarm["object"]), (&"channel-failed".into(), &"email".into()), "{alarm:#}");
+    assert!(alarm["message"].as_str().unwrap().contains("cannot read "), "{alarm:#}");
+    assert!(smtp.mails().is_empty());
 }
 
 #[tokio::test]

@@ -21,18 +21,18 @@ use crate::harness::{
 };
 
 /// A schedule of which a time came some minutes ago.
-fn minutes_ago(minutes: i64) -> String {
+pub fn minutes_ago(minutes: i64) -> String {
     (Utc::now() - TimeDelta::minutes(minutes)).format("%M %H * * *").to_string()
 }
 
-fn write_schedule(program: &Program, name: &str, cron: &str, action: &str, more: &str) {
+pub fn write_schedule(program: &Program, name: &str, cron: &str, action: &str, more: &str) {
     fs::create_dir_all(program.path("schedules")).unwrap();
     let text = format!("name = \"{name}\"\ncron = \"{cron}\"\ntime_zone = \"UTC\"\naction = \"{action}\"\n{more}");
     fs::write(program.path(&format!("schedules/{name}.toml")), text).unwrap();
 }
 
 /// Databases on the shared server, and an installation for them whose worker listens where there is room.
-fn fleet(tenants: &[String]) -> (Program, String) {
+pub fn fleet(tenants: &[String]) -> (Program, String) {
     let stem = unique("w");
     tenants.iter().for_each(|tenant| shared().create_database(&format!("{stem}_{tenant}")));
     let program = Program::set_up(shared(), &format!("{stem}_{{tenant}}"));
@@ -42,7 +42,7 @@ fn fleet(tenants: &[String]) -> (Program, String) {
     (program, stem)
 }
 
-fn names(tenants: &[&str]) -> Vec<String> {
+pub fn names(tenants: &[&str]) -> Vec<String> {
     tenants.iter().map(|tenant| (*tenant).to_owned()).collect()
 }
 
@@ -71,7 +71,7 @@ fn nights(program: &Program, schedule: &str) -> Vec<Value> {
 }
 
 /// A worker at work. Dropping it kills it.
-struct Running {
+pub struct Running {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
 }
@@ -87,26 +87,26 @@ impl Running {
         Self { child, said }
     }
 
-    fn of(program: &Program) -> Self {
+    pub fn of(program: &Program) -> Self {
         Self::start(program.command(&["worker"]))
     }
 
-    fn has_said(&self, text: &str) -> bool {
+    pub fn has_said(&self, text: &str) -> bool {
         self.said.lock().unwrap().iter().any(|line| line.contains(text))
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
     /// Asks it to stop; gives its exit code.
-    fn stop(&mut self) -> i32 {
+    pub fn stop(&mut self) -> i32 {
         self.signal("TERM");
         self.child.wait().unwrap().code().unwrap()
     }
 
-    fn all(&self) -> String {
+    pub fn all(&self) -> String {
         self.said.lock().unwrap().join("\n")
     }
 }

@@ -299,10 +299,12 @@ async fn what_does_not_answer_is_given_up_and_named_without_its_secret() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_is_never_sent_in_clear_nor_to_whom_nobody_vouches_for() {
     let plain = Smtp::start(Manner::Plain);
-    let site = Site::new(&email(&plain, "user = \"tenure\"\npassword_file = \"password\"\n"));
-    site.write("password", "swordfish");
-    let (code, said, _) = site.notify(&[]);
-    assert_eq!(code, 1, "{said}");
+    for login in ["", "user = \"tenure\"\npassword_file = \"password\"\n"] {
+        let site = Site::new(&email(&plain, login));
+        site.write("password", "swordfish");
+        let (code, said, _) = site.notify(&[]);
+        assert_eq!(code, 1, "{said}");
+    }
     let mails = plain.mails();
     assert!(
         mails.iter().all(|mail| mail.text.is_empty() && !mail.commands.iter().any(|command| command.starts_with("AUTH"))),

@@ -140,3 +140,29 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
         fs::copy(path, target).unwrap();
     }
 }
+
+/// What a worker signed is what is reported, and `status` knows how long it took.
+#[test]
+fn the_night_of_a_real_worker_is_reported() {
+    let site = Site::new(&Options::default(), &["acme", "globex"]);
+    let program = &site.program;
+    site.configure("[cluster.here]\n", "[worker]\nlisten = \"none\"\n\n[cluster.here]\n");
+    let due_at = chrono::Utc::now() - chrono::TimeDelta::minutes(1);
+    fs::create_dir_all(program.path("schedules")).unwrap();
+    let cron = due_at.format("%M %H * * *");
+    let schedule = format!("name = \"mine\"\ncron = \"{cron}\"\ntime_zone = \"UTC\"\naction = \"backup\"\nwindow = \"12h\"\n");
+    fs::write(program.path("schedules/mine.toml"), schedule).unwrap();
+    site.create("initech");
+    program.done(&["worker", "--once", "mine"]);
+    let report = program.done(&["report", "--night", &due_at.date_naive().to_string(), "--html", "night.html"]);
+    let slot = &report["slots"][0];
+    assert_eq!((&slot["schedule"], slot["records"].as_array().unwrap().len()), (&json!("mine"), 1), "{report:#}");
+    let tenants = slot["tenants"].as_array().unwrap();
+    let initech = tenants.iter().find(|tenant| tenant["tenant"] == "initech").unwrap();
+    assert_eq!((&initech["outcome"], &initech["manifest"]), (&json!("done"), &json!("same")), "{report:#}");
+    assert!(tenants.iter().all(|tenant| tenant["manifest"] == "same"), "{report:#}");
+    assert!(fs::read_to_string(program.path("night.html")).unwrap().contains("initech"));
+    let status = program.done(&["status"]);
+    let initech = status["tenants"].as_array().unwrap().iter().find(|tenant| tenant["tenant"] == "initech").cloned().unwrap();
+    assert!(initech["duration_ms"].is_u64(), "{status:#}");
+}

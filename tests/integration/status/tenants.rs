@@ -123,6 +123,7 @@ async fn only_the_newest_manifests_are_read() {
     let before = asked.log().len();
     let through = Site { lockers: site.lockers.with(vault, keyring), clusters: site.clusters.clone(), ..site };
     let report = through.status(now).await;
+    assert_eq!(super::identities(&report), one(AlarmKind::TenantLate, "acme"), "what is not read is no hole");
     let log: Vec<_> = asked.log().split_off(before);
     let gets = log.iter().filter(|(operation, name)| *operation == Operation::Get && name.contains("/b/")).count();
     assert_eq!(gets, 18, "eight manifests and their signatures, and the newest once more for its key");

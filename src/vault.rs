@@ -9,12 +9,12 @@ pub mod history;
 pub mod holds;
 pub mod locker;
 pub mod locks;
+pub mod manifests;
 mod newest;
 pub mod plans;
 pub mod records;
 pub mod removal;
 pub mod rewrapped;
-mod single;
 
 use std::sync::Arc;
 

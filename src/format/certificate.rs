@@ -273,7 +273,9 @@ pub struct MadeCopy {
 pub enum CopyState {
     /// It is not there.
     Gone,
-    /// It is there, and an operator said that it stays.
+    /// It is there: the erasure is not through.
+    There,
+    /// An operator said that it stays, or that nobody asks for it any more.
     Stays,
     /// Its server, or its OID, is not known any more, or could not be asked.
     Unknown,
@@ -285,6 +287,7 @@ impl CopyState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Gone => "gone",
+            Self::There => "there",
             Self::Stays => "stays",
             Self::Unknown => "unknown",
         }

@@ -345,6 +345,16 @@ impl DropTenant<'_> {
         Err(Failure::new(FailureClass::Failed, "database-gone", &database.cluster, message).hint("Somebody dropped it by hand."))
     }
 
+    /// Whether it lets nobody in. One that is gone, or whose drop was interrupted, is not closed but over.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub async fn is_closed(&self, database: &PlannedDatabase) -> Result<bool, Failure> {
+        let session = self.connect(database).await?;
+        let doomed = drop_database::look(&session, database.database_oid).await?;
+        Ok(doomed.is_some_and(|doomed| !doomed.is_invalid && !doomed.allows_connections))
+    }
+
     /// The command that goes on with a plan.
     fn command(&self, tenant: &TenantName, plan: &Plan) -> String {
         match (self.within_erasure, plan.lockers.is_empty()) {

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     format::{
         act::{Act, ActCommand, ActOutcome},
-        certificate::{KeyCopy, Left},
+        certificate::{KeyCopy, Left, MadeCopy},
         plan::{Found, Plan, Step},
     },
     tenant::TenantName,
@@ -98,6 +98,8 @@ struct Done {
     is_certified: bool,
     /// What stores list of keys and backups after everything else was done.
     last_look: Option<(Vec<KeyCopy>, Left)>,
+    /// What became of the copies that were certified.
+    copies: Option<Vec<MadeCopy>>,
 }
 
 impl Erase<'_> {

@@ -12,7 +12,10 @@ use super::{
     purge::OpenItem,
 };
 use crate::{
-    format::erasure_note::{ErasedDatabase, ErasureNote, ErasureSays},
+    format::{
+        erasure_note::{ErasedDatabase, ErasureNote, ErasureSays},
+        plan::Step,
+    },
     id::{InstallationId, KeyId, Locker, NameTag, RecordId},
     keyring::Keyring,
     object_name::{Document, ObjectName, prefix},
@@ -271,6 +274,17 @@ pub async fn refuse(vault: &Vault, keyring: &Keyring, tenant: &TenantName) -> Re
     }
 }
 
+/// Whether the plan of a tombstone was given up before it destroyed anything: the tombstone counts on, until somebody withdraws it; but nothing
+/// that it names has come back.
+///
+/// # Errors
+/// A store that cannot be asked.
+pub async fn is_given_up(vault: &Vault, tombstone: RecordId) -> Result<bool, Failure> {
+    let listed = vault.listed_plan(tombstone).await?;
+    let over = |steps: &BTreeSet<Step>| steps.contains(&Step::Closed) && !steps.contains(&Step::Destroying);
+    Ok(listed.is_some_and(|listed| over(&listed.steps)))
+}
+
 /// Stops while the grace of an erasure lasts: until then nothing of the tenant is destroyed, by whatever command.
 ///
 /// # Errors
@@ -329,6 +343,8 @@ async fn put_in(vault: &Vault, store: &dyn Store, note: &ErasureNote, eraser: &S
         Ok(there) if there == *note => return Ok(()),
         // Of an earlier run, with another key, only the signature came there: it is one of the same bytes.
         Err(DocumentError::Missing { .. }) => {}
+        // Somebody changed it: no run ever comes past that.
+        Err(error) if error.is_integrity() => return Err(error),
         _ => return Err(taken),
     }
     let bytes = serde_json::to_vec(note)

@@ -25,7 +25,7 @@ use crate::{
         plan::{Bound, PlannedAct, Step},
         purge_note::{Purged, PurgedBackup},
     },
-    id::{Locker, RecordId},
+    id::{Locker, NameTag, RecordId},
     keyring::{Keyring, TenantKeys},
     object_name::{Document, ObjectName, prefix},
     printable::Word,
@@ -93,6 +93,9 @@ pub enum Which {
     All,
 }
 
+/// What a hold on an erased tenant comes too late for.
+const ERASING: &str = "its erasure has begun to destroy";
+
 impl Holding<'_> {
     /// Places a hold on every locker of a tenant. Where a purge has come first, the purge wins: the hold is taken back.
     ///
@@ -129,6 +132,9 @@ impl Holding<'_> {
                 return Err(too_late(tenant, what).hint("Nothing was written."));
             }
         }
+        if self.is_being_erased(keys.tag).await? {
+            return Err(too_late(tenant, ERASING).hint("Nothing was written."));
+        }
         let others = self.active(&lockers).await?.0.into_keys().map(|id| id.to_string()).collect();
         let id = RecordId::random();
         for locker in &lockers {
@@ -146,7 +152,8 @@ impl Holding<'_> {
         }
         // Whoever notes a purge after this finds the hold, and stops; a note that is there already wins.
         for locker in &lockers {
-            if let Some(what) = self.begun(*locker).await? {
+            let erasing = self.is_being_erased(keys.tag).await?.then_some(ERASING);
+            if let Some(what) = self.begun(*locker).await?.or(erasing) {
                 for locker in &lockers {
                     self.put(*locker, RecordId::random(), HoldAct::Released { hold: id }, now).await?;
                 }
@@ -289,6 +296,14 @@ impl Holding<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether an erasure of the tenant has begun to destroy: then nobody can withdraw it, and a hold would keep what nobody gets back.
+    async fn is_being_erased(&self, tag: NameTag) -> Result<bool, Failure> {
+        let destroys = |steps: &BTreeSet<Step>| steps.contains(&Step::Destroying) && !steps.contains(&Step::Closed);
+        // What is not to be trusted nobody goes on with.
+        let mut plans = self.vault.listed_plans(destroys).await?.into_iter().filter_map(|listed| listed.plan.ok());
+        Ok(plans.any(|plan| plan.name_tag == tag && matches!(plan.act, PlannedAct::Erase { .. })))
     }
 
     async fn is_any_there(&self, locker: Locker, backups: &[PurgedBackup]) -> Result<bool, Failure> {

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     format::{
         act::{Act, ActCommand, ActOutcome},
+        erasure_note::{ErasureNote, ErasureSays},
         plan::{PlannedAct, Step},
     },
     id::{NameTag, RecordId},
@@ -139,6 +140,7 @@ pub struct TombstoneProblem {
 
 /// What this run knows.
 struct Seen {
+    now: DateTime<Utc>,
     survey: Survey,
     known: Known,
     fleet: Fleet,
@@ -146,6 +148,8 @@ struct Seen {
     lost: Lost,
     /// Plans that are open, of the tenants that something was found of.
     plans: BTreeMap<NameTag, Vec<Planned>>,
+    /// Those that cannot be trusted: an erasure among them may not be through.
+    doubtful: BTreeSet<RecordId>,
 }
 
 impl Seen {
@@ -176,13 +180,20 @@ impl Seen {
     }
 
     /// Whether an erasure has not dropped its databases yet: then what is there is what it still has to drop, and not what has come back.
-    fn is_erasing(&self, tag: NameTag, tombstone: RecordId) -> bool {
+    /// In its grace it has not, whatever became of its plan.
+    fn is_erasing(&self, note: &ErasureNote) -> bool {
+        if matches!(note.says, ErasureSays::Erased { grace_until, .. } if grace_until > self.now) {
+            return true;
+        }
+        if self.doubtful.contains(&note.id) {
+            return true;
+        }
         let is_its = |planned: &Planned| {
-            planned.plan.id == tombstone
+            planned.plan.id == note.id
                 && matches!(planned.plan.act, PlannedAct::Erase { .. })
                 && !planned.steps.contains(&Step::Dropped)
         };
-        self.plans_of(tag).iter().any(is_its)
+        self.plans_of(note.name_tag).iter().any(is_its)
     }
 }
 
@@ -206,7 +217,7 @@ impl Reconcile<'_> {
         survey.erasures.values_mut().for_each(|erasures| erasures.take_for_withdrawn(unsaid()));
         let known = Known::read(self.vault, self.keyring).await?;
         let fleet = Fleet::discover(self.clusters, &known).await;
-        let mut seen = Seen { survey, known, fleet, lost, plans: BTreeMap::new() };
+        let mut seen = Seen { now: started_at, survey, known, fleet, lost, plans: BTreeMap::new(), doubtful: BTreeSet::new() };
         let tags: Vec<NameTag> = seen.survey.erasures.keys().copied().collect();
         for planned in self.vault.listed_plans(|steps| !steps.contains(&crate::format::plan::Step::Closed)).await? {
             match planned.plan {
@@ -214,7 +225,14 @@ impl Reconcile<'_> {
                     let open = Planned { plan, steps: planned.steps, reached: planned.reached };
                     seen.plans.entry(open.plan.name_tag).or_default().push(open);
                 }
-                _ => {}
+                Ok(_) => {}
+                Err(error) => {
+                    let object = error.object().to_owned();
+                    let problem =
+                        format!("{}: nothing is done because of what it may say; find out who changed it", error.what());
+                    report.problems.push(TombstoneProblem { object, problem, put_back: false });
+                    seen.doubtful.insert(planned.id);
+                }
             }
         }
         let is_removed = self.stores(&seen, &mut report).await;
@@ -268,7 +286,7 @@ impl Reconcile<'_> {
         for lacking in &seen.survey.lacking {
             let note = &lacking.note;
             // One that is just being written, or whose writing was killed, is no alarm.
-            is_removed |= !lacking.is_mirror && !seen.is_erasing(note.name_tag, note.id);
+            is_removed |= !lacking.is_mirror && !seen.is_erasing(note);
             let mut problem = TombstoneProblem { object: lacking.object(), problem: lacking.problem(), put_back: false };
             if !self.dry_run {
                 match lacking::put_back(self.vault, self.keyring, lacking).await {

@@ -1,6 +1,6 @@
 //! Whose the lockers and keys of a plan are, by what is there besides the plan: what a plan names is the word of one operator.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -14,7 +14,7 @@ use crate::{
     keyring::{Keyring, claims::Claim},
     printable::Printable,
     signed::{self, DocumentError},
-    vault::Vault,
+    vault::{Vault, manifests::Manifests},
 };
 
 /// Lockers asked at once.
@@ -58,17 +58,26 @@ pub(super) async fn refuse_others(vault: &Vault, keyring: &Keyring, plan: &Plan)
 }
 
 /// The same for a plan that this run made, as quickly: keys are not kept for as long as it takes to read every tenant's records. Of others it
-/// goes by the names of their records, and by the key of each locker's newest backup.
+/// goes by the names of their records, and by the key of each locker's newest backup, among those that were listed for the plan.
 ///
 /// # Errors
 /// As [`refuse_others`].
-pub(super) async fn refuse_others_at_once(vault: &Vault, keyring: &Keyring, plan: &Plan) -> Result<(), Failure> {
+pub(super) async fn refuse_others_at_once(
+    vault: &Vault,
+    keyring: &Keyring,
+    plan: &Plan,
+    listed: &BTreeMap<Locker, Manifests>,
+) -> Result<(), Failure> {
     let claims = keyring.claims(|tag, _| tag == plan.name_tag).await?;
     let look = Look { vault, plan, claims: &claims };
     let mut is_proven = true;
     for planned in &plan.lockers {
         is_proven &= look.unproven(planned).await?.is_none();
-        is_proven &= match vault.newest_key(planned.locker).await? {
+        let newest = match listed.get(&planned.locker) {
+            Some(manifests) => vault.newest_key_of(planned.locker, manifests).await?,
+            None => vault.newest_key(planned.locker).await?,
+        };
+        is_proven &= match newest {
             Some(key) => !claims.iter().any(|claim| claim.tag != plan.name_tag && claim.key_id == key),
             None => true,
         };

@@ -20,8 +20,8 @@ pub struct Certified {
     pub documents: Vec<Signed<Certificate>>,
     /// Those that cannot be trusted, and what is missing among them.
     pub problems: Vec<DocumentError>,
-    /// The highest number that is taken, also by a signature alone.
-    pub taken: u32,
+    /// Every number that is taken, also by a signature alone.
+    taken: BTreeSet<u32>,
 }
 
 impl Certified {
@@ -29,6 +29,14 @@ impl Certified {
     #[must_use]
     pub fn newest(&self) -> Option<&Signed<Certificate>> {
         self.documents.last()
+    }
+
+    /// The number of the next document: the first one after the last document that nobody took. What lies far ahead, and is no document,
+    /// takes that one number and no other.
+    #[must_use]
+    pub fn next(&self) -> u32 {
+        let last = self.documents.last().map_or(0, |signed| signed.value.sequence);
+        (last.saturating_add(1)..=u32::MAX).find(|number| !self.taken.contains(number)).unwrap_or(u32::MAX)
     }
 }
 
@@ -59,7 +67,7 @@ impl Vault {
                 _ => continue,
             };
             let Some(sequence) = file_of(&document) else { continue };
-            certified.taken = certified.taken.max(sequence);
+            certified.taken.insert(sequence);
             // A signature alone is a crashed write.
             if !is_signature {
                 listed.push((sequence, document, object.modified));

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod evidence;
+mod given_back;
 mod locked;
 mod numbers;
 mod page;

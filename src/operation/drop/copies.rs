@@ -21,7 +21,21 @@ struct Copy {
     what: String,
 }
 
+/// How an open item begins that is about a whole cluster.
+const CLUSTER: &str = "cluster ";
+
 impl DropTenant<'_> {
+    /// Those that are there, where the database itself could not be dropped. A cluster that does not answer keeps nothing from being purged.
+    ///
+    /// # Errors
+    /// The vault's.
+    pub async fn copies_of(&self, plan: &Plan, database: &PlannedDatabase) -> Result<Vec<OpenItem>, Failure> {
+        let mut done = Done::default();
+        self.name_copies(plan, database, &mut done).await?;
+        done.open.retain(|item| !item.object.starts_with(CLUSTER));
+        Ok(done.open)
+    }
+
     /// Looks for them on the clusters of the configuration. What cannot be looked for is open as well.
     pub(super) async fn name_copies(&self, plan: &Plan, dropped: &PlannedDatabase, done: &mut Done) -> Result<(), Failure> {
         let mut by_cluster: BTreeMap<String, Vec<Copy>> = BTreeMap::new();
@@ -45,30 +59,39 @@ impl DropTenant<'_> {
             }
         }
         for (cluster, copies) in by_cluster {
-            if let Err(failure) = self.look_for(&cluster, dropped, copies, done).await {
+            if self.server(&cluster).is_err() {
+                // The very server may be there, under another name.
+                let mut is_there = self.accept.contains(&format!("{cluster} primary"));
+                for server in self.servers {
+                    is_there |= self.look_for(&server.name, dropped, &copies, done).await.is_ok_and(|is_it| is_it);
+                }
+                if is_there {
+                    continue;
+                }
+            }
+            if let Err(failure) = self.look_for(&cluster, dropped, &copies, done).await {
                 let what = format!("whether it has copies of the database cannot be asked: {}", failure.one_line());
-                done.open.push(OpenItem { kind: "copy", object: format!("cluster {}", Printable(&cluster)), what, until: None });
+                done.open.push(OpenItem { kind: "copy", object: format!("{CLUSTER}{}", Printable(&cluster)), what, until: None });
             }
         }
         Ok(())
     }
 
+    /// Names those that one server has. Gives whether any of them is said to be on that very server.
     async fn look_for(
         &self,
         cluster: &str,
         dropped: &PlannedDatabase,
-        copies: Vec<Copy>,
+        copies: &[Copy],
         done: &mut Done,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let session = open(&self.server(cluster)?.admin).await?;
         let system = server_facts::read(&session).await?.system_identifier;
         let mut seen =
             std::collections::BTreeSet::from([dropped.database_oid].map(|oid| (dropped.system_identifier.clone(), oid)));
-        for copy in copies {
-            // Another server has that name now: on it the number is another database's.
-            if copy.system != system {
-                continue;
-            }
+        let its = || copies.iter().filter(|copy| copy.system == system);
+        // Where another server has that name now, the number is another database's.
+        for copy in its() {
             let oid = match copy.oid {
                 Some(oid) => Some(oid),
                 None => server_facts::database_oid(&session, &copy.built_as).await?,
@@ -89,6 +112,6 @@ impl DropTenant<'_> {
             let object = format!("database {} on {cluster}", Printable(&name));
             done.open.push(OpenItem { kind: "copy", object, what, until: None });
         }
-        Ok(())
+        Ok(its().next().is_some())
     }
 }

@@ -144,9 +144,15 @@ impl DropTenant<'_> {
                 .hint("Nothing was dropped. `tenure plans list` shows the plans that wait, `tenure reconcile` makes one for what has come back."));
         };
         if !planned.steps.contains(&Step::Closed) {
+            // It may have been made for an earlier erasure, that was withdrawn.
+            erased::refuse_in_grace(self.vault, self.keyring, tenant, (self.clock)()).await?;
             return self.go_on(tenant, planned).await.map(Some);
         }
-        match self.vault.mark(id, Step::Closed).await?.and_then(|mark| mark.found.void) {
+        let Some(closed) = self.vault.mark(id, Step::Closed).await? else {
+            return Err(Failure::new(FailureClass::Refused, "plan-cancelled", id, format!("plan {id} was cancelled"))
+                .hint("Nothing was dropped. `tenure reconcile` makes a new one where there is something to drop."));
+        };
+        match closed.found.void {
             None => Ok(None),
             Some(void) => Err(Failure::new(FailureClass::Refused, "plan-void", id, format!("plan {id} was given up: {void}"))
                 .hint("Nothing was dropped. `tenure reconcile` makes a new one where there is something to drop.")),

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::DropTenant;
 use crate::{
     format::{
-        erasure_note::ErasedDatabase,
+        erasure_note::{ErasedDatabase, ErasureSays},
         plan::{Plan, PlannedDatabase},
     },
+    id::Locker,
     operation::{
         erased,
         failure::{Failure, FailureClass},
@@ -51,12 +52,18 @@ impl DropTenant<'_> {
         let is_it = |erased: &ErasedDatabase| {
             (&erased.system_identifier, erased.database_oid) == (&database.system_identifier, database.database_oid)
         };
-        if erasures.databases().any(is_it) {
-            return Ok(());
+        for note in erasures.lasting() {
+            if matches!(&note.says, ErasureSays::Erased { databases, .. } if databases.iter().any(is_it))
+                && !erased::is_given_up(self.vault, note.id).await?
+            {
+                return Ok(());
+            }
         }
         let (oid, cluster) = (database.database_oid, Printable(&database.cluster));
-        let message =
-            format!("plan {} names the database with OID {oid} on {cluster}, and no tombstone says that it was erased", plan.id);
+        let message = format!(
+            "plan {} names the database with OID {oid} on {cluster}, and no tombstone that counts says that it was erased",
+            plan.id
+        );
         Err(Failure::new(FailureClass::Integrity, "plan-contradicted", plan.id, message).hint(format!(
             "Nothing was dropped. Find out who signed that plan; `tenure plans cancel {}` gives it up, and `tenure reconcile` names what has come back.",
             plan.id
@@ -145,8 +152,9 @@ impl DropTenant<'_> {
         let flags: Vec<&str> = kinds.iter().map(|kind| flag(*kind)).collect();
         let message = format!("database {} cannot be dropped: {}", Printable(&doomed.name), words.join(", "));
         Err(Failure::new(FailureClass::Refused, "blocked", tenant, message).hint(format!(
-            "Nothing was dropped. {} `tenure drop {} --clear {}` does that.",
+            "Nothing was dropped. {} `tenure {} {} --clear {}` does that.",
             cures.join(" "),
+            if self.within_erasure { "erase" } else { "drop" },
             Word(tenant.as_str()),
             flags.join(",")
         )))
@@ -154,7 +162,16 @@ impl DropTenant<'_> {
 
     /// Stops while somebody holds any of the plan's lockers.
     pub(super) async fn refuse_if_held(&self, tenant: &TenantName, plan: &Plan) -> Result<(), Failure> {
-        let holds = self.vault.holds_of(plan.lockers.iter().map(|planned| planned.locker)).await?;
+        let mut lockers: BTreeSet<Locker> = plan.lockers.iter().map(|planned| planned.locker).collect();
+        if lockers.is_empty() {
+            // Planned for what has come back: its tombstones name them.
+            let erasures = erased::read_both(self.vault, self.keyring, plan.name_tag).await?;
+            lockers.extend(erasures.lasting().flat_map(|note| match &note.says {
+                ErasureSays::Erased { lockers, .. } => lockers.clone(),
+                _ => Vec::new(),
+            }));
+        }
+        let holds = self.vault.holds_of(lockers).await?;
         if !holds.is_held() {
             return Ok(());
         }

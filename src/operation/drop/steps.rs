@@ -1,5 +1,7 @@
 //! The steps of a drop, in their order.
 
+use std::collections::BTreeMap;
+
 use super::{AGAIN, Done, DropTenant, Intent};
 use crate::{
     format::{
@@ -32,7 +34,7 @@ impl DropTenant<'_> {
         done: &mut Done,
     ) -> Result<(), Failure> {
         let (plan, database) = (&intent.plan, intent.database()?);
-        whose::refuse_others_at_once(self.vault, self.keyring, plan).await?;
+        whose::refuse_others_at_once(self.vault, self.keyring, plan, &BTreeMap::new()).await?;
         let session = self.connect(database).await?;
         // As it is now, under the lock.
         let mut state = "dropped";
@@ -224,6 +226,8 @@ impl DropTenant<'_> {
             return failure;
         }
         let opened = match intent.database() {
+            // Whatever keeps an erased tenant's database from being dropped, nobody gets into it any more.
+            Ok(_) if self.within_erasure => Ok(true),
             Ok(database) => self.open_again(database).await,
             Err(failure) => Err(failure),
         };
@@ -236,7 +240,11 @@ impl DropTenant<'_> {
             },
             Ok(true) => {
                 let is_open = intent.database().is_ok_and(|database| database.allowed_connections);
-                let state = if is_open { "open as it was" } else { "as it was" };
+                let state = match is_open {
+                    _ if self.within_erasure => "closed",
+                    true => "open as it was",
+                    false => "as it was",
+                };
                 let mut hint = format!("{} The database is {state}.", failure.hint);
                 if is_given_up {
                     let void = Some(format!("given up: {}", failure.kind));

@@ -58,8 +58,8 @@ const TRIES: usize = 10;
 #[derive(Default)]
 pub(super) struct Paper {
     pub(super) newest: Option<(Certificate, Sha256Digest)>,
-    /// The highest number that is taken.
-    taken: u32,
+    /// The number of the next one.
+    next: u32,
     /// What earlier runs worked.
     seconds: u64,
 }
@@ -71,14 +71,15 @@ impl Erase<'_> {
     /// What cannot be trusted of it: somebody changed it, and nothing goes on over that.
     pub(super) async fn paper(&self, plan: &Plan) -> Result<Paper, Failure> {
         let mut certified = self.purge.vault.certified(plan.id).await?;
-        if let Some(problem) = certified.problems.into_iter().next() {
+        if let Some(problem) = certified.problems.drain(..).next() {
             let failure = Failure::from(problem);
             let hint = "A document of the certificate was changed or removed. Find out who did; put it back from a copy of the vault, and run it again.";
             return Err(failure.hint(hint));
         }
+        let next = certified.next();
         let newest = certified.documents.pop().map(|signed| (signed.value, signed.sha256));
         let seconds = newest.as_ref().map_or(0, |(certificate, _)| certificate.working_seconds);
-        Ok(Paper { newest, taken: certified.taken, seconds })
+        Ok(Paper { newest, next, seconds })
     }
 
     /// Writes what is known now, unless it is written already.
@@ -157,7 +158,7 @@ impl Erase<'_> {
             if paper.newest.as_ref().is_some_and(|(newest, _)| newest.says_the_same(&certificate)) {
                 return Ok(());
             }
-            certificate.sequence = paper.taken + 1;
+            certificate.sequence = paper.next;
             certificate.previous = paper.newest.as_ref().map(|(_, sha256)| *sha256);
             certificate.written_at = self.now();
             match self.purge.vault.put_certificate(&certificate, self.purge.eraser).await {
@@ -168,13 +169,14 @@ impl Erase<'_> {
                 Err(error) => return Err(error.into()),
             }
             let mut certified = self.purge.vault.certified(certificate.id).await?;
+            paper.next = certified.next();
             let newest = certified.documents.pop().map(|signed| (signed.value, signed.sha256));
             if let Some((newest, _)) = newest.as_ref().filter(|(newest, _)| *newest != certificate) {
                 certificate = certificate.after(newest);
                 paper.seconds = newest.working_seconds;
                 certificate.working_seconds = paper.seconds + self.seconds();
             }
-            (paper.newest, paper.taken) = (newest, certified.taken);
+            paper.newest = newest;
         }
         taken.map_or(Ok(()), |error| Err(error.into()))
     }
@@ -200,6 +202,9 @@ impl Erase<'_> {
             Some((copies, left)) => (certificate.keys.copies, certificate.backups.left) = (copies.clone(), Some(*left)),
             None => certificate.keys.copies = self.key_copies(plan, &certificate.keys.copies, &evidence, done).await,
         }
+        if let Some(copies) = &done.copies {
+            certificate.copies.clone_from(copies);
+        }
         let reached = reached(&certificate, evidence, done);
         let gone_at = reached.iter().find(|reached| reached.stage == EraseStatus::LiveErased).map(|reached| reached.at);
         certificate.remains = self.remains(gone_at);
@@ -217,7 +222,7 @@ impl Erase<'_> {
         let others = tally.signers.iter().filter(|(signer, _)| signer.key != signed.signer.key);
         let mut taken_at = Vec::new();
         for planned in &plan.lockers {
-            taken_at.extend(self.purge.manifests(planned.locker).await?.into_values());
+            taken_at.extend(vault.manifests(planned.locker).await?.into_keys().map(|backup| backup.time()));
         }
         let planned: u64 = plan.lockers.iter().map(|planned| planned.manifests).sum();
         let grace_until = match plan.act {

@@ -5,17 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
 
-use super::{Done, Erase, EraseStatus, plan::binds};
+use super::{Done, Erase, EraseStatus, certify::Paper, plan::binds};
 use crate::{
     format::{
         certificate::{CopyState, GIVEN_UP, GONE, KeyCopy, Left, MadeCopy, Node, Reached},
         plan::{Mark, Plan, PlannedAct, Step},
-        record::Copy,
     },
     id::KeyId,
     keyring::destroy,
     object_name::prefix,
-    operation::{drop, failure::Failure, purge::PurgedNode},
+    operation::{
+        drop,
+        failure::Failure,
+        purge::{OpenItem, PurgedNode},
+    },
+    printable::{Printable, Word},
 };
 
 /// What the steps of the drop and the purge say, as they were signed.
@@ -155,33 +159,69 @@ impl Erase<'_> {
         for planned in &plan.lockers {
             let (made, _) = self.purge.vault.made_copies(planned.locker).await?;
             for (copy, database_oid) in made {
-                let state = match database_oid {
-                    Some(oid) => self.copy_state(&copy, oid).await.unwrap_or(CopyState::Unknown),
-                    None => CopyState::Unknown,
-                };
-                copies.push(MadeCopy {
+                let mut made = MadeCopy {
                     backup: copy.backup,
                     cluster: copy.cluster,
                     system_identifier: copy.system_identifier,
                     database_oid,
                     made_at: copy.created_at,
-                    state,
-                });
+                    state: CopyState::Unknown,
+                };
+                self.ask_for(&mut made).await;
+                copies.push(made);
             }
         }
         copies.sort_by_key(|copy| copy.made_at);
         Ok(copies)
     }
 
-    async fn copy_state(&self, copy: &Copy, oid: u32) -> Result<CopyState, Failure> {
-        let Some(server) = self.drop.servers.iter().find(|server| server.name == copy.cluster) else {
-            return Ok(CopyState::Unknown);
+    /// What became of those that were not gone when they were certified: the purge took their records. Who is not gone, and of whom nobody
+    /// said that he stays, keeps the erasure open.
+    pub(super) async fn ask_for_copies(&self, paper: &Paper, done: &mut Done) {
+        let Some((newest, _)) = &paper.newest else { return };
+        let mut copies = newest.copies.clone();
+        for copy in copies.iter_mut().filter(|copy| !matches!(copy.state, CopyState::Gone | CopyState::Stays)) {
+            let name = self.ask_for(copy).await;
+            if matches!(copy.state, CopyState::Gone | CopyState::Stays) {
+                continue;
+            }
+            let cluster = Printable(&copy.cluster);
+            let (object, what, accept) = match &name {
+                Some(name) => {
+                    let quoted = postgres_protocol::escape::escape_identifier(name);
+                    let what = format!("holds its rows: DROP DATABASE {}", Printable(&quoted));
+                    (format!("database {} on {cluster}", Printable(name)), what, name.clone())
+                }
+                None => {
+                    let oid = copy.database_oid.map_or("an unknown OID".to_owned(), |oid| format!("OID {oid}"));
+                    let what = format!("with {oid}, cannot be asked for: bring that server back");
+                    (format!("a copy on {cluster}"), what, copy.backup.to_string())
+                }
+            };
+            let made = format!("which a restore made of backup {}", copy.backup);
+            let what = format!("{made}, {what}, or say --accept {}; then run the same command again", Word(&accept));
+            done.open.push(OpenItem { kind: "copy", object, what, until: None });
+        }
+        done.copies = Some(copies);
+    }
+
+    /// Asks what became of a copy, and gives what it is called where it is there.
+    async fn ask_for(&self, copy: &mut MadeCopy) -> Option<String> {
+        let accept = &self.drop.accept;
+        let server = self.drop.servers.iter().find(|server| server.name == copy.cluster);
+        let found = match (server, copy.database_oid) {
+            (Some(server), Some(oid)) => drop::database_name(&server.admin, &copy.system_identifier, oid).await.ok().flatten(),
+            _ => None,
         };
-        Ok(match drop::database_name(&server.admin, &copy.system_identifier, oid).await? {
-            Some(None) => CopyState::Gone,
-            Some(Some(_)) => CopyState::Stays,
-            None => CopyState::Unknown,
-        })
+        let (state, name) = match found {
+            Some(None) => (CopyState::Gone, None),
+            Some(Some(name)) if accept.contains(&name) => (CopyState::Stays, Some(name)),
+            Some(Some(name)) => (CopyState::There, Some(name)),
+            None if accept.contains(&copy.backup.to_string()) => (CopyState::Stays, None),
+            None => (CopyState::Unknown, None),
+        };
+        copy.state = state;
+        name
     }
 }
 

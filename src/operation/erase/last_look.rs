@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What becomes of a server that was asked before and is not asked now.
-enum Missing {
+pub(super) enum Missing {
     GivenUp,
     Open(&'static str, String),
     Gone,
@@ -160,7 +160,7 @@ fn by_answer(asked: Result<Option<Option<String>>, Failure>, database: &PlannedD
     }
 }
 
-fn missed(node: &str, what: Missing, done: &mut Done) {
+pub(super) fn missed(node: &str, what: Missing, done: &mut Done) {
     let state = match what {
         Missing::GivenUp => {
             done.notes.push(format!("{node} is not asked any more: --accept said so, and the certificate names it"));

@@ -234,7 +234,7 @@ impl Erase<'_> {
     }
 
     /// Where the vault says that a tenant lives.
-    async fn recorded(&self, plan: &Plan) -> Result<Vec<PlannedDatabase>, Failure> {
+    pub(super) async fn recorded(&self, plan: &Plan) -> Result<Vec<PlannedDatabase>, Failure> {
         let mut databases: Vec<PlannedDatabase> = Vec::new();
         for planned in &plan.lockers {
             let Some(source) = self.purge.vault.source(planned.locker).await? else { continue };

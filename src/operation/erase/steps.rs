@@ -1,10 +1,17 @@
 //! The steps of an erasure, in their order.
 
+use std::collections::BTreeMap;
+
 use chrono::SecondsFormat;
 
-use super::{Done, Erase, Intent, certify::Paper, status};
+use super::{
+    Done, Erase, Intent,
+    certify::Paper,
+    last_look::{Missing, missed},
+    status,
+};
 use crate::{
-    format::plan::{Found, Plan, PlannedAct, Step},
+    format::plan::{Found, Plan, PlannedAct, PlannedDatabase, Step},
     operation::{
         drop::{self, DropStatus},
         erased,
@@ -40,7 +47,7 @@ impl Erase<'_> {
 
     async fn acts(&self, tenant: &TenantName, intent: &Intent, paper: &mut Paper, done: &mut Done) -> Result<(), Failure> {
         let (plan, purge) = (&intent.plan, &self.purge);
-        whose::refuse_others_at_once(purge.vault, purge.keyring, plan).await?;
+        whose::refuse_others_at_once(purge.vault, purge.keyring, plan, &BTreeMap::new()).await?;
         if !intent.is_destroying() {
             self.prepare(tenant, intent).await?;
         }
@@ -53,6 +60,7 @@ impl Erase<'_> {
         done.open.extend(erased::put(purge.vault, purge.keyring, &intent.tombstone(), purge.eraser).await?);
         if !intent.is_destroying() {
             self.mark(plan, Step::Noted, Found::default()).await?;
+            self.give_way(tenant, intent).await?;
             if self.now() < intent.grace_until() {
                 return self.suspend(tenant, intent, done).await;
             }
@@ -63,6 +71,7 @@ impl Erase<'_> {
         }
         // Whoever withdrew it before this look finds the mark, and whoever comes later finds that it destroys.
         self.refuse_withdrawn(tenant, intent).await?;
+        self.close_live(tenant, plan).await?;
         self.drop_live(tenant, intent, done).await?;
         self.ask_who_was_named(plan, paper, done).await;
         if done.open.iter().any(|item| item.kind == "copy") {
@@ -73,6 +82,7 @@ impl Erase<'_> {
         self.purge_all(tenant, intent, paper, done).await?;
         done.was_purged = true;
         self.look_last(tenant, plan, paper, done).await?;
+        self.ask_for_copies(paper, done).await;
         let is_purged = done.purged.as_ref().is_none_or(|purged| purged.status == PurgeStatus::Closed);
         let is_open = !done.open.is_empty() || done.purged.as_ref().is_some_and(|purged| !purged.open.is_empty());
         done.is_closed = done.live_is_erased && is_purged && !is_open;
@@ -85,6 +95,10 @@ impl Erase<'_> {
         // As a purge of everything would look at it.
         let whole = Plan { act: PlannedAct::PurgeAll, ..plan.clone() };
         if let Some(other) = purge.not_in_plan(tenant, &whole).await? {
+            if intent.is_past(Step::Noted) {
+                // A plan that is given up withdraws no tombstone.
+                return Err(not_planned(tenant, plan, &other));
+            }
             if intent.is_resumed() {
                 let void = Some(format!("{other} is not in the plan"));
                 self.mark(plan, Step::Closed, Found { void, ..Found::default() }).await?;
@@ -96,6 +110,9 @@ impl Erase<'_> {
             )));
         }
         if !intent.is_resumed() {
+            purge.refuse_clock_behind().await?;
+            // Somebody may have begun since this was planned.
+            erased::refuse(purge.vault, purge.keyring, tenant).await?;
             purge.vault.put_plan(plan, purge.operator).await?;
         }
         plans::require(purge.vault, plan, Some(tenant), self.approvals, self.now()).await?;
@@ -122,7 +139,7 @@ impl Erase<'_> {
                 }
             }
         }
-        self.give_back_withdrawn(tenant, intent).await?;
+        self.refuse_withdrawn(tenant, intent).await?;
         done.open.push(OpenItem {
             kind: "grace",
             object: format!("the grace of {tenant}"),
@@ -136,21 +153,57 @@ impl Erase<'_> {
         Ok(())
     }
 
-    /// Whoever withdrew it while this closed the database may have found it open, with nothing to give back.
-    async fn give_back_withdrawn(&self, tenant: &TenantName, intent: &Intent) -> Result<(), Failure> {
-        if !self.is_withdrawn(&intent.plan).await? {
+    /// Of two that began in one moment the older one goes on: what it removes the other one could not list any more.
+    async fn give_way(&self, tenant: &TenantName, intent: &Intent) -> Result<(), Failure> {
+        let plan = &intent.plan;
+        let age = |plan: &Plan| (plan.created_at, plan.id);
+        let open = self.open(plan.name_tag).await?;
+        let Some(older) = open.iter().map(|planned| &planned.plan).find(|other| age(other) < age(plan)) else { return Ok(()) };
+        self.withdraw(tenant, plan).await?;
+        self.certify_withdrawn(intent, &Done::default()).await?;
+        let void = Some(erased::lost::WITHDRAWN.to_owned());
+        self.mark(plan, Step::Closed, Found { void, ..Found::default() }).await?;
+        let message = format!("another run began to erase tenant {tenant} in the same moment");
+        Err(Failure::new(FailureClass::Busy, "erasure-begun", older.id, message).hint(format!(
+            "It goes on, by plan {}, and this one is given up. `tenure erase {}` goes on with that one where it does not come to its end.",
+            older.id,
+            Word(tenant.as_str())
+        )))
+    }
+
+    /// Whatever keeps a database from being dropped, nobody gets into it any more. What cannot be closed cannot be dropped either, and that
+    /// is said then.
+    async fn close_live(&self, tenant: &TenantName, plan: &Plan) -> Result<(), Failure> {
+        if self.purge.vault.mark(plan.id, Step::Dropped).await?.is_some() {
             return Ok(());
         }
-        for database in intent.plan.databases.iter().filter(|database| database.allowed_connections) {
-            self.drop.resume(database).await.map_err(|failure| {
-                let hint = format!(
-                    "The erasure of tenant {tenant} was withdrawn, and its database lets nobody in: ALTER DATABASE … ALLOW_CONNECTIONS true. {}",
-                    failure.hint
-                );
-                failure.hint(hint.trim().to_owned())
-            })?;
+        for database in &plan.databases {
+            if let Err(failure) = self.drop.suspend(tenant, database).await {
+                tracing::debug!(error = %failure.one_line(), "the database of tenant {tenant} is not closed before it is dropped");
+            }
         }
-        self.refuse_withdrawn(tenant, intent).await
+        Ok(())
+    }
+
+    /// What a withdrawn erasure has closed lets everybody in again, whoever closed it: whoever withdrew it may have found it open, or have
+    /// come no further.
+    async fn give_back(&self, tenant: &TenantName, databases: &[PlannedDatabase]) -> Result<(), Failure> {
+        for database in databases.iter().filter(|database| database.allowed_connections) {
+            match self.drop.resume(database).await {
+                Ok(()) => {}
+                // Somebody dropped it by hand: nobody waits for it.
+                Err(failure) if failure.kind == "database-gone" => {}
+                Err(failure) => {
+                    let hint = format!(
+                        "The erasure of tenant {tenant} was withdrawn, and its database lets nobody in: `tenure erase {} --undo` opens it. {}",
+                        Word(tenant.as_str()),
+                        failure.hint
+                    );
+                    return Err(failure.hint(hint.trim().to_owned()));
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn is_withdrawn(&self, plan: &Plan) -> Result<bool, Failure> {
@@ -163,6 +216,7 @@ impl Erase<'_> {
         if !self.is_withdrawn(plan).await? {
             return Ok(());
         }
+        self.give_back(tenant, &plan.databases).await?;
         self.certify_withdrawn(intent, &Done::default()).await?;
         let void = Some(erased::lost::WITHDRAWN.to_owned());
         self.mark(plan, Step::Closed, Found { void, ..Found::default() }).await?;
@@ -184,7 +238,13 @@ impl Erase<'_> {
                 Ok(live) => self.drop.carry_out(tenant, &live).await,
                 Err(failure) => Err(failure),
             };
+            let primary = format!("{} primary", database.cluster);
             match report {
+                Err(failure) if is_elsewhere(&failure) && self.drop.accept.contains(&primary) => {
+                    missed(&primary, Missing::GivenUp, done);
+                    // The very server may be there, under another name.
+                    self.look_again(tenant, plan, done).await?;
+                }
                 Ok(report) => {
                     done.live_is_erased &= report.status == DropStatus::Closed;
                     done.nodes.extend(report.nodes);
@@ -195,10 +255,16 @@ impl Erase<'_> {
                     if failure.kind != "on-hold" && matches!(failure.class, FailureClass::Failed | FailureClass::Refused) =>
                 {
                     done.live_is_erased = false;
+                    // A drop that comes to its end names them; the purge that follows takes what is known of them.
+                    done.open.extend(self.drop.copies_of(plan, database).await?);
+                    let or_accept = match is_elsewhere(&failure) {
+                        true => format!(" If that server is gone for good, say --accept {}.", Word(&primary)),
+                        false => String::new(),
+                    };
                     done.open.push(OpenItem {
                         kind: "live",
                         object: format!("the live database of {tenant}"),
-                        what: format!("{}. {}", failure.one_line(), failure.hint).trim().to_owned(),
+                        what: format!("{}. {}{or_accept}", failure.one_line(), failure.hint).trim().to_owned(),
                         until: None,
                     });
                 }
@@ -214,7 +280,9 @@ impl Erase<'_> {
     /// Between a drop and the end of an erasure there may be weeks, and in them somebody may put an old copy of a server back.
     async fn look_again(&self, tenant: &TenantName, plan: &Plan, done: &mut Done) -> Result<(), Failure> {
         for database in &plan.databases {
-            for (node, target) in self.drop.nodes(&database.cluster) {
+            // Whatever its cluster is called by now.
+            for (node, target) in self.drop.servers.iter().flat_map(|server| self.drop.nodes(&server.name)) {
+                let is_its = node.starts_with(&format!("{} ", database.cluster));
                 let found = drop::database_name(target, &database.system_identifier, database.database_oid).await;
                 match found {
                     Ok(Some(None)) => {}
@@ -232,8 +300,11 @@ impl Erase<'_> {
                         });
                     }
                     // It was asked when the database was dropped, and said that it is gone.
-                    Ok(None) => done.notes.push(format!("{node} is another server now, and was not asked again")),
-                    Err(failure) => done.notes.push(format!("{node} could not be asked again: {}", failure.one_line())),
+                    Ok(None) if is_its => done.notes.push(format!("{node} is another server now, and was not asked again")),
+                    Err(failure) if is_its => {
+                        done.notes.push(format!("{node} could not be asked again: {}", failure.one_line()));
+                    }
+                    Ok(None) | Err(_) => {}
                 }
             }
         }
@@ -277,4 +348,18 @@ impl Erase<'_> {
         }
         Ok(false)
     }
+}
+
+/// Whether the configuration does not lead to the server any more on which the database was.
+fn is_elsewhere(failure: &Failure) -> bool {
+    matches!(failure.kind, "another-server" | "no-such-cluster")
+}
+
+fn not_planned(tenant: &TenantName, plan: &Plan, other: &str) -> Failure {
+    let message = format!("{other} of tenant {tenant} is not in the plan {}", plan.id);
+    Failure::new(FailureClass::Refused, "plan-changed", plan.id, message).hint(format!(
+        "Nothing was destroyed. Find out where that comes from. `tenure erase {0} --undo` gives everything back; after that `tenure erase {0}` makes \
+         a new plan, with it.",
+        Word(tenant.as_str())
+    ))
 }

@@ -1,14 +1,17 @@
 //! `erase --undo`: while nothing is destroyed the tenant gets everything back.
 
+use std::collections::BTreeSet;
+
 use super::{Done, Erase, EraseReport, EraseStatus, Intent, Live, report};
 use crate::{
     format::{
         erasure_note::{ErasureNote, ErasureSays},
-        plan::{Found, Plan, PlannedDatabase, Step},
+        plan::{Bound, Found, Plan, PlannedAct, PlannedDatabase, PlannedLocker, Step},
     },
-    id::RecordId,
+    id::{KeyId, Locker, NameTag, RecordId},
+    keyring::secret_halves,
     operation::{
-        erased,
+        erased::{self, Erasures},
         failure::{Failure, FailureClass},
         purge::OpenItem,
     },
@@ -26,9 +29,23 @@ impl Erase<'_> {
     pub async fn undo(&self, tenant: &TenantName) -> Result<EraseReport, Failure> {
         let (vault, keyring) = (self.purge.vault, self.purge.keyring);
         let mut open = self.open(keyring.tag(tenant)).await?;
+        let (mut was_withdrawn, mut has_plan) = (false, true);
         if open.is_empty() {
             let erasures = erased::read_both(vault, keyring, keyring.tag(tenant)).await?;
             open = erased::lost::plans(vault, &erasures, tenant).await?;
+            was_withdrawn = !open.is_empty();
+            if open.is_empty() {
+                open = self.given_up(keyring.tag(tenant), &erasures).await?;
+            }
+            if open.is_empty() {
+                has_plan = false;
+                open = self.without_plan(&erasures).await?;
+            }
+        }
+        if open.is_empty()
+            && let Some(report) = self.open_withdrawn(tenant).await?
+        {
+            return Ok(report);
         }
         if open.is_empty() {
             let message = format!("no erasure of tenant {tenant} is open");
@@ -45,7 +62,7 @@ impl Erase<'_> {
             }
         }
         // One that ended withdrawn is from no older vault; its keys may have been pruned since.
-        for Planned { plan, .. } in open.iter().filter(|planned| planned.is_open()) {
+        for Planned { plan, .. } in open.iter().filter(|_| !was_withdrawn) {
             self.refuse_destroyed(tenant, plan).await?;
         }
         let mut done = Done::default();
@@ -60,7 +77,9 @@ impl Erase<'_> {
             }
         }
         for database in databases {
-            if let Err(failure) = self.drop.resume(database).await {
+            if let Err(failure) = self.drop.resume(database).await
+                && failure.kind != "database-gone"
+            {
                 done.open.push(OpenItem {
                     kind: "live",
                     object: format!("the live database on {}", database.cluster),
@@ -72,11 +91,12 @@ impl Erase<'_> {
         let of =
             |Planned { plan, steps, .. }| Intent { plan, steps: Some(steps), live: Live::Known(None), backups: 0, taken: None };
         let intents: Vec<Intent> = open.into_iter().map(of).collect();
-        for intent in &intents {
+        // Of one whose plan is lost nothing is certified that could be followed.
+        for intent in intents.iter().filter(|_| has_plan) {
             self.certify_withdrawn(intent, &done).await?;
         }
-        done.is_certified = true;
-        if done.open.is_empty() {
+        done.is_certified = has_plan;
+        if done.open.is_empty() && has_plan {
             for intent in &intents {
                 let void = Some(erased::lost::WITHDRAWN.to_owned());
                 self.mark(&intent.plan, Step::Closed, Found { void, ..Found::default() }).await?;
@@ -89,21 +109,118 @@ impl Erase<'_> {
         Ok(said)
     }
 
+    /// Where a run was ended between a withdrawal and what it gives back, or closed the database beside one: opens what the last withdrawn
+    /// plan names. `None` where nothing of that is closed.
+    async fn open_withdrawn(&self, tenant: &TenantName) -> Result<Option<EraseReport>, Failure> {
+        let tag = self.purge.keyring.tag(tenant);
+        let erasures = erased::read_both(self.purge.vault, self.purge.keyring, tag).await?;
+        if erasures.is_refused() {
+            return Ok(None);
+        }
+        let mut plans = self.given_up_ever(tag).await?;
+        plans.retain(|planned| erasures.is_withdrawn(planned.plan.id));
+        // A later plan may have found closed what an earlier one had closed.
+        let mut databases: Vec<PlannedDatabase> = plans.iter().flat_map(|planned| planned.plan.databases.clone()).collect();
+        databases.retain(|database| database.allowed_connections);
+        databases.dedup();
+        let Some(Planned { plan, steps, .. }) = plans.pop() else { return Ok(None) };
+        let mut done = Done::default();
+        for database in &databases {
+            if self.drop.is_closed(database).await? {
+                self.drop.resume(database).await?;
+                done.notes.push(format!("the database on {} let nobody in, and does again", database.cluster));
+            }
+        }
+        if done.notes.is_empty() {
+            return Ok(None);
+        }
+        let intent = Intent { plan, steps: Some(steps), live: Live::Known(None), backups: 0, taken: None };
+        self.record(&intent, &done, false, self.now()).await?;
+        let mut said = report(tenant, &intent, done);
+        said.status = EraseStatus::Withdrawn;
+        Ok(Some(said))
+    }
+
+    async fn given_up_ever(&self, tag: NameTag) -> Result<Vec<Planned>, Failure> {
+        let mut plans = self.purge.vault.plans(tag, |steps| steps.contains(&Step::Closed)).await?;
+        plans
+            .retain(|planned| matches!(planned.plan.act, PlannedAct::Erase { .. }) && !planned.steps.contains(&Step::Destroying));
+        Ok(plans)
+    }
+
+    /// Plans that were given up before they destroyed anything, and whose tombstones count.
+    async fn given_up(&self, tag: NameTag, erasures: &Erasures) -> Result<Vec<Planned>, Failure> {
+        let counts: Vec<RecordId> = erasures.lasting().map(|note| note.id).collect();
+        let mut plans = self.given_up_ever(tag).await?;
+        plans.retain(|planned| counts.contains(&planned.plan.id));
+        Ok(plans)
+    }
+
+    /// What tombstones say of which the vault has no plan, as plans, while their grace lasts: the vault was put back to an older state, and
+    /// nobody may have destroyed anything yet.
+    async fn without_plan(&self, erasures: &Erasures) -> Result<Vec<Planned>, Failure> {
+        let now = self.now();
+        let mut plans = Vec::new();
+        for note in erasures.lasting() {
+            let ErasureSays::Erased { lockers, keys, databases, grace_until } = &note.says else { continue };
+            if *grace_until <= now || self.purge.vault.listed_plan(note.id).await?.is_some() {
+                continue;
+            }
+            let planned = |(nth, locker): (usize, &Locker)| PlannedLocker {
+                locker: *locker,
+                cluster: None,
+                // Whichever locker they are of: all of them must be there.
+                keys: if nth == 0 { keys.clone() } else { Vec::new() },
+                manifests: 0,
+                backups: Vec::new(),
+            };
+            let mut plan = Plan {
+                format: FORMAT,
+                installation: note.installation,
+                id: note.id,
+                name_tag: note.name_tag,
+                act: PlannedAct::Erase { grace_until: *grace_until },
+                lockers: lockers.iter().enumerate().map(planned).collect(),
+                databases: Vec::new(),
+                created_at: note.created_at,
+                bound: Bound::default(),
+            };
+            plan.databases = self.recorded(&plan).await?;
+            let is_named = |of: &PlannedDatabase| {
+                databases
+                    .iter()
+                    .any(|named| (&named.system_identifier, named.database_oid) == (&of.system_identifier, of.database_oid))
+            };
+            plan.databases.retain(is_named);
+            plans.push(Planned { plan, steps: BTreeSet::new(), reached: BTreeSet::new() });
+        }
+        Ok(plans)
+    }
+
     /// Stops where keys that the plan names are gone: what was destroyed is not given back by an older vault that does not say so.
     async fn refuse_destroyed(&self, tenant: &TenantName, plan: &Plan) -> Result<(), Failure> {
-        let halves = self.purge.keyring.secret_halves().await?;
-        let Some(key) = plan.keys().find(|key| !halves.contains_key(key)) else { return Ok(()) };
+        let keyring = self.purge.keyring;
+        let mut lost: BTreeSet<KeyId> = plan.keys().collect();
+        // What one copy lost and another one has is nothing that was destroyed.
+        for store in keyring.stores() {
+            match secret_halves(&**store).await {
+                Ok(halves) => lost.retain(|key| !halves.contains_key(key)),
+                Err(error) if store.address() == keyring.store().address() => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        let Some(key) = lost.first() else { return Ok(()) };
         let message = format!(
-            "key {key} of tenant {tenant}, which the erasure names, is not in the keyring: it may have destroyed already"
+            "key {key} of tenant {tenant}, which the erasure names, is not in the keyring, nor in a mirror that answers: it may have destroyed already"
         );
         Err(Failure::new(FailureClass::Refused, "too-late", tenant, message).hint(
-            "Nothing was done. If the vault was put back from an older copy, put the newest one back: it says how far the erasure came. If the keyring \
-             lost something, `tenure keys repair` comes first.",
+            "Nothing was done. If the vault was put back from an older copy, put the newest one back: it says how far the erasure came. If a mirror is \
+             away, or lost the key too, put that right first.",
         ))
     }
 
     /// Signs that an erasure is given up. Gives the mirrors that do not have it.
-    async fn withdraw(&self, tenant: &TenantName, plan: &Plan) -> Result<Vec<OpenItem>, Failure> {
+    pub(super) async fn withdraw(&self, tenant: &TenantName, plan: &Plan) -> Result<Vec<OpenItem>, Failure> {
         let (vault, keyring, eraser) = (self.purge.vault, self.purge.keyring, self.purge.eraser);
         let erasures = erased::read_both(vault, keyring, plan.name_tag).await?;
         let note = erasures.withdrawal(plan.id).cloned().unwrap_or_else(|| ErasureNote {

@@ -6,11 +6,14 @@ use serde::Serialize;
 
 use super::find;
 use crate::{
-    format::plan::{Milestone, Reached, Step},
-    operation::failure::{Failure, FailureClass},
+    format::plan::{Milestone, Plan, PlannedAct, Reached, Step},
+    operation::{
+        erased,
+        failure::{Failure, FailureClass},
+    },
     signature::{Namespace, SigningKey},
     signed::FORMAT,
-    vault::Vault,
+    vault::{Vault, plans::ListedPlan},
 };
 
 /// What `plans cancel` says.
@@ -42,6 +45,15 @@ pub async fn cancel(vault: &Vault, text: &str, operator: &SigningKey, now: DateT
         Some(listed) if listed.is_begun() => return refuse("plan-begun", format!("plan {id} has begun"), begun),
         Some(listed) if listed.steps.contains(&Step::Closed) => {
             return refuse("plan-closed", format!("plan {id} is closed"), "Nothing is left to give up.");
+        }
+        // Its run may have been killed between the tombstone and the mark. The vault gets it first.
+        Some(ListedPlan { plan: Ok(Plan { name_tag, act: PlannedAct::Erase { .. }, .. }), .. }) => {
+            let erasures = erased::read_in(vault, [vault.store()], name_tag).await?;
+            if erasures.lasting().any(|tombstone| tombstone.id == id) {
+                let hint =
+                    "Nothing was destroyed. `tenure erase TENANT --undo` gives everything back, `tenure erase TENANT` goes on.";
+                return refuse("plan-begun", format!("plan {id} has begun: its tombstone is written"), hint);
+            }
         }
         _ => {}
     }

@@ -1,6 +1,6 @@
 //! Backups before a time: their manifests go, and then what nothing refers to any more. The keys stay.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt as _;
@@ -20,7 +20,7 @@ use crate::{
     signed,
     store::Listed,
     tenant::TenantName,
-    vault::removal::Removal,
+    vault::{manifests::Manifests, removal::Removal},
 };
 
 impl Purge<'_> {
@@ -41,7 +41,7 @@ impl Purge<'_> {
         // later see the notes.
         let held = self.locks_of(tenant, &intent.plan).await;
         for (nth, planned) in intent.plan.lockers.iter().enumerate() {
-            let known = self.manifests(planned.locker).await?;
+            let known = self.vault.manifests(planned.locker).await?;
             let mut tally = Tally::default();
             let sweep = Sweep {
                 vault: self.vault,
@@ -95,13 +95,8 @@ impl Purge<'_> {
     }
 
     /// A backup that came while what earlier ones needed was removed, whose run had lost its lock and ended before it could look again.
-    async fn refuse_if_torn(
-        &self,
-        tenant: &TenantName,
-        locker: Locker,
-        known: &BTreeMap<BackupId, DateTime<Utc>>,
-    ) -> Result<(), Failure> {
-        if self.manifests(locker).await?.keys().all(|id| known.contains_key(id)) {
+    async fn refuse_if_torn(&self, tenant: &TenantName, locker: Locker, known: &Manifests) -> Result<(), Failure> {
+        if self.vault.manifests(locker).await?.keys().all(|id| known.contains_key(id)) {
             return Ok(());
         }
         let history = self.vault.history(locker, (self.clock)()).await?;

@@ -6,13 +6,11 @@ use chrono::{DateTime, Utc};
 
 use super::{Purge, What, command, shown};
 use crate::{
-    backup_id::BackupId,
     format::{
         plan::{Bound, Plan, PlannedAct, PlannedLocker, Step},
         purge_note::{Purged, PurgedBackup},
     },
     id::{KeyId, Locker, NameTag, RecordId},
-    object_name::{Document, ObjectName, prefix},
     operation::{
         failure::{Failure, FailureClass},
         living, lost, whose,
@@ -21,7 +19,7 @@ use crate::{
     signature::Namespace,
     signed::{DocumentError, FORMAT},
     tenant::TenantName,
-    vault::{list_named, plans::Planned, records::Sources},
+    vault::{manifests::Manifests, plans::Planned, records::Sources},
 };
 
 /// What will be done.
@@ -33,6 +31,8 @@ pub struct Intent {
     pub(super) steps: Option<BTreeSet<Step>>,
     /// What it is about, for people.
     pub summary: Summary,
+    /// What its lockers listed.
+    pub(super) listed: Listed,
 }
 
 /// What a plan is about.
@@ -76,8 +76,8 @@ impl Intent {
     }
 }
 
-/// The backups that are listed in each locker, and when each was taken.
-type Listed = BTreeMap<Locker, BTreeMap<BackupId, DateTime<Utc>>>;
+/// The manifests that each locker lists.
+pub(super) type Listed = BTreeMap<Locker, Manifests>;
 
 impl Purge<'_> {
     /// Finds the open plan for this tenant and act, or makes a new one, and writes nothing. With `measure` it also adds up the bytes.
@@ -136,7 +136,7 @@ impl Purge<'_> {
         let mut listed = Listed::new();
         let counts = steps.is_none() && !matches!(plan.act, PlannedAct::PurgeBefore { .. });
         for planned in &mut plan.lockers {
-            let manifests = self.manifests(planned.locker).await?;
+            let manifests = self.vault.manifests(planned.locker).await?;
             if counts {
                 planned.manifests = manifests.len() as u64;
             }
@@ -147,7 +147,7 @@ impl Purge<'_> {
             whose::refuse_others(self.vault, self.keyring, &plan).await?;
         }
         let summary = Summary { untrusted, ..self.summary(&plan, &listed, measure).await? };
-        let intent = Intent { plan, steps, summary };
+        let intent = Intent { plan, steps, summary, listed };
         if !intent.is_past(Step::Destroying) {
             self.refuse_if_held(tenant, &intent.plan, false).await?;
         }
@@ -292,16 +292,6 @@ impl Purge<'_> {
         Ok(planned)
     }
 
-    /// The manifests that are listed, with when each was taken by its name.
-    pub(in crate::operation) async fn manifests(&self, locker: Locker) -> Result<BTreeMap<BackupId, DateTime<Utc>>, Failure> {
-        let (named, _) = list_named(self.vault.store(), &prefix::in_locker(locker, "b")).await?;
-        let manifests = named.into_iter().filter_map(|(name, _)| match name {
-            ObjectName::Document(Document::Manifest(_, backup)) => Some((backup, backup.time())),
-            _ => None,
-        });
-        Ok(manifests.collect())
-    }
-
     async fn summary(&self, plan: &Plan, listed: &Listed, measure: bool) -> Result<Summary, Failure> {
         let mut times = Vec::new();
         let mut bytes = 0;
@@ -309,9 +299,10 @@ impl Purge<'_> {
             let manifests = &listed[&planned.locker];
             match plan.act {
                 PlannedAct::PurgeBefore { .. } => {
-                    times.extend(planned.backups.iter().filter_map(|purged| manifests.get(&purged.backup).copied()));
+                    let listed = planned.backups.iter().filter(|purged| manifests.contains_key(&purged.backup));
+                    times.extend(listed.map(|purged| purged.backup.time()));
                 }
-                _ => times.extend(manifests.values().copied()),
+                _ => times.extend(manifests.keys().map(|backup| backup.time())),
             }
             if measure {
                 bytes += self.vault.stored_chunks(planned.locker).await?.values().sum::<u64>();

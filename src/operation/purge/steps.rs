@@ -20,8 +20,9 @@ use crate::{
     tenant::TenantName,
 };
 
-/// A clock that is further ahead of the store's believes that things are older than they are.
-const CLOCK_AHEAD_SECONDS: i64 = 300;
+/// A clock that is further from the store's is wrong: ahead of it, things look older than they are; behind it, what is promised from now on
+/// ends too early.
+const CLOCK_OFF_SECONDS: i64 = 300;
 
 impl Purge<'_> {
     pub(super) async fn steps(&self, tenant: &TenantName, intent: &Intent, done: &mut Done) -> Result<(), Failure> {
@@ -47,7 +48,7 @@ impl Purge<'_> {
     /// Plan, notes, and who has a say against it. Nothing is destroyed.
     async fn begin(&self, tenant: &TenantName, intent: &Intent) -> Result<(), Failure> {
         let plan = &intent.plan;
-        whose::refuse_others_at_once(self.vault, self.keyring, plan).await?;
+        whose::refuse_others_at_once(self.vault, self.keyring, plan, &intent.listed).await?;
         if intent.is_past(Step::Destroying) {
             return self.go_on(tenant, plan).await;
         }
@@ -215,7 +216,12 @@ impl Purge<'_> {
         for other in self.overtaken(intent.plan.name_tag, intent.plan.id).await? {
             if intent.plan.act == PlannedAct::PurgeAll && other.plan.act != PlannedAct::PurgeAll {
                 let void = Some(format!("plan {} let go of everything", intent.plan.id));
-                let overtaken = Intent { plan: other.plan, steps: Some(other.steps), summary: Default::default() };
+                let overtaken = Intent {
+                    plan: other.plan,
+                    steps: Some(other.steps),
+                    summary: Default::default(),
+                    listed: Default::default(),
+                };
                 self.mark(&overtaken, Step::Closed, Found { void, ..Found::default() }).await?;
             } else {
                 done.notes.push(format!(
@@ -303,11 +309,26 @@ impl Purge<'_> {
 
     /// Stops where this host's clock is ahead of the store's: what it takes for old may not be.
     pub(in crate::operation) async fn refuse_clock_ahead(&self) -> Result<(), Failure> {
-        match self.vault.store().clock_ahead_seconds().await? {
-            Some(ahead) if -ahead > CLOCK_AHEAD_SECONDS => {
-                let message = format!("this host's clock is {} s ahead of {}'s", -ahead, self.vault.store().address());
-                Err(Failure::new(FailureClass::Refused, "clock-ahead", self.vault.store().address(), message)
+        let store = self.vault.store();
+        match store.clock_ahead_seconds().await?.map(|theirs| -theirs) {
+            Some(ahead) if ahead > CLOCK_OFF_SECONDS => {
+                let message = format!("this host's clock is {ahead} s ahead of {}'s", store.address());
+                Err(Failure::new(FailureClass::Refused, "clock-ahead", store.address(), message)
                     .hint("Set the clock, and run the same command again: by a wrong one what is young looks old."))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops where it is behind: a time that is promised from now on would be over too early.
+    pub(in crate::operation) async fn refuse_clock_behind(&self) -> Result<(), Failure> {
+        let store = self.vault.store();
+        match store.clock_ahead_seconds().await? {
+            Some(behind) if behind > CLOCK_OFF_SECONDS => {
+                let message = format!("this host's clock is {behind} s behind {}'s", store.address());
+                Err(Failure::new(FailureClass::Refused, "clock-behind", store.address(), message).hint(
+                    "Nothing was done. Set the clock, and run the same command again: by a wrong one a grace is too short.",
+                ))
             }
             _ => Ok(()),
         }

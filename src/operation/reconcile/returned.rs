@@ -11,6 +11,7 @@ use crate::{
     id::RecordId,
     operation::{
         drop::{self, Server},
+        erased,
         failure::Failure,
         plans,
         purge::OpenItem,
@@ -88,8 +89,24 @@ impl Reconcile<'_> {
     ) -> Result<(), Failure> {
         let cluster = &server.name;
         let names = seen.names(cluster);
-        let Some(note) = self.which(notes, names, present) else { return Ok(()) };
+        let mut through = Vec::new();
+        for note in notes {
+            if !erased::is_given_up(self.vault, note.id).await? {
+                through.push(note.clone());
+            }
+        }
+        let Some(note) = self.which(if through.is_empty() { notes } else { &through }, names, present) else { return Ok(()) };
         let mut found = self.describe((cluster, &format!("{cluster} primary")), (present, note), names.ok());
+        if through.is_empty() {
+            found.why = Why::Reopened;
+            found.what = format!(
+                "its erasure was given up before anything was destroyed, and its tombstone counts all the same: nothing is done to it; `tenure erase {} --undo` \
+                 gives it back",
+                Word(found.tenant.as_deref().unwrap_or("NAME"))
+            );
+            report.found.push(found);
+            return Ok(());
+        }
         let recorded = seen.known.sources.iter().find(|(tenant, source)| {
             (&source.system_identifier, source.database_oid) == (&asked.system, present.oid)
                 && self.keyring.tag(tenant) != note.name_tag
@@ -102,7 +119,7 @@ impl Reconcile<'_> {
             report.found.push(found);
             return Ok(());
         }
-        let is_erasing = seen.is_erasing(note.name_tag, note.id);
+        let is_erasing = seen.is_erasing(note);
         let was_open = present.allows_connections && !present.is_invalid;
         if is_erasing && !was_open {
             // As it should be: its erasure drops it.
@@ -121,7 +138,17 @@ impl Reconcile<'_> {
             allowed_connections: false,
         };
         if !self.dry_run {
-            match close((server, asked), present, &database).await {
+            let closed = close((server, asked), present, &database).await;
+            if erased::read_both(self.vault, self.keyring, note.name_tag).await?.is_withdrawn(note.id) {
+                // Whoever withdrew it meanwhile may have found it open, with nothing to give back.
+                if was_open && !drop_database::allow_connections(&asked.session, present.oid, &present.name, true).await? {
+                    let object = format!("database {} on {cluster}", Printable(&present.name));
+                    let what = "it was closed while its erasure was withdrawn, and could not be opened again: ALTER DATABASE … ALLOW_CONNECTIONS true";
+                    report.open.push(OpenItem { kind: "not-opened", object, what: what.to_owned(), until: None });
+                }
+                return Ok(());
+            }
+            match closed {
                 Ok(may_go_on) => {
                     (found.is_open, found.closed_now) = (false, was_open);
                     let object = format!("database {} on {cluster}", Printable(&present.name));

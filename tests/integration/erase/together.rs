@@ -58,9 +58,8 @@ async fn one_after_the_other_and_at_once_everything_is_gone_once() {
             false => [run(&one).await, run(&other).await],
         };
         if !at_once {
-            for ended in &ended {
-                assert_eq!(ended.as_ref().unwrap().status, EraseStatus::Closed, "{ended:?}");
-            }
+            assert_eq!(ended[0].as_ref().unwrap().status, EraseStatus::Closed, "{ended:?}");
+            assert_eq!(ended[1].as_ref().unwrap_err().kind, "tenant-erased", "{ended:?}");
         }
         // Who was kept waiting goes on.
         for _ in 0..3 {
@@ -78,16 +77,18 @@ async fn one_after_the_other_and_at_once_everything_is_gone_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_undo_gives_back_what_two_began() {
+async fn of_two_that_planned_one_begins_and_one_undo_gives_it_back() {
     let site = fleet(2).await;
     let tenant: TenantName = name(0).parse().unwrap();
     let before = databases(&site);
     let grace = TimeDelta::days(7);
     let (vault, keyring) = stores(&site, None).await;
-    for intent in two(&site, &tenant, grace).await {
-        let report = with(&site, (&vault, &keyring), grace, async |erase| erase.carry_out(&tenant, &intent).await).await.unwrap();
-        assert_eq!(report.status, EraseStatus::Suspended, "{report:?}");
-    }
+    let [one, other] = two(&site, &tenant, grace).await;
+    let run = async |intent: &Intent| {
+        with(&site, (&vault, &keyring), grace, async |erase| erase.carry_out(&tenant, intent).await).await
+    };
+    let (one, other) = (run(&one).await.unwrap(), run(&other).await.unwrap_err());
+    assert_eq!((one.status, other.kind), (EraseStatus::Suspended, "tenant-erased"), "{one:?}");
     assert_ne!(databases(&site), before, "it lets nobody in");
     let undone = with(&site, (&vault, &keyring), grace, async |erase| erase.undo(&tenant).await).await.unwrap();
     assert_eq!((undone.status, undone.open.len()), (EraseStatus::Withdrawn, 0), "{undone:?}");

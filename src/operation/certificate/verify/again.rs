@@ -92,6 +92,20 @@ impl VerifyCertificate<'_> {
                 Err(error) => not_tested("keys", object, error.to_string()),
             });
         }
+        if certificate.keys.copies.iter().all(|copy| copy.destroyed_at.is_none()) {
+            return;
+        }
+        // A store that was added since, as a copy of one that had them.
+        let is_named = |address: &str| certificate.keys.copies.iter().any(|copy| copy.store == address);
+        for store in self.keyring.stores().filter(|store| !is_named(store.address())) {
+            let object = format!("keys in {}", store.address());
+            match destroy::copies(&**store, certificate.name_tag, &keys).await {
+                Ok(copies) => checks.extend(copies.iter().flatten().next().map(|there| {
+                    does_not("keys", object, format!("{} is there, and the certificate does not name that store", there.name))
+                })),
+                Err(error) => checks.push(not_tested("keys", object, error.to_string())),
+            }
+        }
     }
 
     pub(super) async fn backups(&self, certificate: &Certificate, checks: &mut Vec<Check>) {
@@ -159,6 +173,20 @@ impl VerifyCertificate<'_> {
                 Ok(Some(what)) => does_not("live", node, what),
                 Err(why) => not_tested("live", node, why),
             });
+        }
+        self.live_elsewhere(database, checks).await;
+    }
+
+    /// Servers of other clusters that come from the same one: a copy of it that was given another name.
+    async fn live_elsewhere(&self, database: &Database, checks: &mut Vec<Check>) {
+        for server in self.servers.iter().filter(|server| server.name != database.cluster) {
+            for (nth, target) in std::iter::once(&server.admin).chain(&server.replicas).enumerate() {
+                let node = if nth == 0 { format!("{} primary", server.name) } else { format!("{} replica {nth}", server.name) };
+                // Another server has nothing to do with it, and what cannot be asked is no part of what was certified.
+                if let Ok(Some(what)) = has(target, &database.system_identifier, database.database_oid).await {
+                    checks.push(does_not("live", node, what));
+                }
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
     format::record::{Source, SourceReason},
     id::{Locker, RecordId},
     operation::{
+        erased,
         failure::{Failure, FailureClass},
         restore::{Report, failures, salvage::Salvage, shown},
     },
@@ -47,6 +48,8 @@ impl Build<'_> {
         if let Some(lock) = &lock {
             lock.still_held().await.map_err(failures::lock)?;
         }
+        // Its erasure may have begun since: then nobody gets its rows any more.
+        erased::refuse(self.restorer.vault, self.restorer.keyring, &self.request.tenant).await?;
         let fresh;
         let (admin, replaced_as) = match self.put_in_place(admin, &built.name).await {
             Ok(replaced_as) => (admin, replaced_as),

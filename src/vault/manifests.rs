@@ -1,5 +1,8 @@
-//! Single manifests: with which key the newest backup of a locker is sealed, and whether one is still the one that somebody named.
+//! What a locker lists of manifests, with which key the newest backup is sealed, and whether one is still the one that somebody named.
 
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
 use futures_util::{TryStreamExt as _, future};
 
 use super::{Vault, history::Backup};
@@ -10,13 +13,15 @@ use crate::{
     signed::{self, DocumentError},
 };
 
+/// Listed manifests, each with when the store took it.
+pub type Manifests = BTreeMap<BackupId, DateTime<Utc>>;
+
 impl Vault {
-    /// The key that the newest manifest of a locker names, by one listing and one document. `None` where there is none, or none that can be
-    /// trusted: that is for those to say who read them all.
+    /// The manifests that a locker lists, whatever they are worth.
     ///
     /// # Errors
     /// The store's.
-    pub async fn newest_key(&self, locker: Locker) -> Result<Option<KeyId>, DocumentError> {
+    pub async fn manifests(&self, locker: Locker) -> Result<Manifests, DocumentError> {
         let prefix = prefix::in_locker(locker, "b");
         let manifests = self.store().list(&prefix).try_filter_map(|listed| {
             future::ok(match listed.name.parse() {
@@ -24,12 +29,27 @@ impl Vault {
                 _ => None,
             })
         });
-        let manifests: Vec<_> =
-            manifests.try_collect().await.map_err(|source| signed::store_error(self.store(), &prefix, source))?;
+        manifests.try_collect().await.map_err(|source| signed::store_error(self.store(), &prefix, source))
+    }
+
+    /// The key that the newest manifest of a locker names, by one listing and one document. `None` where there is none, or none that can be
+    /// trusted: that is for those to say who read them all.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn newest_key(&self, locker: Locker) -> Result<Option<KeyId>, DocumentError> {
+        self.newest_key_of(locker, &self.manifests(locker).await?).await
+    }
+
+    /// The same of a locker that was listed already.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn newest_key_of(&self, locker: Locker, manifests: &Manifests) -> Result<Option<KeyId>, DocumentError> {
         // Ids tell their time to the second: the store's time parts those of one second.
-        let newest = manifests.into_iter().max_by_key(|(backup, stored_at)| (backup.time(), *stored_at));
+        let newest = manifests.iter().max_by_key(|(backup, stored_at)| (backup.time(), **stored_at));
         let Some((backup, stored_at)) = newest else { return Ok(None) };
-        match self.manifest(locker, backup, stored_at).await {
+        match self.manifest(locker, *backup, *stored_at).await {
             Ok(backup) => Ok(Some(backup.manifest.key_id)),
             Err(error @ DocumentError::Store { .. }) => Err(error),
             Err(_) => Ok(None),

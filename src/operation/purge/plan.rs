@@ -302,7 +302,7 @@ impl Purge<'_> {
                     let listed = planned.backups.iter().filter(|purged| manifests.contains_key(&purged.backup));
                     times.extend(listed.map(|purged| purged.backup.time()));
                 }
-                _ => times.extend(manifests.keys().map(|backup| backup.time())),
+                _ => times.extend(manifests.keys().map(crate::backup_id::BackupId::time)),
             }
             if measure {
                 bytes += self.vault.stored_chunks(planned.locker).await?.values().sum::<u64>();

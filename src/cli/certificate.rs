@@ -211,8 +211,8 @@ fn show_text(report: &CertificateReport) -> String {
     for copy in &certificate.copies {
         let oid = copy.database_oid.map_or("unknown".to_owned(), |oid| oid.to_string());
         let (cluster, state) = (Printable(&copy.cluster), copy.state.as_str());
-        let what = format!("of backup {}, on {cluster} with OID {oid}, at {}: {state}", copy.backup, time(copy.made_at));
-        line("a restore made a copy", what);
+        let made = time(copy.made_at);
+        line("besides", format!("{}, on {cluster} with OID {oid}, since {made}: {state}", copy.what()));
     }
     match &certificate.remains.elsewhere {
         Some(copies) => copies.iter().for_each(|trace| line("elsewhere", trace_line(trace))),

@@ -248,20 +248,20 @@ pub struct KeyCopy {
     pub left: Option<Vec<String>>,
 }
 
-/// A database that a restore made.
+/// A database that a restore made, or that was the tenant's before one took its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MadeCopy {
-    /// Of this backup.
-    #[schemars(with = "String")]
-    pub backup: BackupId,
+    /// Of this backup; null of one that was the tenant's before.
+    #[schemars(with = "Option<String>")]
+    pub backup: Option<BackupId>,
     /// Where, by the cluster's name in the configuration then.
     pub cluster: String,
     /// System identifier of the server, as text.
     pub system_identifier: String,
     /// OID; null where the restore did not come to writing it down.
     pub database_oid: Option<u32>,
-    /// When.
+    /// When; of one that was the tenant's before, when that was recorded.
     pub made_at: DateTime<Utc>,
     /// What became of it.
     pub state: CopyState,
@@ -279,6 +279,17 @@ pub enum CopyState {
     Stays,
     /// Its server, or its OID, is not known any more, or could not be asked.
     Unknown,
+}
+
+impl MadeCopy {
+    /// What it is, in a few words.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self.backup {
+            Some(backup) => format!("copy of backup {backup}"),
+            None => "database that was the tenant's before".to_owned(),
+        }
+    }
 }
 
 impl CopyState {

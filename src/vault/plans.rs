@@ -44,11 +44,18 @@ impl Vault {
         self.create(&plan.document(), plan, operator).await
     }
 
-    /// What was found when a plan came past a step; `None` when it has not. Only what the eraser signed counts.
+    /// What was found when a plan came past a step; `None` when it has not. Only what the eraser signed counts. Where somebody gave a plan up
+    /// in the place in which it would say that it destroys, it never does.
     ///
     /// # Errors
     /// As [`Vault::record`].
     pub async fn mark(&self, plan: RecordId, step: Step) -> Result<Option<Mark>, DocumentError> {
+        let written = self.written_mark(plan, step).await?;
+        Ok(written.filter(|mark| step != Step::Destroying || mark.found.void.is_none()))
+    }
+
+    /// What lies in the place of a step's mark, whatever it says.
+    async fn written_mark(&self, plan: RecordId, step: Step) -> Result<Option<Mark>, DocumentError> {
         for part in step_parts(step) {
             let document = Document::Plan(plan, part);
             match signed::read::<Mark>(self.store(), &document, Mark::NAMESPACE, self.signers(), None).await {
@@ -131,7 +138,7 @@ impl Vault {
                 Err(error @ DocumentError::Exists { .. }) => taken = Some(error),
                 written => return written,
             }
-            if self.mark(mark.plan, mark.step).await?.is_some() {
+            if self.written_mark(mark.plan, mark.step).await?.is_some() {
                 return Ok(());
             }
         }

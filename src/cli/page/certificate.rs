@@ -134,12 +134,12 @@ fn live(certificate: &Certificate) -> Markup {
             ])))
         }
         @if !certificate.copies.is_empty() {
-            p { "Databases that restores made of the backups:" }
-            (rows(["cluster", "system identifier", "OID", "of backup", "made", "state"], certificate.copies.iter().map(|copy| [
+            p { "Databases that restores made of the backups, and those that were the tenant's before:" }
+            (rows(["cluster", "system identifier", "OID", "of backup", "since", "state"], certificate.copies.iter().map(|copy| [
                 html! { (Printable(&copy.cluster).to_string()) },
                 code(Printable(&copy.system_identifier)),
                 html! { @match copy.database_oid { Some(oid) => { (code(oid)) }, None => { "unknown" } } },
-                code(copy.backup),
+                html! { @match copy.backup { Some(backup) => { (code(backup)) }, None => { "none" } } },
                 html! { (time(copy.made_at)) },
                 html! { (copy.state.as_str()) },
             ])))

@@ -160,7 +160,7 @@ impl Erase<'_> {
             let (made, _) = self.purge.vault.made_copies(planned.locker).await?;
             for (copy, database_oid) in made {
                 let mut made = MadeCopy {
-                    backup: copy.backup,
+                    backup: Some(copy.backup),
                     cluster: copy.cluster,
                     system_identifier: copy.system_identifier,
                     database_oid,
@@ -169,6 +169,24 @@ impl Erase<'_> {
                 };
                 self.ask_for(&mut made).await;
                 copies.push(made);
+            }
+            for source in self.purge.vault.every_source(planned.locker).await? {
+                let place = (source.system_identifier.as_str(), source.database_oid);
+                let is_live = plan.databases.iter().any(|live| (live.system_identifier.as_str(), live.database_oid) == place);
+                let is_made = |copy: &MadeCopy| (copy.system_identifier.as_str(), copy.database_oid) == (place.0, Some(place.1));
+                if is_live || copies.iter().any(is_made) {
+                    continue;
+                }
+                let mut before = MadeCopy {
+                    backup: None,
+                    cluster: source.cluster.clone(),
+                    database_oid: Some(source.database_oid),
+                    system_identifier: source.system_identifier,
+                    made_at: source.created_at,
+                    state: CopyState::Unknown,
+                };
+                self.ask_for(&mut before).await;
+                copies.push(before);
             }
         }
         copies.sort_by_key(|copy| copy.made_at);
@@ -195,10 +213,13 @@ impl Erase<'_> {
                 None => {
                     let oid = copy.database_oid.map_or("an unknown OID".to_owned(), |oid| format!("OID {oid}"));
                     let what = format!("with {oid}, cannot be asked for: bring that server back");
-                    (format!("a copy on {cluster}"), what, copy.backup.to_string())
+                    (format!("a database on {cluster}"), what, by_number(copy))
                 }
             };
-            let made = format!("which a restore made of backup {}", copy.backup);
+            let made = match copy.backup {
+                Some(backup) => format!("which a restore made of backup {backup}"),
+                None => "which was its database before".to_owned(),
+            };
             let what = format!("{made}, {what}, or say --accept {}; then run the same command again", Word(&accept));
             done.open.push(OpenItem { kind: "copy", object, what, until: None });
         }
@@ -217,12 +238,18 @@ impl Erase<'_> {
             Some(None) => (CopyState::Gone, None),
             Some(Some(name)) if accept.contains(&name) => (CopyState::Stays, Some(name)),
             Some(Some(name)) => (CopyState::There, Some(name)),
-            None if accept.contains(&copy.backup.to_string()) => (CopyState::Stays, None),
+            None if accept.contains(&by_number(copy)) => (CopyState::Stays, None),
             None => (CopyState::Unknown, None),
         };
         copy.state = state;
         name
     }
+}
+
+/// How one is named that cannot be asked for: `eu-1/16414`.
+fn by_number(copy: &MadeCopy) -> String {
+    let oid = copy.database_oid.map_or("unknown".to_owned(), |oid| oid.to_string());
+    format!("{}/{oid}", copy.cluster)
 }
 
 /// What is said of a server that an earlier document names, and that nobody asks now.

@@ -68,6 +68,14 @@ impl Erase<'_> {
             purge.refuse_clock_ahead().await?;
             purge.refuse_if_held(tenant, plan, false).await?;
             self.mark(plan, Step::Destroying, Found::default()).await?;
+            if purge.vault.mark(plan.id, Step::Destroying).await?.is_none() {
+                self.refuse_withdrawn(tenant, intent).await?;
+                let message = format!("the erasure of tenant {tenant} is being withdrawn");
+                return Err(Failure::new(FailureClass::Refused, "plan-void", plan.id, message).hint(format!(
+                    "Nothing was destroyed. `tenure erase {} --undo` ends what another run began.",
+                    Word(tenant.as_str())
+                )));
+            }
         }
         // Whoever withdrew it before this look finds the mark, and whoever comes later finds that it destroys.
         self.refuse_withdrawn(tenant, intent).await?;
@@ -159,7 +167,7 @@ impl Erase<'_> {
         let age = |plan: &Plan| (plan.created_at, plan.id);
         let open = self.open(plan.name_tag).await?;
         let Some(older) = open.iter().map(|planned| &planned.plan).find(|other| age(other) < age(plan)) else { return Ok(()) };
-        self.withdraw(tenant, plan).await?;
+        self.withdraw(plan).await?;
         self.certify_withdrawn(intent, &Done::default()).await?;
         let void = Some(erased::lost::WITHDRAWN.to_owned());
         self.mark(plan, Step::Closed, Found { void, ..Found::default() }).await?;
@@ -242,6 +250,7 @@ impl Erase<'_> {
             match report {
                 Err(failure) if is_elsewhere(&failure) && self.drop.accept.contains(&primary) => {
                     missed(&primary, Missing::GivenUp, done);
+                    done.open.extend(self.drop.copies_of(plan, database).await?);
                     // The very server may be there, under another name.
                     self.look_again(tenant, plan, done).await?;
                 }

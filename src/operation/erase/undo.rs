@@ -56,9 +56,7 @@ impl Erase<'_> {
         // Two that began in one moment each have a tombstone.
         for Planned { plan, .. } in &open {
             if vault.mark(plan.id, Step::Destroying).await?.is_some() {
-                let message = format!("the erasure of tenant {tenant} has begun to destroy");
-                return Err(Failure::new(FailureClass::Refused, "too-late", tenant, message)
-                    .hint(format!("It cannot be withdrawn any more: `tenure erase {}` finishes it.", Word(tenant.as_str()))));
+                return Err(too_late(tenant));
             }
         }
         // One that ended withdrawn is from no older vault; its keys may have been pruned since.
@@ -66,8 +64,11 @@ impl Erase<'_> {
             self.refuse_destroyed(tenant, plan).await?;
         }
         let mut done = Done::default();
+        for Planned { plan, .. } in open.iter().filter(|_| has_plan && !was_withdrawn) {
+            self.forestall(tenant, plan).await?;
+        }
         for Planned { plan, .. } in &open {
-            done.open.extend(self.withdraw(tenant, plan).await?);
+            done.open.extend(self.withdraw(plan).await?);
         }
         // What one of them found closed the other one had closed.
         let mut databases: Vec<&PlannedDatabase> = Vec::new();
@@ -121,7 +122,12 @@ impl Erase<'_> {
         plans.retain(|planned| erasures.is_withdrawn(planned.plan.id));
         // A later plan may have found closed what an earlier one had closed.
         let mut databases: Vec<PlannedDatabase> = plans.iter().flat_map(|planned| planned.plan.databases.clone()).collect();
-        databases.retain(|database| database.allowed_connections);
+        // What a later erasure named is erased, whoever has the name by now.
+        let is_erased = |database: &PlannedDatabase| {
+            let place = (database.system_identifier.as_str(), database.database_oid);
+            erasures.databases().any(|erased| (erased.system_identifier.as_str(), erased.database_oid) == place)
+        };
+        databases.retain(|database| database.allowed_connections && !is_erased(database));
         databases.dedup();
         let Some(Planned { plan, steps, .. }) = plans.pop() else { return Ok(None) };
         let mut done = Done::default();
@@ -220,7 +226,7 @@ impl Erase<'_> {
     }
 
     /// Signs that an erasure is given up. Gives the mirrors that do not have it.
-    pub(super) async fn withdraw(&self, tenant: &TenantName, plan: &Plan) -> Result<Vec<OpenItem>, Failure> {
+    pub(super) async fn withdraw(&self, plan: &Plan) -> Result<Vec<OpenItem>, Failure> {
         let (vault, keyring, eraser) = (self.purge.vault, self.purge.keyring, self.purge.eraser);
         let erasures = erased::read_both(vault, keyring, plan.name_tag).await?;
         let note = erasures.withdrawal(plan.id).cloned().unwrap_or_else(|| ErasureNote {
@@ -232,13 +238,22 @@ impl Erase<'_> {
             created_at: self.now(),
         });
         // A second run writes it where it is missing.
-        let open = erased::put(vault, keyring, &note, eraser).await?;
-        // Whoever marked it before this look may not have seen the withdrawal; whoever marks it later sees it.
-        if vault.mark(plan.id, Step::Destroying).await?.is_some() && vault.mark(plan.id, Step::Closed).await?.is_none() {
-            let message = format!("the erasure of tenant {tenant} began in the same moment");
-            return Err(Failure::new(FailureClass::Refused, "too-late", tenant, message)
-                .hint("Whether it saw that it is withdrawn is not known: run this again in a minute."));
-        }
-        Ok(open)
+        Ok(erased::put(vault, keyring, &note, eraser).await?)
     }
+
+    /// Takes the place of the mark that says that it destroys: of an undo and an erasure at one moment one finds it taken.
+    async fn forestall(&self, tenant: &TenantName, plan: &Plan) -> Result<(), Failure> {
+        let void = Some(erased::lost::WITHDRAWN.to_owned());
+        self.mark(plan, Step::Destroying, Found { void, ..Found::default() }).await?;
+        match self.purge.vault.mark(plan.id, Step::Destroying).await? {
+            None => Ok(()),
+            Some(_) => Err(too_late(tenant)),
+        }
+    }
+}
+
+fn too_late(tenant: &TenantName) -> Failure {
+    let message = format!("the erasure of tenant {tenant} has begun to destroy");
+    Failure::new(FailureClass::Refused, "too-late", tenant, message)
+        .hint(format!("It cannot be withdrawn any more: `tenure erase {}` finishes it.", Word(tenant.as_str())))
 }

@@ -85,8 +85,8 @@ impl Reconcile<'_> {
                 let Some(oid) = copy.database_oid.filter(|oid| !is_its_own(&copy.system_identifier, *oid)) else { continue };
                 let Some(session) = self.at(&copy.cluster, &copy.system_identifier).await? else { continue };
                 let what = format!(
-                    "it has the number of a copy that a restore made of backup {} of an erased tenant: look whose rows it holds, and if they are his:",
-                    copy.backup
+                    "it has the number of a {}, who is erased: look whose rows it holds, and if they are his:",
+                    copy.what()
                 );
                 copy_on(&session, (note, &copy.cluster, oid), &what, report).await?;
             }

@@ -165,6 +165,23 @@ fn what_was_withdrawn_and_is_closed_is_opened() {
     assert_eq!(site.program.refused(1, &["erase", "acme", "--undo", "--confirm", "acme"])["kind"], "nothing-to-undo");
 }
 
+/// A new customer has the name, and an old server brought back what an earlier one was erased with.
+#[test]
+fn what_was_erased_later_is_not_opened() {
+    let site = Site::new(&Options::default(), &["acme"]);
+    let kept = site.cluster.base_backup("kept");
+    site.begun("acme");
+    site.undone("acme");
+    assert_eq!(site.erase("acme", &["--skip-grace"]).0, 0);
+    site.program.done(&["admit", "--new", "acme"]);
+    let old = site.put_in_place(kept);
+    assert_eq!(site.program.run(&["reconcile"]).0, 3);
+    let is_open = || old.sql("postgres", "SELECT datallowconn FROM pg_database WHERE datname = 'tenant_acme'");
+    assert_eq!(is_open().trim(), "f");
+    assert_eq!(site.program.refused(1, &["erase", "acme", "--undo", "--confirm", "acme"])["kind"], "nothing-to-undo");
+    assert_eq!(is_open().trim(), "f");
+}
+
 /// Killed between the tombstone and the mark that says so.
 #[test]
 fn a_plan_with_a_tombstone_is_not_cancelled() {
@@ -228,6 +245,25 @@ fn a_copy_keeps_an_erasure_open_however_the_drop_ended() {
     assert_eq!((code, &report["status"]), (0, &json!("closed")), "{report:#}");
     let shown = site.program.done(&["certificate", "show", id]);
     assert_eq!(shown["certificate"]["copies"][0]["state"], "stays", "{shown:#}");
+}
+
+/// What a restore put aside is no copy of a backup, and holds the rows all the same.
+#[test]
+fn a_database_that_was_put_aside_keeps_an_erasure_open() {
+    let site = Site::new(&Options::default(), &["acme"]);
+    let restored = site.program.done(&["restore", "acme", "--replace", "--identity", "recovery-kit.txt"]);
+    let aside = restored["replaced_as"].as_str().unwrap();
+    site.cluster.stop("fast");
+    assert_eq!(site.erase("acme", &["--skip-grace"]).0, 3);
+    site.cluster.start_again();
+    for _ in 0..2 {
+        let (code, report) = site.erase("acme", &[]);
+        assert!(code == 3 && report["open"].to_string().contains(aside), "{report:#}");
+    }
+    site.cluster.sql("postgres", &format!("DROP DATABASE \"{aside}\""));
+    let (code, report) = site.erase("acme", &[]);
+    assert_eq!((code, &report["status"]), (0, &json!("closed")), "{report:#}");
+    site.program.done(&["certificate", "verify", report["certificate"].as_str().unwrap()]);
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::{io::Write as _, process::Stdio};
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 use tenure::{
-    format::plan::Step,
+    format::plan::{Found, Step},
     operation::{
         erase::{EraseStatus, Intent},
         erased,
@@ -96,6 +96,37 @@ async fn of_two_that_planned_one_begins_and_one_undo_gives_it_back() {
     assert!(!is_open(&site, &tenant).await);
     assert!(!erased::read_both(&vault, &keyring, keyring.tag(&tenant)).await.unwrap().is_refused());
     assert_eq!(site.all().await.class, None);
+}
+
+/// An undo that was killed when it had taken the place of the mark that says that the erasure destroys; and an undo that comes when that mark
+/// is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_undo_and_an_erasure_one_finds_the_place_taken() {
+    let site = fleet(2).await;
+    let (vault, keyring) = stores(&site, None).await;
+    let (zero, before) = (TimeDelta::zero(), databases(&site));
+    let tenant: TenantName = name(0).parse().unwrap();
+    let intent = with(&site, (&vault, &keyring), zero, async |erase| erase.look(&tenant).await.unwrap()).await;
+    let void = || Found { void: Some("withdrawn".to_owned()), ..Found::default() };
+    vault.put_mark(intent.plan.id, Step::Destroying, (Utc::now(), void()), &site.backup.signer).await.unwrap();
+    let run = async || with(&site, (&vault, &keyring), zero, async |erase| erase.carry_out(&tenant, &intent).await).await;
+    let refused = run().await.unwrap_err();
+    assert_eq!((refused.class, refused.kind), (FailureClass::Refused, "plan-void"), "{refused:?}");
+    let undo = async |tenant: &TenantName| with(&site, (&vault, &keyring), zero, async |erase| erase.undo(tenant).await).await;
+    assert_eq!(undo(&tenant).await.unwrap().status, EraseStatus::Withdrawn);
+    assert_eq!(databases(&site), before);
+
+    // The other way round: it was planned and noted, and another run marks it in the middle of the undo.
+    let tenant: TenantName = name(1).parse().unwrap();
+    let grace = TimeDelta::days(7);
+    let intent = with(&site, (&vault, &keyring), grace, async |erase| erase.look(&tenant).await.unwrap()).await;
+    with(&site, (&vault, &keyring), grace, async |erase| erase.carry_out(&tenant, &intent).await).await.unwrap();
+    vault.put_mark(intent.plan.id, Step::Destroying, (Utc::now(), Found::default()), &site.backup.signer).await.unwrap();
+    vault.put_mark(intent.plan.id, Step::Destroying, (Utc::now(), void()), &site.backup.signer).await.unwrap();
+    assert!(vault.mark(intent.plan.id, Step::Destroying).await.unwrap().is_some(), "who came first wins");
+    let refused = undo(&tenant).await.unwrap_err();
+    assert_eq!((refused.class, refused.kind), (FailureClass::Refused, "too-late"), "{refused:?}");
+    assert!(!erased::read_both(&vault, &keyring, keyring.tag(&tenant)).await.unwrap().is_withdrawn(intent.plan.id));
 }
 
 /// The withdrawal comes between the last look at it and the closing: whoever withdrew found the database open, with nothing to give back.

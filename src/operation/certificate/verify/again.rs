@@ -193,7 +193,7 @@ impl VerifyCertificate<'_> {
     /// Whether what was gone is still gone. What an operator let pass is his.
     pub(super) async fn copy(&self, copy: &MadeCopy) -> Check {
         let oid = copy.database_oid.map_or("unknown".to_owned(), |oid| oid.to_string());
-        let object = format!("copy of backup {} on {} with OID {oid}", copy.backup, Printable(&copy.cluster));
+        let object = format!("{} on {} with OID {oid}", copy.what(), Printable(&copy.cluster));
         let server = self.servers.iter().find(|server| server.name == copy.cluster);
         match (copy.state, copy.database_oid, server) {
             (CopyState::Gone, Some(oid), Some(server)) => match has(&server.admin, &copy.system_identifier, oid).await {

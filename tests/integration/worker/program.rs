@@ -201,6 +201,8 @@ fn a_worker_runs_what_is_due_tells_systemd_reloads_and_stops() {
     told("RELOADING=1");
     told("READY=1");
     eventually("it says what is wrong", || running.has_said("what was read before goes on") && running.has_said("corn"));
+    let still_there = || running.said.lock().unwrap().iter().filter(|line| line.contains("nightly: backup next at")).count() == 2;
+    eventually("the schedule goes on as it was", still_there);
     // Another schedule, and a new tenant: taken.
     fs::write(program.path("schedules/nightly.toml"), good).unwrap();
     shared().create_database(&format!("{stem}_c"));

@@ -34,11 +34,17 @@ pub use self::{
     watch::{Ending, tell_once},
 };
 use crate::{
-    cli::edge::{Edge, Ended},
-    config::schedule::Action,
+    cli::{
+        clusters,
+        edge::{Edge, Ended},
+    },
+    config::{Config, schedule::Action},
     id::RecordId,
     observe::{board::Board, http::Server},
-    operation::failure::{Failure, FailureClass},
+    operation::{
+        backup::Room,
+        failure::{Failure, FailureClass},
+    },
 };
 
 /// The loop turns at least so often: the clock may have jumped.
@@ -62,6 +68,8 @@ struct Worker<'a> {
     board: Board,
     system: System,
     watch: Watch,
+    /// What backups at the same time share, by the configuration that counts.
+    room: Option<(Arc<Config>, Room)>,
     id: RecordId,
     tasks: JoinSet<JobEnd>,
     running: HashMap<Id, Running>,
@@ -93,6 +101,7 @@ pub async fn run(edge: &Edge, names: &[String]) -> Result<Ended, Failure> {
         board,
         system: System::new(),
         watch,
+        room: None,
         id: RecordId::random(),
         tasks: JoinSet::new(),
         running: HashMap::new(),
@@ -159,7 +168,8 @@ impl Worker<'_> {
     }
 
     fn run_of(&self, job: Job, stop: CancellationToken) -> Run {
-        let edge = self.edge.for_run(Arc::clone(&self.orders.config), stop);
+        let room = self.room.as_ref().map(|(_, room)| room.clone());
+        let edge = self.edge.for_run(Arc::clone(&self.orders.config), stop).in_room(room);
         Run { job, edge, worker: self.id, id: RecordId::random() }
     }
 
@@ -289,6 +299,13 @@ impl Worker<'_> {
         let broken = self.orders.broken.iter().map(|(file, failure)| (file.display().to_string(), failure));
         let is_on = |name: &str| self.orders.schedules().any(|schedule| schedule.enabled && schedule.name == name);
         self.watch.follow(self.edge, &self.orders.config, broken, is_on);
+        let config = &self.orders.config;
+        if self.room.as_ref().is_none_or(|(of, _)| of != config) {
+            // Where the configuration cannot be used a run says it, and needs no room.
+            let clusters = clusters::fleet(config).ok();
+            let room = clusters.map(|clusters| Room::new(config.limits.jobs as usize, &clusters));
+            self.room = room.map(|room| (Arc::clone(config), room));
+        }
         let (now, mut any) = (self.edge.now(), false);
         for (schedule, next) in self.shift.schedules(now) {
             any = true;

@@ -66,6 +66,7 @@ pub async fn assemble(edge: &Edge, jobs: Option<u32>, accept_lost_keys: bool) ->
         keyring,
         recipients: Arc::new(recipients),
         budget: Budget::new(BYTES_IN_FLIGHT),
+        room: edge.room(),
         clock: chrono::Utc::now,
         accept_lost_keys,
         progress: edge.progress(),

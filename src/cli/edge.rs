@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     observe::{progress, screen::Screen},
     operation::{
+        backup::Room,
         failure::{Failure, FailureClass},
         progress::Progress,
     },
@@ -27,6 +28,8 @@ pub struct Edge {
     screen: Screen,
     /// The configuration, where it was read before.
     config: Option<Arc<Config>>,
+    /// What this process's backups share.
+    room: Option<Room>,
 }
 
 /// How a command that printed its report ended.
@@ -40,13 +43,25 @@ impl Edge {
     /// Puts it together.
     #[must_use]
     pub fn new(global: Global, output: Output, screen: Screen, stop: CancellationToken) -> Self {
-        Self { global, output, stop, screen, config: None }
+        Self { global, output, stop, screen, config: None, room: None }
     }
 
     /// The outside of one run of the worker: it goes by this configuration, whatever the file says meanwhile, and has a stop signal of its own.
     #[must_use]
     pub fn for_run(&self, config: Arc<Config>, stop: CancellationToken) -> Self {
         Self { config: Some(config), stop, ..self.clone() }
+    }
+
+    /// The same, in a room that other backups of this process share.
+    #[must_use]
+    pub fn in_room(self, room: Option<Room>) -> Self {
+        Self { room, ..self }
+    }
+
+    /// What this process's backups share; `None`: nothing.
+    #[must_use]
+    pub fn room(&self) -> Option<Room> {
+        self.room.clone()
     }
 
     /// Now. Read once by each command, so that a run has one time.

@@ -11,6 +11,7 @@ mod queue;
 mod read;
 mod report;
 mod reuse;
+mod room;
 mod schema;
 pub mod sink;
 mod tenant;
@@ -22,7 +23,6 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -30,6 +30,7 @@ pub use due::Due;
 use queue::Job;
 pub use report::{BackupFailure, BackupReport, BackupResult, Done, Outcome};
 pub use reuse::Reuse;
+pub use room::Room;
 
 use super::{
     budget::Budget,
@@ -110,8 +111,10 @@ pub struct Backup {
     pub max_snapshot_age: Duration,
     /// What was promised for a tenant.
     pub promise: Arc<dyn Fn(&TenantName) -> Promise + Send + Sync>,
-    /// Plaintext in flight over all tenants.
+    /// Plaintext in flight over all tenants, where there is no [`Backup::room`].
     pub budget: Budget,
+    /// What it shares with other runs of this process; `None`: nothing.
+    pub room: Option<Room>,
     /// The host's clock.
     pub clock: fn() -> DateTime<Utc>,
     /// Goes on with the tenants whose keys are there, although the keyring lost others'.
@@ -127,8 +130,7 @@ pub struct Backup {
 /// Limits that all tenants of a run share.
 #[derive(Clone)]
 struct Limits {
-    readers: Arc<Semaphore>,
-    connections: Arc<BTreeMap<String, Arc<Semaphore>>>,
+    room: Room,
     /// Why no tenant may be taken for a new one, when there is a reason.
     nobody_new: Option<Arc<str>>,
     /// Names that are new, each with the tenant whose database answers to it now.
@@ -201,16 +203,9 @@ impl Backup {
         // What cannot be read there may name any database.
         let doubtful = known.erased.values().find_map(|erasures| erasures.doubtful().next());
         let doubtful = doubtful.map(|(object, why)| format!("{object}: {why}"));
+        let room = self.room.clone().unwrap_or_else(|| Room::with_budget(self.jobs, &self.clusters, self.budget.clone()));
         let limits = Limits {
-            readers: Arc::new(Semaphore::new(self.jobs)),
-            connections: Arc::new(
-                self.clusters
-                    .iter()
-                    .map(|cluster| {
-                        (cluster.name.clone(), Arc::new(Semaphore::new(cluster.connections.max(CONNECTIONS_PER_TENANT) as usize)))
-                    })
-                    .collect(),
-            ),
+            room,
             nobody_new: known
                 .untrusted()
                 .next()

@@ -165,9 +165,9 @@ impl<'a> Run<'a> {
             snapshot: snapshot.clone(),
             sink,
             hasher: record.chunk_name_key.row_hasher(),
-            budget: backup.budget.clone(),
+            budget: self.limits.room.budget.clone(),
             progress: backup.progress.clone(),
-            readers: self.limits.readers.clone(),
+            readers: self.limits.room.readers.clone(),
         };
         self.stage("copying");
         let readers = self.readers(reader, jobs.len());
@@ -216,7 +216,7 @@ impl<'a> Run<'a> {
         let cluster = &self.resident.cluster.name;
         let closed =
             || Failure::new(FailureClass::Failed, "no-such-cluster", cluster, format!("cluster {cluster} is not configured"));
-        let semaphore = self.limits.connections.get(cluster).ok_or_else(closed)?.clone();
+        let semaphore = self.limits.room.connections.get(cluster).ok_or_else(closed)?.clone();
         tokio::select! {
             permit = semaphore.acquire_many_owned(count) => permit.map_err(|_| closed()),
             () = self.backup.cancel.cancelled() => Err(self.interrupted()),
@@ -226,7 +226,7 @@ impl<'a> Run<'a> {
     /// The first reader's connection was waited for; more readers take what is free now, as far as there is work for them.
     fn readers(&self, first: Option<OwnedSemaphorePermit>, jobs: usize) -> Vec<Option<OwnedSemaphorePermit>> {
         let mut readers = vec![first];
-        if let Some(semaphore) = self.limits.connections.get(&self.resident.cluster.name) {
+        if let Some(semaphore) = self.limits.room.connections.get(&self.resident.cluster.name) {
             while readers.len() < self.backup.jobs.min(jobs) {
                 let Ok(permit) = semaphore.clone().try_acquire_owned() else { break };
                 readers.push(Some(permit));

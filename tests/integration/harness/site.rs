@@ -123,6 +123,7 @@ impl Site {
             max_snapshot_age: Duration::from_secs(3600),
             promise: Arc::new(move |_| Promise { keep, exclude_data: Vec::new() }),
             budget: Budget::new(BYTES_IN_FLIGHT),
+            room: None,
             clock: Utc::now,
             accept_lost_keys: false,
             progress: Arc::new(Silent),

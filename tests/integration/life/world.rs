@@ -327,6 +327,7 @@ impl World {
             max_snapshot_age: Duration::from_secs(3600),
             promise: Arc::new(move |tenant| Promise { keep: keep(tenant), exclude_data: Vec::new() }),
             budget: Budget::new(BYTES_IN_FLIGHT),
+            room: None,
             clock,
             accept_lost_keys: false,
             progress: Arc::new(Silent),

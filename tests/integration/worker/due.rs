@@ -270,6 +270,46 @@ async fn who_is_busy_is_waited_for_and_a_stop_leaves_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_schedules_at_once_hold_no_more_connections_than_one() {
+    let site = Site::new().await;
+    let tenants: Vec<String> = (0..6).map(|n| format!("t{n}")).collect();
+    tenants.iter().for_each(|tenant| _ = site.database(tenant));
+    let mut backup = site.backup.clone();
+    // Room for one tenant at a time.
+    backup.clusters[0].connections = 4;
+    let room = tenure::operation::backup::Room::new(4, &backup.clusters);
+    let watch = Arc::new(Watch { room: room.clone(), free: Mutex::default() });
+    let backup = Backup { room: Some(room.clone()), progress: watch.clone(), ..backup };
+    let due_at = Utc::now();
+    let half = |even: bool| {
+        let covers = move |tenant: &TenantName| tenant.as_str().bytes().last().is_some_and(|byte| (byte % 2 == 0) == even);
+        NightShift { covers: Arc::new(covers), ..shift(backup.clone(), due_at) }
+    };
+    let (one, other) = (half(true), half(false));
+    let (one, other) = tokio::join!(tokio::spawn(async move { one.run().await }), tokio::spawn(async move { other.run().await }));
+    assert_eq!((one.unwrap().count(NightOutcome::Done), other.unwrap().count(NightOutcome::Done)), (3, 3));
+    // Whoever is at work has all of it, but for a reader's that is through.
+    let free = watch.free.lock().unwrap();
+    assert!(free.len() > 20 && free.iter().all(|free| *free <= 1), "{free:?}");
+    assert_eq!(room.free_connections("eu-1"), Some(4));
+}
+
+/// How much of a room was free at each stage of somebody's work.
+struct Watch {
+    room: tenure::operation::backup::Room,
+    free: Mutex<Vec<usize>>,
+}
+
+impl Progress for Watch {
+    fn tenant_started(&self, _: &TenantName, _: u64) {}
+    fn advanced(&self, _: &TenantName, _: u64) {}
+    fn stage(&self, _: &TenantName, _: &'static str) {
+        self.free.lock().unwrap().extend(self.room.free_connections("eu-1"));
+    }
+    fn tenant_finished(&self, _: &TenantName, _: &str) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_from_the_future_keeps_nobody_from_being_backed_up() {
     fn next_week() -> DateTime<Utc> {
         Utc::now() + TimeDelta::days(7)

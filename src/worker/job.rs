@@ -255,7 +255,6 @@ impl Run {
         };
         let started_at = self.edge.now();
         let end = self.perform(action, &installation).await?;
-        drop(lock);
         let outcome = match end.class {
             None => ActOutcome::Done,
             // It was done, and found what a person must see to: nobody has to do it once more.
@@ -265,6 +264,8 @@ impl Run {
         let times = (started_at, self.edge.now());
         let signer = read_signing_key(&installation.config, signer)?;
         turn.record(&installation.vault, command, times, outcome, &signer).await?;
+        // Whoever has the lock next finds the record.
+        drop(lock);
         match end.class {
             Some(class @ FailureClass::Failed) => {
                 let first = end.complaints.into_iter().next().unwrap_or(Complaint::new("", end.summary, ""));

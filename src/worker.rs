@@ -287,12 +287,12 @@ impl Worker<'_> {
 
     fn follow_orders(&mut self) {
         for (file, failure) in &self.orders.broken {
-            let hint = &failure.hint;
             tracing::error!(
-                error.hint = hint,
-                "{}: what was read before goes on: {} ({hint})",
+                error.hint = failure.hint,
+                "{}: what was read before goes on: {}{}",
                 file.display(),
-                failure.one_line()
+                failure.one_line(),
+                in_brackets(&failure.hint)
             );
         }
         self.shift.take(self.orders.schedules().cloned());
@@ -348,18 +348,23 @@ impl Worker<'_> {
     }
 }
 
+/// A hint behind what it is about, where there is one.
+fn in_brackets(hint: &str) -> String {
+    if hint.is_empty() { String::new() } else { format!(" ({hint})") }
+}
+
 /// What came of a run, in the log.
 fn say(name: &str, end: &JobEnd, took: Duration) {
     let seconds = took.as_secs();
     for complaint in &end.complaints {
-        let hint = &complaint.hint;
         let message = &complaint.message;
         tracing::error!(
             schedule.name = name,
             error.object = complaint.object,
-            error.hint = hint,
-            "{name}: {}: {message} ({hint})",
-            complaint.object
+            error.hint = complaint.hint,
+            "{name}: {}: {message}{}",
+            complaint.object,
+            in_brackets(&complaint.hint)
         );
     }
     match end.class {

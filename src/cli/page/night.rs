@@ -59,7 +59,7 @@ fn of_slot(slot: &SlotReport) -> Markup {
         (rows(["tenant", "outcome", "took", "read", "stored", "newest backup", "its manifest, SHA-256"], slot.tenants.iter().map(line)))
         h2 { "Records" }
         (rows(["object", "signed by", "SHA-256"], slot.records.iter().map(|record| [
-            code(Printable(&record.object)), html! { (Printable(&record.principal).to_string()) }, code(&record.sha256),
+            code(Printable(&record.object)), html! { (Printable(&record.principal).to_string()) }, html! { div.digest { (code(&record.sha256)) } },
         ])))
     }
 }
@@ -119,7 +119,7 @@ fn line(tenant: &NightTenant) -> [Markup; 7] {
         html! { @if tenant.attempts > 0 { (size(tenant.bytes_stored)) } },
         html! { @match tenant.newest_taken_at { Some(at) => (time(at)), None => span.unknown { "none" } } },
         html! {
-            @if let Some(sha256) = &tenant.manifest_sha256 { (code(sha256)) }
+            @if let Some(sha256) = &tenant.manifest_sha256 { div.digest { (code(sha256)) } }
             @if let Some(manifest) = manifest { " " b.unknown { (manifest.as_str()) } }
         },
     ]

@@ -20,13 +20,13 @@ pub struct Notify {
     pub repeat: Span,
     /// A document by HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub webhook: Option<Webhook>,
+    pub webhook: Option<Hook>,
     /// E-mail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<Email>,
     /// A sign of life after each night that was good as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ping: Option<Ping>,
+    pub ping: Option<Hook>,
 }
 
 impl Default for Notify {
@@ -35,10 +35,11 @@ impl Default for Notify {
     }
 }
 
-/// `[notify.webhook]`: alarms are POSTed to this URL.
+/// `[notify.webhook]`: alarms are POSTed to this URL. `[notify.ping]`: it is asked for after each good night, as services do that miss a sign
+/// of life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a table: [notify.webhook]")]
-pub struct Webhook {
+#[serde(deny_unknown_fields, expecting = "a table: [notify.webhook], [notify.ping]")]
+pub struct Hook {
     /// File with the URL, alone on its line: `https://…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_file: Option<PathBuf>,
@@ -46,21 +47,6 @@ pub struct Webhook {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_env: Option<String>,
     /// Certificates (PEM) to trust instead of the system's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_file: Option<PathBuf>,
-}
-
-/// `[notify.ping]`: this URL is asked for after each good night, as services do that miss a sign of life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a table: [notify.ping]")]
-pub struct Ping {
-    /// As in `[notify.webhook]`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url_file: Option<PathBuf>,
-    /// As in `[notify.webhook]`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url_env: Option<String>,
-    /// As in `[notify.webhook]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
 }

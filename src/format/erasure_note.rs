@@ -59,3 +59,21 @@ pub struct ErasedDatabase {
     /// OID.
     pub database_oid: u32,
 }
+
+impl ErasureNote {
+    /// Whether it is a tombstone of this database.
+    #[must_use]
+    pub fn names(&self, system_identifier: &str, oid: u32) -> bool {
+        let is_it = |of: &ErasedDatabase| (of.system_identifier.as_str(), of.database_oid) == (system_identifier, oid);
+        matches!(&self.says, ErasureSays::Erased { databases, .. } if databases.iter().any(is_it))
+    }
+
+    /// The lockers that a tombstone names.
+    #[must_use]
+    pub fn lockers(&self) -> &[Locker] {
+        match &self.says {
+            ErasureSays::Erased { lockers, .. } => lockers,
+            _ => &[],
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! asked. Each step marks itself, and each may be repeated: a run that was killed is gone on with by the next one, by the same plan.
 //! Until the last look nothing is lost, and a run that is refused or stopped opens the database again.
 
+mod closing;
 mod copies;
 mod nodes;
 mod plan;
@@ -312,47 +313,6 @@ impl DropTenant<'_> {
 
     pub(super) async fn known(&self) -> Result<&Known, Failure> {
         self.known.get_or_try_init(|| Known::read(self.vault, self.keyring)).await
-    }
-
-    /// Lets nobody in any more, and ends sessions, on replicas too; nothing is lost. Of a database that is gone nothing is left to close. Gives
-    /// where sessions may go on, in words.
-    ///
-    /// # Errors
-    /// The server cannot be asked, or it has another database under that number.
-    pub async fn suspend(&self, tenant: &TenantName, database: &PlannedDatabase) -> Result<Vec<String>, Failure> {
-        let session = self.connect(database).await?;
-        let Some(doomed) = drop_database::look(&session, database.database_oid).await?.filter(|doomed| !doomed.is_invalid) else {
-            return Ok(Vec::new());
-        };
-        self.refuse_another(tenant, &session, &doomed).await?;
-        if !drop_database::allow_connections(&session, doomed.oid, &doomed.name, false).await? {
-            let message = format!("the database of tenant {tenant} changed while it was looked at");
-            return Err(Failure::new(FailureClass::Failed, "changed-meanwhile", tenant, message).hint("Run it again."));
-        }
-        drop_database::end_sessions(&session, doomed.oid).await?;
-        Ok(end_on_replicas(&session, self.server(&database.cluster)?, database).await)
-    }
-
-    /// Lets everybody in again who was let in when it was planned.
-    ///
-    /// # Errors
-    /// The server cannot be asked, or the database is gone.
-    pub async fn resume(&self, database: &PlannedDatabase) -> Result<(), Failure> {
-        if self.open_again(database).await? {
-            return Ok(());
-        }
-        let message = format!("the database with OID {} on {} is gone", database.database_oid, database.cluster);
-        Err(Failure::new(FailureClass::Failed, "database-gone", &database.cluster, message).hint("Somebody dropped it by hand."))
-    }
-
-    /// Whether it lets nobody in. One that is gone, or whose drop was interrupted, is not closed but over.
-    ///
-    /// # Errors
-    /// The server cannot be asked.
-    pub async fn is_closed(&self, database: &PlannedDatabase) -> Result<bool, Failure> {
-        let session = self.connect(database).await?;
-        let doomed = drop_database::look(&session, database.database_oid).await?;
-        Ok(doomed.is_some_and(|doomed| !doomed.is_invalid && !doomed.allows_connections))
     }
 
     /// The command that goes on with a plan.

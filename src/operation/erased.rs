@@ -285,6 +285,20 @@ pub async fn is_given_up(vault: &Vault, tombstone: RecordId) -> Result<bool, Fai
     Ok(listed.is_some_and(|listed| over(&listed.steps)))
 }
 
+/// Those of these tombstones whose plans were not given up.
+///
+/// # Errors
+/// As [`is_given_up`].
+pub async fn not_given_up(vault: &Vault, tombstones: &[ErasureNote]) -> Result<Vec<ErasureNote>, Failure> {
+    let mut standing = Vec::new();
+    for tombstone in tombstones {
+        if !is_given_up(vault, tombstone.id).await? {
+            standing.push(tombstone.clone());
+        }
+    }
+    Ok(standing)
+}
+
 /// Stops while the grace of an erasure lasts: until then nothing of the tenant is destroyed, by whatever command.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::DropTenant;
 use crate::{
     format::{
-        erasure_note::{ErasedDatabase, ErasureSays},
+        erasure_note::ErasureNote,
         plan::{Plan, PlannedDatabase},
     },
     id::Locker,
@@ -49,13 +49,8 @@ impl DropTenant<'_> {
     /// Stops at a plan that names no locker, where no tombstone names its database: an operator alone wrote that.
     pub(super) async fn refuse_unerased(&self, plan: &Plan, database: &PlannedDatabase) -> Result<(), Failure> {
         let erasures = erased::read_both(self.vault, self.keyring, plan.name_tag).await?;
-        let is_it = |erased: &ErasedDatabase| {
-            (&erased.system_identifier, erased.database_oid) == (&database.system_identifier, database.database_oid)
-        };
-        for note in erasures.lasting() {
-            if matches!(&note.says, ErasureSays::Erased { databases, .. } if databases.iter().any(is_it))
-                && !erased::is_given_up(self.vault, note.id).await?
-            {
+        for note in erasures.lasting().filter(|note| note.names(&database.system_identifier, database.database_oid)) {
+            if !erased::is_given_up(self.vault, note.id).await? {
                 return Ok(());
             }
         }
@@ -166,10 +161,7 @@ impl DropTenant<'_> {
         if lockers.is_empty() {
             // Planned for what has come back: its tombstones name them.
             let erasures = erased::read_both(self.vault, self.keyring, plan.name_tag).await?;
-            lockers.extend(erasures.lasting().flat_map(|note| match &note.says {
-                ErasureSays::Erased { lockers, .. } => lockers.clone(),
-                _ => Vec::new(),
-            }));
+            lockers.extend(erasures.lasting().flat_map(ErasureNote::lockers));
         }
         let holds = self.vault.holds_of(lockers).await?;
         if !holds.is_held() {

@@ -271,19 +271,6 @@ impl DropTenant<'_> {
             }
         }
     }
-
-    /// Gives whether it is there, and as it was.
-    pub(super) async fn open_again(&self, database: &PlannedDatabase) -> Result<bool, Failure> {
-        let session = self.connect(database).await?;
-        match drop_database::look(&session, database.database_oid).await? {
-            None => Ok(false),
-            Some(doomed) if doomed.is_invalid => Ok(false),
-            Some(doomed) if database.allowed_connections && !doomed.allows_connections => {
-                Ok(drop_database::allow_connections(&session, doomed.oid, &doomed.name, true).await?)
-            }
-            Some(_) => Ok(true),
-        }
-    }
 }
 
 fn renamed(tenant: &TenantName, doomed: &Doomed) -> Failure {

@@ -124,8 +124,7 @@ impl Erase<'_> {
         let mut databases: Vec<PlannedDatabase> = plans.iter().flat_map(|planned| planned.plan.databases.clone()).collect();
         // What a later erasure named is erased, whoever has the name by now.
         let is_erased = |database: &PlannedDatabase| {
-            let place = (database.system_identifier.as_str(), database.database_oid);
-            erasures.databases().any(|erased| (erased.system_identifier.as_str(), erased.database_oid) == place)
+            erasures.lasting().any(|note| note.names(&database.system_identifier, database.database_oid))
         };
         databases.retain(|database| database.allowed_connections && !is_erased(database));
         databases.dedup();
@@ -168,7 +167,7 @@ impl Erase<'_> {
         let now = self.now();
         let mut plans = Vec::new();
         for note in erasures.lasting() {
-            let ErasureSays::Erased { lockers, keys, databases, grace_until } = &note.says else { continue };
+            let ErasureSays::Erased { lockers, keys, grace_until, .. } = &note.says else { continue };
             if *grace_until <= now || self.purge.vault.listed_plan(note.id).await?.is_some() {
                 continue;
             }
@@ -192,12 +191,7 @@ impl Erase<'_> {
                 bound: Bound::default(),
             };
             plan.databases = self.recorded(&plan).await?;
-            let is_named = |of: &PlannedDatabase| {
-                databases
-                    .iter()
-                    .any(|named| (&named.system_identifier, named.database_oid) == (&of.system_identifier, of.database_oid))
-            };
-            plan.databases.retain(is_named);
+            plan.databases.retain(|database| note.names(&database.system_identifier, database.database_oid));
             plans.push(Planned { plan, steps: BTreeSet::new(), reached: BTreeSet::new() });
         }
         Ok(plans)

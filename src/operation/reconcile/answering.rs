@@ -2,10 +2,7 @@
 
 use super::{FoundDatabase, Reconcile, ReconcileReport, Seen, Why};
 use crate::{
-    format::{
-        certificate::CopyState,
-        erasure_note::{ErasureNote, ErasureSays},
-    },
+    format::{certificate::CopyState, erasure_note::ErasureNote},
     operation::{drop, failure::Failure, purge::OpenItem},
     postgres::{Session, drop_database, server_facts},
     printable::{Printable, Word},
@@ -54,12 +51,9 @@ impl Reconcile<'_> {
     /// which stays.
     pub(super) async fn copies(&self, seen: &Seen, report: &mut ReconcileReport) -> Result<(), Failure> {
         for note in seen.survey.erasures.values().flat_map(crate::operation::erased::Erasures::lasting) {
-            let ErasureSays::Erased { lockers, databases, .. } = &note.says else { continue };
             // A restore may have made the very database that was, or will be, erased.
-            let is_its_own = |system: &str, oid: u32| {
-                databases.iter().any(|own| (own.system_identifier.as_str(), own.database_oid) == (system, oid))
-            };
-            for locker in lockers {
+            let is_another = |system: &str, oid: u32| !note.names(system, oid);
+            for locker in note.lockers() {
                 let (copies, unreadable) = self.vault.made_copies(*locker).await?;
                 report.open.extend(unreadable.iter().map(|error| OpenItem {
                     kind: "copy",
@@ -73,7 +67,7 @@ impl Reconcile<'_> {
                         Some(oid) => Some(oid),
                         None => server_facts::database_oid(&session, &copy.built_as).await?,
                     };
-                    let Some(oid) = oid.filter(|oid| !is_its_own(&copy.system_identifier, *oid)) else { continue };
+                    let Some(oid) = oid.filter(|oid| is_another(&copy.system_identifier, *oid)) else { continue };
                     let what = format!("a restore made it of backup {} of an erased tenant, and it holds its rows:", copy.backup);
                     copy_on(&session, (note, &copy.cluster, oid), &what, report).await?;
                 }
@@ -82,7 +76,7 @@ impl Reconcile<'_> {
             let certified = self.vault.certified(note.id).await?;
             let copies = certified.newest().map(|newest| newest.value.copies.as_slice()).unwrap_or_default();
             for copy in copies.iter().filter(|copy| copy.state != CopyState::Stays) {
-                let Some(oid) = copy.database_oid.filter(|oid| !is_its_own(&copy.system_identifier, *oid)) else { continue };
+                let Some(oid) = copy.database_oid.filter(|oid| is_another(&copy.system_identifier, *oid)) else { continue };
                 let Some(session) = self.at(&copy.cluster, &copy.system_identifier).await? else { continue };
                 let what = format!(
                     "it has the number of a {}, who is erased: look whose rows it holds, and if they are his:",

@@ -89,12 +89,7 @@ impl Reconcile<'_> {
     ) -> Result<(), Failure> {
         let cluster = &server.name;
         let names = seen.names(cluster);
-        let mut through = Vec::new();
-        for note in notes {
-            if !erased::is_given_up(self.vault, note.id).await? {
-                through.push(note.clone());
-            }
-        }
+        let through = erased::not_given_up(self.vault, notes).await?;
         let Some(note) = self.which(if through.is_empty() { notes } else { &through }, names, present) else { return Ok(()) };
         let mut found = self.describe((cluster, &format!("{cluster} primary")), (present, note), names.ok());
         if through.is_empty() {
